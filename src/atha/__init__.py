@@ -1,0 +1,43 @@
+"""Adapt CLIP-like models to image domains they have never seen, from a handful of labelled images per class."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atha.backbones import Backbone as Backbone
+    from atha.backbones import load_backbone as load_backbone
+    from atha.classifier import Classifier as Classifier
+    from atha.classifier import Prediction as Prediction
+    from atha.errors import AthaError as AthaError
+    from atha.errors import AthaWarning as AthaWarning
+    from atha.evaluation import Evaluation as Evaluation
+    from atha.recipe import Recipe as Recipe
+    from atha.recipe import presets as presets
+
+# Public name -> its module. Imported at first use: torch and transformers take seconds to load.
+_PUBLIC = {
+    "AthaError": "atha.errors",
+    "AthaWarning": "atha.errors",
+    "Backbone": "atha.backbones",
+    "Classifier": "atha.classifier",
+    "Evaluation": "atha.evaluation",
+    "Prediction": "atha.classifier",
+    "Recipe": "atha.recipe",
+    "load_backbone": "atha.backbones",
+    "presets": "atha.recipe",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("atha")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'atha' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

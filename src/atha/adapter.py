@@ -1,0 +1,239 @@
+"""An adapter on disk: one folder, written whole or not at all, checked when it is read. Safetensors and JSON only.
+
+    adapter_config.json, adapter_model.safetensors   LoRA, as PEFT writes and reads it
+    atha.safetensors                                 strengths, context, class text features, anchors
+    recipe.json                                      the resolved recipe
+    classes.json                                     label -> class text, in order; what ``--classes`` takes
+    atha.json                                        backbone, support, run, evaluation; checksums of the files above
+    README.md                                        the model card
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from atha.classes import Classes
+from atha.errors import AdapterError, AthaError
+from atha.recipe import Recipe
+from atha.tuners import TunedModel
+
+FORMAT = 1
+RECORD, TENSORS, RECIPE, CLASSES, CARD = "atha.json", "atha.safetensors", "recipe.json", "classes.json", "README.md"
+LORA_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What an adapter folder holds, LoRA's own files left to PEFT."""
+
+    classes: Classes
+    recipe: Recipe
+    tensors: dict[str, Tensor]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Whether a folder claims to be an adapter."""
+    return (Path(path) / RECORD).is_file()
+
+
+def check_free(path: str | Path, overwrite: bool = False) -> None:
+    """See to it, before any work, that an adapter can be written.
+
+    Raises:
+        AdapterError: something is there that would be lost, or the place cannot be written to.
+    """
+    target = Path(path)
+    if target.is_symlink() and not target.exists():
+        raise AdapterError(f"{target} is a link to nothing, choose another --out")
+    if target.exists() and not target.is_dir():
+        raise AdapterError(f"{target} is a file, choose another --out for the adapter's folder")
+    if target.is_dir() and any(target.iterdir()):
+        if not is_adapter(target):
+            raise AdapterError(f"{target} is not empty and no adapter, choose another --out: nothing there is touched")
+        if not overwrite:
+            raise AdapterError(f"{target} holds an adapter already, choose another --out or pass --overwrite")
+    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise AdapterError(f"{parent} cannot be written to, choose another --out")
+
+
+def write_adapter(
+    path: str | Path, saved: Saved, save_lora: Callable[[Path], None] | None, card: str, overwrite: bool = False
+) -> None:
+    """Write an adapter under a temporary name beside its place, then rename it.
+
+    Args:
+        path: the folder to make.
+        saved: what to write.
+        save_lora: writes LoRA's two files into the folder it is given; None without LoRA.
+        card: text of the model card.
+        overwrite: replace an adapter that is there; it stays until the new one is whole.
+
+    Raises:
+        AdapterError: the folder is in use, or the disk is full or not writable.
+    """
+    from safetensors.torch import save_file
+
+    check_free(path, overwrite)
+    target = Path(path).absolute()
+    new: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        if save_lora is not None:
+            save_lora(new)
+        save_file({name: value.detach().cpu().contiguous() for name, value in saved.tensors.items()}, new / TENSORS)
+        _write_json(new / RECIPE, saved.recipe.model_dump(mode="json"))
+        _write_json(new / CLASSES, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)))
+        (new / CARD).write_text(card, "utf-8")
+        names = [TENSORS, RECIPE, CLASSES, *(LORA_FILES if save_lora is not None else ())]
+        checksums = {name: _checksum(new / name) for name in names}
+        _write_json(new / RECORD, {"format": FORMAT, **saved.record, "sha256": checksums})
+        new.chmod(0o755)
+        _replace(new, target)
+    except OSError as error:
+        raise AdapterError(f"cannot write {target} ({error.strerror or error}), free space or choose another --out") from error
+    finally:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)  # after a success it has another name
+
+
+def update_record(path: str | Path, record: dict[str, Any], card: str) -> None:
+    """Renew an adapter's record and model card, each file replaced whole; weights stay as they are."""
+    folder = Path(path)
+    checksums = _read_json(folder, RECORD)["sha256"]
+    for name, text in ((RECORD, _json({"format": FORMAT, **record, "sha256": checksums})), (CARD, card)):
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, folder / name)
+
+
+def read_adapter(path: str | Path) -> Saved:
+    """Read an adapter and check it against its own record.
+
+    Raises:
+        AdapterError: no adapter, of a newer format, or with files missing, foreign or damaged; names the file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(path)
+    if not folder.is_dir():
+        raise AdapterError(f"there is no adapter folder {folder}, check the path or make one with atha fit")
+    if not is_adapter(folder):
+        raise AdapterError(f"{folder} is no adapter, {RECORD} is missing: give the folder that atha fit --out made")
+    record = _read_json(folder, RECORD)
+    if record.get("format") != FORMAT:
+        raise AdapterError(f"{folder} has format {record.get('format')!r} and this version reads {FORMAT}: update atha")
+    checksums = record.pop("sha256", None)
+    if not isinstance(checksums, dict) or not {TENSORS, RECIPE, CLASSES} <= checksums.keys() <= {
+        TENSORS, RECIPE, CLASSES, *LORA_FILES,
+    }:  # fmt: skip
+        raise AdapterError(f"{folder / RECORD} is damaged, its list of files is not as written: save the adapter again")
+    for name, expected in checksums.items():
+        if not (folder / name).is_file():
+            raise AdapterError(f"{folder} is not whole, {name} is missing: copy the adapter again or fit it again")
+        if _checksum(folder / name) != expected:
+            raise AdapterError(
+                f"{folder / name} is not the file that was saved (damaged, edited or of another adapter): "
+                "copy the adapter again or fit it again"
+            )
+    try:
+        tensors = load_file(folder / TENSORS)
+    except SafetensorError as error:
+        raise AdapterError(f"{folder / TENSORS} cannot be read ({error}): fit the adapter again") from None
+    named = _read_json(folder, CLASSES)
+    try:
+        recipe = Recipe.check(_read_json(folder, RECIPE))
+    except AthaError as error:
+        raise AdapterError(f"{folder / RECIPE} is not valid ({error}): update atha or fit the adapter again") from None
+    record.pop("format")
+    return Saved(Classes(tuple(named), tuple(named.values())), recipe, tensors, record)
+
+
+def save_lora(model: TunedModel) -> Callable[[Path], None]:
+    """A function that writes LoRA's files into a folder, as `write_adapter` takes it."""
+
+    def save(folder: Path) -> None:
+        # The base model's own vocabulary is never trained: PEFT need not look it up on the hub.
+        model.peft_model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
+    return save
+
+
+def load_state(model: TunedModel, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Put saved values into freshly made tuners.
+
+    Raises:
+        KeyError, RuntimeError, ValueError: values are missing or have other shapes.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    values: dict[str, Tensor] = {}
+    if model.alignment is not None:
+        values |= {"strengths.pull": model.alignment.alignment.pull, "strengths.push": model.alignment.alignment.push}
+    if model.context is not None:
+        values["context"] = model.context.vectors
+    for name, value in values.items():
+        if value.shape != tensors[name].shape:
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(value.shape)}")
+        value.data.copy_(tensors[name])
+    if model.peft_model is not None:
+        lora = load_file(folder / LORA_FILES[1])
+        report = set_peft_model_state_dict(model.peft_model, lora)
+        wanted = sum("lora_" in name for name, _ in model.peft_model.named_parameters())
+        if report.unexpected_keys or len(lora) != wanted:
+            raise ValueError(f"LoRA has {len(lora)} weights, not {wanted}")
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Rename ``new`` to ``target``; what was there is deleted after that, and put back if the renaming fails."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except BaseException:
+        os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(_json(content), "utf-8")
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{folder / name} cannot be read ({error}): copy the adapter again or fit it again") from None
+    if not isinstance(content, dict):
+        raise AdapterError(f"{folder / name} is damaged, it holds no table: copy the adapter again or fit it again")
+    return content
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

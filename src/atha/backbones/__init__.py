@@ -1,0 +1,158 @@
+"""Frozen CLIP-like models behind one interface, from a hub id, a local folder or the embedded ``nano``."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from atha.backbones.base import Backbone, Prompts, TextFeatures
+from atha.backbones.clip import ClipBackbone
+from atha.backbones.siglip import SiglipBackbone
+from atha.errors import BackboneError
+
+#: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
+FAMILIES: dict[str, type[Backbone]] = {"clip": ClipBackbone, "siglip": SiglipBackbone}
+
+NANO = "nano"
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+
+__all__ = ["FAMILIES", "NANO", "Backbone", "Prompts", "TextFeatures", "licence", "load_backbone"]
+
+
+def load_backbone(name: str, revision: str | None = None) -> Backbone:
+    """Load a backbone with its tokenizer and image processor, weights in float32 on the CPU.
+
+    Args:
+        name: ``nano``, a folder in Hugging Face format, or a hub id such as ``openai/clip-vit-base-patch16``.
+        revision: branch, tag or commit of a hub model.
+
+    Raises:
+        BackboneError: not found or out of reach, not a supported family, files missing or damaged, or weights that
+            are not safetensors (pickle files are never opened).
+    """
+    source, local = _locate(name)
+    if local is not None:
+        _check_folder(local, name)
+    import transformers  # late: it takes seconds, and a wrong name should not have to wait for it
+    from safetensors import SafetensorError
+
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": local is not None}
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, **options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BackboneError(_unreachable(name, local, error)) from None
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise BackboneError(
+            f"{name} is a '{config.model_type}' model, the families supported are {', '.join(FAMILIES)}: choose a model of these"
+        )
+    with _quiet(transformers):
+        try:
+            model, report = getattr(transformers, family.model_class).from_pretrained(
+                source, dtype="float32", use_safetensors=True, output_loading_info=True, **options
+            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+            processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+            raise BackboneError(_unreachable(name, local, error)) from None
+    wrong = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if wrong:
+        raise BackboneError(
+            f"{name} lacks {len(wrong)} of the weights that {family.model_class} needs, the first is '{wrong[0]}': "
+            "get the whole checkpoint again"
+        )
+    backbone = family(model, tokenizer, processor, name=name, revision=getattr(config, "_commit_hash", None))
+    if len(tokenizer) > backbone.token_embedding.num_embeddings:
+        raise BackboneError(
+            f"the tokenizer of {name} knows {len(tokenizer)} tokens and its text tower "
+            f"{backbone.token_embedding.num_embeddings}: the files are not of one model, get them again"
+        )
+    return backbone
+
+
+def licence(name: str, revision: str | None = None) -> str | None:
+    """The licence that a backbone's model card names, if it has one within reach."""
+    from huggingface_hub import ModelCard, hf_hub_download
+
+    try:
+        source, local = _locate(name)
+        path = local / "README.md" if local else hf_hub_download(source, "README.md", revision=revision)
+        data = ModelCard.load(path, ignore_metadata_errors=True).data
+    except Exception:  # an absent or odd card is no reason to fail: the licence is then unknown
+        return None
+    found = data.get("license_name") or data.get("license")
+    return str(found) if found else None
+
+
+def _locate(name: str) -> tuple[str, Path | None]:
+    """What to hand to transformers, and the folder where that is one."""
+    if not isinstance(name, str) or not name.strip():
+        raise BackboneError(f"'{name}' is no model name: give nano, a folder, or a hub id such as openai/clip-vit-base-patch16")
+    if name == NANO:
+        folder = Path(str(resources.files("atha") / "backbones" / NANO))
+        return str(folder), folder
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path), path
+    if path.exists():
+        raise BackboneError(f"{name} is a file, a model is a folder with config.json and model.safetensors: give the folder")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or name.endswith("/"):
+        raise BackboneError(f"there is no model folder {name}, check the path")
+    return name, None
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    def fail(problem: str, mend: str) -> None:
+        raise BackboneError(f"model folder {name} {problem}: {mend}")
+
+    if not (folder / "config.json").is_file():
+        hint = "this is an adapter, use it with predict or evaluate" if (folder / "atha.json").is_file() else "give a folder in Hugging Face format"
+        fail("has no config.json", hint)
+    if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
+        fail("has no preprocessor_config.json", "save the model's image processor there")
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        fail("has no tokenizer", f"save the model's tokenizer there ({', '.join(_TOKENIZER_FILES)})")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError):
+            fail("has a damaged model.safetensors.index.json", "get the model again")
+        for shard in shards:
+            if Path(str(shard)).name != shard:
+                fail(f"names a weight file outside itself, '{shard}'", "get the model from a source you trust")
+    elif not (folder / "model.safetensors").is_file():
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        if pickled:
+            fail(f"has its weights in {pickled[0]}, a pickle file, which is not opened", "convert it to model.safetensors")
+        fail("has no model.safetensors", "save the weights there")
+
+
+def _unreachable(name: str, local: Path | None, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0].rstrip(".")[:300]
+    if local is not None:
+        return f"model folder {name} cannot be loaded ({reason}): get the model again"
+    if isinstance(error, ImportError):
+        return f"{name} needs another library ({reason}): install it"
+    return (
+        f"cannot get {name} from the model hub ({reason}): check the name and the network, or download the model "
+        "elsewhere and give its folder, or try --model nano, a small model that is built in"
+    )
+
+
+class _quiet:  # noqa: N801 - used like a function
+    """No progress bar for reading weights into memory."""
+
+    def __init__(self, transformers: Any) -> None:
+        self._logging = transformers.utils.logging
+
+    def __enter__(self) -> None:
+        self._shown = self._logging.is_progress_bar_enabled()
+        self._verbosity = self._logging.get_verbosity()
+        self._logging.disable_progress_bar()
+        self._logging.set_verbosity_error()
+
+    def __exit__(self, *args: object) -> None:
+        self._logging.set_verbosity(self._verbosity)
+        if self._shown:
+            self._logging.enable_progress_bar()

@@ -1,0 +1,84 @@
+"""The classes of a task: the label a user sees, and the text that the model reads, in one fixed order."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from atha.errors import DataError
+from atha.prompts import clean_class_name, name_classes
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Labels and their texts.
+
+    Attributes:
+        labels: what `predict` returns: folder names, table labels, or the names a user gave.
+        texts: what fills the prompt template, one for each label.
+    """
+
+    labels: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    @classmethod
+    def given(cls, classes: Sequence[str] | Mapping[str, str]) -> "Classes":
+        """Classes as a user names them: texts that are labels too, or a mapping from label to text.
+
+        Raises:
+            DataError: fewer than two, empty, or equal after cleaning.
+        """
+        if isinstance(classes, str):
+            raise DataError(f"classes is the text '{classes}', give a list of names")
+        if isinstance(classes, Mapping):
+            named = name_classes(list(classes), classes)
+        else:
+            named = name_classes(list(classes), {name: name for name in classes})
+        return cls(tuple(named), tuple(named.values()))._checked()
+
+    @classmethod
+    def of_support(cls, labels: Sequence[str], classes: Sequence[str] | Mapping[str, str] | None) -> "Classes":
+        """Classes of a support set, named by its labels and by what the user gave.
+
+        A list of names fixes labels and order, a mapping the texts of the labels it names; other texts are cleaned
+        labels.
+
+        Raises:
+            DataError: names and labels do not match, texts are equal, or there are fewer than two.
+        """
+        named = name_classes(labels, classes)
+        if classes is None or isinstance(classes, Mapping):
+            return cls(tuple(named), tuple(named.values()))._checked()
+        return cls(tuple(classes), tuple(classes))._checked()
+
+    def _checked(self) -> "Classes":
+        if len(self.labels) < 2:
+            found = f"only '{self.labels[0]}'" if self.labels else "none"
+            raise DataError(f"there must be at least two classes and there is {found}: add a folder for each class")
+        return self
+
+    def index(self, labels: Iterable[str], source: str) -> dict[str, int]:
+        """Class index of each of the labels that some data uses.
+
+        Args:
+            labels: as a folder or table has them; case, ``_`` and CamelCase may differ from the classes' own.
+            source: where they are from, for the message.
+
+        Raises:
+            DataError: a label that is none of the classes.
+        """
+        known = {_plain(name): index for names in (self.texts, self.labels) for index, name in enumerate(names)}
+        exact = {label: index for index, label in enumerate(self.labels)}
+        found = {label: exact.get(label, known.get(_plain(label), -1)) for label in set(labels)}
+        foreign = sorted(label for label, index in found.items() if index < 0)
+        if foreign:
+            near = difflib.get_close_matches(foreign[0], self.labels, n=1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise DataError(
+                f"class '{foreign[0]}' of {source} is none of the classifier's classes{hint}, which are "
+                f"{', '.join(self.labels)}: rename it or leave it out"
+            )
+        return found
+
+
+def _plain(name: str) -> str:
+    return clean_class_name(name).casefold()

@@ -1,0 +1,136 @@
+"""Labelled images: what they are, and the one door through which all sources of them come."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from PIL import Image
+
+from atha.data.images import IMAGE_SUFFIXES, ImageInput, did_you_mean, kind_of
+from atha.errors import DataError
+
+__all__ = ["LabelledImages", "LabelledSource", "Sample", "read_labelled"]
+
+_ARCHIVE_SUFFIXES = frozenset(
+    {".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
+)
+_EXPECTED = "a folder with one sub-folder of images per class, or a .csv or .tsv table"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image.
+
+    Attributes:
+        image: The image file, or the image itself.
+        label: The raw label, as the folder or the table has it.
+    """
+
+    image: ImageInput
+    label: str
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Labelled images and where they come from.
+
+    Attributes:
+        samples: The images, in an order that depends on the source alone.
+        source: What they were read from, for messages.
+        ignored: Sentences about things that were passed over.
+    """
+
+    samples: tuple[Sample, ...]
+    source: str
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of images of each label, in the order of `labels`."""
+        counter = Counter(sample.label for sample in self.samples)
+        return {label: counter[label] for label in sorted(counter)}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The distinct labels, sorted."""
+        return tuple(sorted({sample.label for sample in self.samples}))
+
+
+LabelledSource: TypeAlias = str | Path | Iterable[tuple[ImageInput, str | int]] | LabelledImages
+"""Whatever `read_labelled` understands."""
+
+
+def read_labelled(source: LabelledSource) -> LabelledImages:
+    """Reads labelled images from any source. The images themselves are not opened.
+
+    Args:
+        source: A folder with one sub-folder per class; a ``.csv`` or ``.tsv`` table with a column of paths and one of
+            labels; pairs of image and label; or labelled images, which are returned as they are.
+
+    Returns:
+        The labelled images, at least one.
+
+    Raises:
+        DataError: The source cannot be found, is of another kind, or is not consistent.
+    """
+    if isinstance(source, LabelledImages):
+        return source
+    if isinstance(source, str | Path):
+        return _read_path(source)
+    return _read_pairs(source)
+
+
+def _read_path(source: str | Path) -> LabelledImages:
+    # Imported here because these modules need the classes above.
+    from atha.data.folder import read_folder
+    from atha.data.table import read_table
+
+    path = Path(source)
+    kind = kind_of(path) if str(source) else ""
+    suffix = path.suffix.lower()
+    if not kind:
+        raise DataError(f"there is no file or folder '{source}'{did_you_mean(path)}; give {_EXPECTED}")
+    if kind == "folder":
+        return read_folder(path)
+    if suffix in (".csv", ".tsv"):
+        return read_table(path)
+    if suffix in _ARCHIVE_SUFFIXES:
+        raise DataError(f"'{source}' is an archive; unpack it first and give the folder")
+    if suffix in IMAGE_SUFFIXES:
+        raise DataError(f"'{source}' is a single image, and labelled images are needed; give {_EXPECTED}")
+    raise DataError(f"'{source}' is not a source of labelled images; give {_EXPECTED}")
+
+
+def _read_pairs(source: Iterable[tuple[ImageInput, str | int]]) -> LabelledImages:
+    try:
+        items = list(source)
+    except TypeError as error:
+        raise DataError(
+            f"labelled images cannot be read from {_shown(source)}; give {_EXPECTED}, or pairs of image and label"
+        ) from error
+    if not items:
+        raise DataError("the list of labelled images is empty; give at least one pair of image and label")
+    return LabelledImages(tuple(_sample(index, item) for index, item in enumerate(items)), "a list of pairs")
+
+
+def _sample(index: int, item: Any) -> Sample:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise DataError(f"item {index} is {_shown(item)}, not a pair; give each image as (image, label)")
+    image, label = item
+    if not isinstance(image, str | Path | Image.Image):
+        raise DataError(f"the image of item {index} is {_shown(image)}; give a path or a PIL image")
+    # True is a whole number to Python, but as a label it is a slip.
+    if isinstance(label, Integral) and not isinstance(label, bool):
+        label = str(int(label))
+    if not isinstance(label, str) or not label.strip():
+        raise DataError(f"the label of item {index} is {_shown(label)}; give a string that is not empty")
+    return Sample(image, str(label))
+
+
+def _shown(value: object) -> str:
+    """A value for a message: its type and as much of it as helps."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

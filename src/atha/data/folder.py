@@ -1,0 +1,77 @@
+"""Labelled images from a folder with one sub-folder per class."""
+
+from pathlib import Path
+
+from atha.data import LabelledImages, Sample
+from atha.data.images import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
+from atha.errors import DataError
+
+_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+
+def read_folder(root: Path) -> LabelledImages:
+    """Reads class folders: each first-level sub-folder is a class, and all files below it are its images.
+
+    Files are taken whatever their suffix: one that is no image is named when it is decoded, not passed over. Hidden
+    files and folders are, see `atha.data.images.is_hidden`. Links to folders are followed.
+
+    Args:
+        root: The folder that holds the class folders.
+
+    Returns:
+        The images, by class and then by relative path. Files beside the class folders are in ``ignored``.
+
+    Raises:
+        DataError: There are no class folders, some are empty, they are splits such as ``train`` and ``test`` and not
+            classes, or a folder cannot be listed.
+    """
+    try:
+        entries = sorted((entry for entry in root.iterdir() if not is_hidden(entry.name)), key=lambda path: path.name)
+    except OSError as error:
+        raise unlistable(root, error) from error
+    folders = [entry for entry in entries if kind_of(entry) == "folder"]
+    beside = [entry for entry in entries if kind_of(entry) != "folder"]
+    if not folders:
+        raise _no_classes(root, beside)
+    if all(folder.name.lower() in _SPLITS and _holds_only_folders(folder) for folder in folders):
+        one = next((folder for folder in folders if folder.name.lower().startswith("train")), folders[0])
+        raise DataError(
+            f"the sub-folders of '{root}' ({_some(folders)}) are splits, not classes; give one, such as '{one}'"
+        )
+    files = {folder: walk_files(folder) for folder in folders}
+    empty = [folder for folder in folders if not files[folder]]
+    if empty:
+        those = "this class folder holds" if len(empty) == 1 else f"these {len(empty)} class folders hold"
+        raise DataError(f"{those} no image in '{root}': {_some(empty, 20)}; add images or remove the empty folder")
+    samples = tuple(Sample(path, folder.name) for folder in folders for path in files[folder])
+    return LabelledImages(samples, str(root), (_passed_over(beside),) if beside else ())
+
+
+def _no_classes(root: Path, beside: list[Path]) -> DataError:
+    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in beside):
+        example = next(path for path in beside if path.suffix.lower() in IMAGE_SUFFIXES).name
+        return DataError(
+            f"the folder '{root}' holds images but no class folders; put them in one folder per class, such as "
+            f"{root / 'melanoma' / example}"
+        )
+    return DataError(f"the folder '{root}' has no class folders; give a folder such as {root / 'melanoma' / 'x.jpg'}")
+
+
+def _holds_only_folders(folder: Path) -> bool:
+    try:
+        entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
+    except OSError as error:
+        raise unlistable(folder, error) from error
+    return bool(entries) and all(kind_of(entry) == "folder" for entry in entries)
+
+
+def _passed_over(files: list[Path]) -> str:
+    if len(files) == 1:
+        return f"1 file lies beside the class folders and is not used: {files[0].name}"
+    return f"{len(files)} files lie beside the class folders and are not used: {_some(files)}"
+
+
+def _some(paths: list[Path], limit: int = 5) -> str:
+    """The first few names."""
+    names = [path.name for path in paths[:limit]]
+    return ", ".join(names + ["..."] * (len(paths) > limit))

@@ -1,0 +1,171 @@
+"""From images to the tensors that a backbone takes: plain views, and the support set's augmented ones.
+
+Geometry (resize, crop) ends in 8-bit tensors; scaling and normalisation to the backbone's own mean and std come
+after augmentation. Both are done by the backbone's image processor, so that its settings hold.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from atha.data.images import ImageInput, ImageProblem, open_image
+from atha.errors import BackboneError
+
+Transform = Literal["processor", "cdfsl"]
+SupportKind = Literal["single", "five-view", "random-crop"]
+
+# Random crops are cut from the photo itself; beyond this many model inputs in the short side nothing is gained.
+_CROP_SOURCE = 4
+
+
+class Views:
+    """Makes tensors of images for one backbone.
+
+    Args:
+        processor: the backbone's image processor.
+        size: height and width that the backbone takes.
+        transform: ``processor``, or ``cdfsl``: squeezed to a square of 1.15 times the size, then centre crop; with
+            five views squeezed to the size itself.
+        squeeze_to_size: the second form of ``cdfsl``.
+
+    Raises:
+        BackboneError: the processor makes another size than the backbone takes.
+    """
+
+    def __init__(
+        self, processor: Any, size: int, transform: Transform = "processor", squeeze_to_size: bool = False
+    ) -> None:
+        self._processor, self.size = processor, size
+        self._transform, self._squeeze_to_size = transform, squeeze_to_size
+        for shape in ((size + 1, 3 * size), (2 * size, size)):
+            made = tuple(self.plain(Image.new("RGB", shape)).shape)
+            if made != (3, size, size):
+                raise BackboneError(
+                    f"the image processor makes {made[2]}x{made[1]} images and the model takes {size}x{size}: "
+                    "correct size and crop_size in preprocessor_config.json"
+                )
+
+    def plain(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+        """The one view that queries get."""
+        if self._transform == "cdfsl":
+            side = self.size if self._squeeze_to_size else int(1.15 * self.size)
+            squeezed = image.resize((side, side), Image.Resampling.BILINEAR)
+            return v2.functional.center_crop(v2.functional.pil_to_tensor(squeezed), [self.size, self.size])
+        made = self._processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="pt")
+        return made["pixel_values"][0].to(torch.uint8)  # type: ignore[no-any-return]
+
+    def normalise(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """Scale and normalise as the backbone was trained."""
+        options = {name: False for name in ("do_resize", "do_center_crop") if hasattr(self._processor, name)}
+        return self._processor(images=images, return_tensors="pt", **options)["pixel_values"]  # type: ignore[no-any-return]
+
+    def load(self, source: ImageInput) -> UInt8[Tensor, "3 H W"] | ImageProblem:
+        """Decode one image to its plain view, or say why that cannot be done."""
+        try:
+            return self.plain(open_image(source))
+        except ImageProblem as problem:
+            return problem
+
+    def stream(
+        self, sources: Sequence[ImageInput], batch_size: int, threads: int = 2
+    ) -> Iterator[list[UInt8[Tensor, "3 H W"] | ImageProblem]]:
+        """Decode images in background threads, a batch ahead, in bounded memory and in order.
+
+        Yields:
+            For each batch of consecutive sources, their plain views, or why there is none.
+        """
+        ahead: deque[Future[Tensor | ImageProblem]] = deque()
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for start in range(0, len(sources), batch_size):
+                    submitted = start + len(ahead)
+                    ahead.extend(pool.submit(self.load, source) for source in sources[submitted : start + 2 * batch_size])
+                    yield [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """The labelled images to learn from, ready for the training loop."""
+
+    images: list[Image.Image]
+    labels: Int[Tensor, "n"]
+    views: Views
+    kind: SupportKind
+    seed: int
+
+    @property
+    def shot(self) -> int:
+        """Images of the largest class."""
+        return int(self.labels.bincount().max())
+
+    def batches(self, batch_size: int | None) -> Iterator[tuple[Float[Tensor, "b 3 H W"], Int[Tensor, "b"]]]:
+        """Endless training batches: the whole set each time, or shuffled passes in batches of ``batch_size`` images.
+
+        Augmentation comes from a generator of its own, seeded; five views are drawn once, random crops every time.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        count = len(self.labels)
+        fixed = self._fixed_views() if self.kind != "random-crop" else None
+        order = torch.arange(count)
+        whole = batch_size is None or batch_size >= count
+        while True:
+            if not whole:
+                order = torch.randperm(count, generator=generator)
+            for indices in [order] if whole else order.split(batch_size or count):
+                labels = self.labels[indices]
+                if fixed is not None:
+                    yield fixed[indices].flatten(0, 1), labels.repeat_interleave(fixed.shape[1])
+                    continue
+                crops = [self._random_crop(self.images[index], generator) for index in indices.tolist()]
+                yield self.views.normalise(torch.stack(crops)), labels
+
+    def _fixed_views(self) -> Float[Tensor, "n V 3 H W"]:
+        plain = [self.views.plain(image) for image in self.images]
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.manual_seed(self.seed)
+            all_views = [five_views(image) if self.kind == "five-view" else [image] for image in plain]
+        stacked = torch.stack([torch.stack(views) for views in all_views])
+        return self.views.normalise(stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2])
+
+    def _random_crop(self, image: Image.Image, generator: torch.Generator) -> UInt8[Tensor, "3 H W"]:
+        size = self.views.size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+            crop = v2.Compose(
+                [
+                    v2.RandomResizedCrop(size, scale=(0.08, 1.0), interpolation=InterpolationMode.BICUBIC),
+                    v2.RandomHorizontalFlip(0.5),
+                    v2.PILToTensor(),
+                ]
+            )
+            return crop(image)  # type: ignore[no-any-return]
+
+    @classmethod
+    def load(
+        cls, images: Sequence[Image.Image], labels: Sequence[int], views: Views, kind: SupportKind, seed: int
+    ) -> "SupportSet":
+        """Keep the images at a size that bounds memory."""
+        bound = _CROP_SOURCE * views.size
+        kept = []
+        for image in images:
+            scale = bound / min(image.size)
+            kept.append(image.reduce(int(1 / scale)) if kind == "random-crop" and scale <= 0.5 else image)
+        return cls(kept, torch.tensor(labels), views, kind, seed)
+
+
+def five_views(image: UInt8[Tensor, "3 H W"]) -> list[UInt8[Tensor, "3 H W"]]:
+    """Plain; rotation, jitter and flip; rotation; jitter; flip. Random parts come from torch's global generator."""
+    rotation = v2.RandomRotation(45)
+    jitter = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
+    flip = v2.RandomHorizontalFlip(0.5)
+    return [image, flip(jitter(rotation(image))), rotation(image), jitter(image), flip(image)]

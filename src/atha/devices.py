@@ -1,0 +1,66 @@
+"""Where to compute and how precisely: one resolver for each question."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
+
+import torch
+
+from atha.errors import AthaError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto`` is CUDA where there is one, then Apple's MPS, then the CPU.
+
+    Raises:
+        AthaError: no such device, or it is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise AthaError(f"'{name}' is no device, choose auto, cpu, cuda, cuda:0 or mps") from None
+    available = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
+    if not available.get(device.type, False):
+        raise AthaError(f"device '{name}' is not available on this machine, use --device auto or cpu")
+    return device
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16", "float16"]:
+    """``auto`` is bfloat16 where the hardware multiplies in it, else float32; never float16.
+
+    Raises:
+        AthaError: float16 is asked for on a device that is not CUDA.
+    """
+    if precision == "float16" and device.type != "cuda":
+        raise AthaError(f"float16 needs a CUDA device, this is {device.type}: use training.precision=auto")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if device.type == "cpu" and _cpu_multiplies_bfloat16() else "float32"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    # Without these instructions bfloat16 is emulated, slower than float32 by orders of magnitude.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Mixed precision around a forward pass; float32 is left alone."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Fix torch's global generators for a while, and give the caller's back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

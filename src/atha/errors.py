@@ -1,0 +1,29 @@
+"""What can go wrong by a user's hand. Each message is one sentence: what is wrong, with the value, and the mend."""
+
+
+class AthaError(Exception):
+    """Base of all errors that a user can mend; the command line exits with code 2 on it."""
+
+
+class DataError(AthaError):
+    """Images, folders, tables or class names cannot be used as they are."""
+
+
+class RecipeError(AthaError):
+    """A recipe, or a ``key=value`` override of one, is not valid."""
+
+
+class BackboneError(AthaError):
+    """A backbone cannot be loaded, or cannot do what is asked of it."""
+
+
+class AdapterError(AthaError):
+    """A saved adapter cannot be read or written."""
+
+
+class TrainingError(AthaError):
+    """Training cannot go on."""
+
+
+class AthaWarning(UserWarning):
+    """Something a user should know, that does not stop the work."""

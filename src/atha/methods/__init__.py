@@ -1,0 +1,1 @@
+"""What an adaptation is compared with."""

@@ -1,0 +1,32 @@
+"""Linear probe: logistic regression on the frozen backbone's image features."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def linear_probe(
+    support: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], query: Float[np.ndarray, "m E"], classes: int
+) -> Float[np.ndarray, "m N"]:
+    """Class probabilities of the query images.
+
+    Features are brought to unit length and centred and scaled by the support set's statistics; the regression is
+    scikit-learn's, with its default penalty.
+
+    Args:
+        support: frozen image features of the support set.
+        labels: class indices of the support set.
+        query: frozen image features to classify.
+        classes: N; a class without support images gets probability 0.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
+    probabilities = np.zeros((len(query), classes))
+    present = np.unique(labels)
+    if len(present) == 1:
+        probabilities[:, present] = 1.0
+        return probabilities
+    probe = make_pipeline(Normalizer(), StandardScaler(), LogisticRegression(max_iter=1000))
+    probabilities[:, present] = probe.fit(support, labels).predict_proba(query)
+    return probabilities

@@ -1,0 +1,107 @@
+"""Tuners: what is trained around a frozen backbone. `TunedModel` puts those of a recipe together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from atha.backbones import Backbone, Prompts
+from atha.recipe import Recipe
+from atha.tuners.context import LearnedContext
+from atha.tuners.lora import attach_lora, lora_layers
+from atha.tuners.strengths import HookedAlignment
+
+__all__ = ["ClassTexts", "HookedAlignment", "LearnedContext", "TunedModel", "attach_lora", "cosine", "lora_layers"]
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """What the vision side needs of the classes."""
+
+    features: Float[Tensor, "N E"]
+    anchors: Float[Tensor, "N D"] | None = None
+
+
+def cosine(images: Float[Tensor, "B E"], texts: Float[Tensor, "N E"]) -> Float[Tensor, "B N"]:
+    """Cosine of every image and text feature, in float32 whatever the precision of the rest."""
+    with torch.autocast(images.device.type, enabled=False):
+        unit = nn.functional.normalize
+        return unit(images.float(), dim=-1) @ unit(texts.float(), dim=-1).T
+
+
+class TunedModel:
+    """A backbone with the tuners that a recipe names, and the class texts they are for.
+
+    Args:
+        backbone: its modules stay; PEFT wraps the adapted projections, hooks do the rest.
+        recipe: which tuners.
+        prompts: tokenised class texts.
+
+    Raises:
+        RecipeError: LoRA does not find its layers.
+    """
+
+    def __init__(self, backbone: Backbone, recipe: Recipe, prompts: Prompts) -> None:
+        self.backbone, self.prompts = backbone, prompts
+        self.context = LearnedContext(backbone, prompts) if recipe.prompt.learn_context else None
+        self.alignment = HookedAlignment(backbone, recipe.alignment) if recipe.alignment else None
+        # Last: LoRA's random start must not depend on the other tuners.
+        self.peft_model: Any = attach_lora(backbone, recipe.lora) if recipe.lora else None
+
+    @property
+    def lora_layer_count(self) -> int:
+        """How many layers LoRA adapts."""
+        return len(list(lora_layers(self.peft_model))) if self.peft_model is not None else 0
+
+    def parameters(self) -> dict[str, list[nn.Parameter]]:
+        """What is trained, by tuner: ``lora``, ``context``, ``strengths``."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        if self.peft_model is not None:
+            groups["lora"] = [parameter for parameter in self.peft_model.parameters() if parameter.requires_grad]
+        if self.context is not None:
+            groups["context"] = [self.context.vectors]
+        if self.alignment is not None:
+            groups["strengths"] = [value for value in self.alignment.alignment.parameters() if value.requires_grad]
+        return {name: group for name, group in groups.items() if group}
+
+    def train(self, on: bool = True) -> None:
+        """Switch LoRA's dropout on or off. The backbone itself always stays in evaluation mode."""
+        if self.peft_model is not None:
+            for layer in lora_layers(self.peft_model):
+                layer.lora_dropout.train(on)
+
+    def texts(self) -> ClassTexts:
+        """Class text features and anchors with the tuners as they are now."""
+        texts = self.backbone.encode_text(self.prompts)
+        anchors = self.backbone.anchors(texts, self.alignment.kind) if self.alignment else None
+        return ClassTexts(texts.final.float(), anchors)
+
+    def image_features(self, pixels: Float[Tensor, "B 3 H W"], texts: ClassTexts) -> Float[Tensor, "B E"]:
+        """Image features, aligned towards the class texts' anchors on their way, not normalised."""
+        aligned = self.alignment is not None and texts.anchors is not None
+        with self.alignment.towards(texts.anchors) if aligned else nullcontext():  # type: ignore[union-attr, arg-type]
+            return self.backbone.encode_image(pixels)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """The frozen backbone, as if there were no tuners. Alignment is off by itself: it needs `ClassTexts` anchors."""
+        if self.context is not None:
+            self.context.active = False
+        try:
+            with self.peft_model.disable_adapter() if self.peft_model is not None else nullcontext():
+                yield
+        finally:
+            if self.context is not None:
+                self.context.active = True
+
+    def detach(self) -> None:
+        """Give the backbone back as it was."""
+        for tuner in (self.context, self.alignment):
+            if tuner is not None:
+                tuner.detach()
+        if self.peft_model is not None:
+            self.peft_model.unload()

@@ -1,0 +1,39 @@
+"""Learned prompt context: the vectors of the words before the class name, trained, shared by the classes (CoOp)."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from atha.backbones import Backbone, Prompts
+
+
+class LearnedContext(nn.Module):
+    """Replaces the embeddings of the context words in every class text.
+
+    Args:
+        backbone: a hook goes on its token embedding.
+        prompts: tokenised class texts; the vectors start as the embeddings of their context words.
+    """
+
+    vectors: Float[Tensor, "C W"]
+
+    def __init__(self, backbone: Backbone, prompts: Prompts) -> None:
+        super().__init__()
+        self.positions = prompts.context
+        words = backbone.token_embedding(prompts.input_ids[0, prompts.context])
+        self.vectors = nn.Parameter(words.detach().clone())
+        self.active = True
+        self._handle = backbone.token_embedding.register_forward_hook(self._replace)
+
+    def _replace(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        if not self.active:
+            return None
+        before, after = output[:, : self.positions.start], output[:, self.positions.stop :]
+        shared = self.vectors.to(output.dtype).expand(len(output), -1, -1)
+        return torch.cat([before, shared, after], dim=1)
+
+    def detach(self) -> None:
+        """Take the hook away."""
+        self._handle.remove()
