@@ -1,11 +1,11 @@
 """An adapter on disk: one folder, written whole or not at all, checked when it is read. Safetensors and JSON only.
 
-    adapter_config.json, adapter_model.safetensors   LoRA, as PEFT writes and reads it
-    atha.safetensors                                 strengths, context, class text features, anchors
-    recipe.json                                      the resolved recipe
-    classes.json                                     label -> class text, in order; what ``--classes`` takes
-    atha.json                                        backbone, support, run, evaluation; checksums of the files above
-    README.md                                        the model card
+adapter_config.json, adapter_model.safetensors   LoRA, as PEFT writes and reads it
+atha.safetensors                                 strengths, context, class text features, anchors
+recipe.json                                      the resolved recipe
+classes.json                                     label -> class text, in order; what ``--classes`` takes
+atha.json                                        backbone, support, run, evaluation; checksums of the files above
+README.md                                        the model card
 """
 
 import json
@@ -101,7 +101,9 @@ def write_adapter(
         new.chmod(0o755)
         _replace(new, target)
     except OSError as error:
-        raise AdapterError(f"cannot write {target} ({error.strerror or error}), free space or choose another --out") from error
+        raise AdapterError(
+            f"cannot write {target} ({error.strerror or error}), free space or choose another --out"
+        ) from error
     finally:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)  # after a success it has another name
@@ -225,7 +227,9 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / name).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise AdapterError(f"{folder / name} cannot be read ({error}): copy the adapter again or fit it again") from None
+        raise AdapterError(
+            f"{folder / name} cannot be read ({error}): copy the adapter again or fit it again"
+        ) from None
     if not isinstance(content, dict):
         raise AdapterError(f"{folder / name} is damaged, it holds no table: copy the adapter again or fit it again")
     return content

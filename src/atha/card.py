@@ -76,7 +76,9 @@ def _evaluation(evaluation: dict[str, Any] | None) -> list[str]:
     ]
     for name, other in evaluation.get("baselines", {}).items():
         low, high = other["interval95"]
-        lines.append(f"- {name} on the same images: {100 * other['accuracy']:.1f}% ({100 * low:.1f} to {100 * high:.1f})")
+        lines.append(
+            f"- {name} on the same images: {100 * other['accuracy']:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+        )
     return lines
 
 

@@ -84,7 +84,9 @@ class Classifier:
         self.record: dict[str, Any] = {}
         self._precision = resolve_precision(self.recipe.training.precision, self._device)
         views = self.recipe.views
-        self._views = Views(backbone.image_processor, backbone.image_size, views.transform, views.support == "five-view")
+        self._views = Views(
+            backbone.image_processor, backbone.image_size, views.transform, views.support == "five-view"
+        )
         self._tuned: TunedModel | None = None
         self._texts: ClassTexts | None = None
         self._zero_shot: ClassTexts | None = None
@@ -120,7 +122,9 @@ class Classifier:
                 raise AdapterError(f"backbone is for a saved adapter and {model} is none: give only the model")
             return cls(load_backbone(str(model), revision), classes, "paper" if recipe is None else recipe, device)
         if classes is not None or recipe is not None:
-            raise AdapterError(f"{model} is an adapter with classes and recipe of its own: leave classes and recipe out")
+            raise AdapterError(
+                f"{model} is an adapter with classes and recipe of its own: leave classes and recipe out"
+            )
         return cls._load(Path(model), backbone, device)
 
     @property
@@ -215,7 +219,9 @@ class Classifier:
         predictions = list(self.stream(images))
         bad = [prediction.problem for prediction in predictions if prediction.problem]
         if bad:
-            raise DataError(f"{len(bad)} of {len(predictions)} images cannot be read, the first is {bad[0]}: leave it out")
+            raise DataError(
+                f"{len(bad)} of {len(predictions)} images cannot be read, the first is {bad[0]}: leave it out"
+            )
         rows = np.array([prediction.probabilities for prediction in predictions])
         return rows.reshape(len(predictions), len(self._known_classes().labels))
 
@@ -322,11 +328,15 @@ class Classifier:
             source = backbone or made_for["path"] or made_for["name"]
             fingerprint, revision = made_for["fingerprint"], made_for["revision"]
         except (KeyError, TypeError, ValueError):
-            raise AdapterError(f"{folder} has an incomplete atha.json: copy the adapter again or fit it again") from None
+            raise AdapterError(
+                f"{folder} has an incomplete atha.json: copy the adapter again or fit it again"
+            ) from None
         try:
             loaded = load_backbone(source, None if backbone else revision)
         except BackboneError as error:
-            raise AdapterError(f"the backbone of {folder} cannot be loaded, say where it is with --model: {error}") from None
+            raise AdapterError(
+                f"the backbone of {folder} cannot be loaded, say where it is with --model: {error}"
+            ) from None
         if loaded.fingerprint() != fingerprint:
             raise AdapterError(
                 f"{folder} was made for '{made_for['name']}' with other weights than those of '{source}': "
@@ -337,7 +347,9 @@ class Classifier:
         made.history = list(saved.record["run"].get("losses", []))
         try:
             with seeded(0, made._device):  # LoRA's random start is overwritten: leave the caller's generator alone
-                made._tuned = TunedModel(loaded, saved.recipe, loaded.prompts(saved.classes.texts, saved.recipe.prompt.template))
+                made._tuned = TunedModel(
+                    loaded, saved.recipe, loaded.prompts(saved.classes.texts, saved.recipe.prompt.template)
+                )
             load_state(made._tuned, saved.tensors, folder)
             made._texts = ClassTexts(
                 saved.tensors["class_text_features"].to(made._device),

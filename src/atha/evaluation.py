@@ -139,7 +139,11 @@ class Evaluation:
             "calibration_error": self.calibration_error,
             "brier": self.brier,
             "per_class": {
-                name: {"images": share.total, "accuracy": share.value if share.total else None, "interval95": list(share.interval)}
+                name: {
+                    "images": share.total,
+                    "accuracy": share.value if share.total else None,
+                    "interval95": list(share.interval),
+                }
                 for name, share in self.per_class.items()
             },
             "confusion": {"classes": list(self.classes), "rows_true_columns_predicted": self.confusion.tolist()},

@@ -289,9 +289,15 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return _unknown_key(key)
     # A key of several types reports one problem for each: say them all.
-    messages = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details if _key_of(detail["loc"]) == key)
+    messages = dict.fromkeys(
+        detail["msg"].removeprefix("Value error, ") for detail in details if _key_of(detail["loc"]) == key
+    )
     expected = " or ".join(message[0].lower() + message[1:] for message in messages)
-    return f"recipe key '{key}' cannot be {json.dumps(first['input'])}: {expected}" if key else f"the recipe is not valid: {expected}"
+    return (
+        f"recipe key '{key}' cannot be {json.dumps(first['input'])}: {expected}"
+        if key
+        else f"the recipe is not valid: {expected}"
+    )
 
 
 def _key_of(location: tuple[int | str, ...]) -> str:

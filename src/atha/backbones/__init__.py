@@ -87,7 +87,9 @@ def licence(name: str, revision: str | None = None) -> str | None:
 def _locate(name: str) -> tuple[str, Path | None]:
     """What to hand to transformers, and the folder where that is one."""
     if not isinstance(name, str) or not name.strip():
-        raise BackboneError(f"'{name}' is no model name: give nano, a folder, or a hub id such as openai/clip-vit-base-patch16")
+        raise BackboneError(
+            f"'{name}' is no model name: give nano, a folder, or a hub id such as openai/clip-vit-base-patch16"
+        )
     if name == NANO:
         folder = Path(str(resources.files("atha") / "backbones" / NANO))
         return str(folder), folder
@@ -95,7 +97,9 @@ def _locate(name: str) -> tuple[str, Path | None]:
     if path.is_dir():
         return str(path), path
     if path.exists():
-        raise BackboneError(f"{name} is a file, a model is a folder with config.json and model.safetensors: give the folder")
+        raise BackboneError(
+            f"{name} is a file, a model is a folder with config.json and model.safetensors: give the folder"
+        )
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or name.endswith("/"):
         raise BackboneError(f"there is no model folder {name}, check the path")
     return name, None
@@ -106,7 +110,11 @@ def _check_folder(folder: Path, name: str) -> None:
         raise BackboneError(f"model folder {name} {problem}: {mend}")
 
     if not (folder / "config.json").is_file():
-        hint = "this is an adapter, use it with predict or evaluate" if (folder / "atha.json").is_file() else "give a folder in Hugging Face format"
+        hint = (
+            "this is an adapter, use it with predict or evaluate"
+            if (folder / "atha.json").is_file()
+            else "give a folder in Hugging Face format"
+        )
         fail("has no config.json", hint)
     if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
         fail("has no preprocessor_config.json", "save the model's image processor there")
@@ -124,7 +132,10 @@ def _check_folder(folder: Path, name: str) -> None:
     elif not (folder / "model.safetensors").is_file():
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         if pickled:
-            fail(f"has its weights in {pickled[0]}, a pickle file, which is not opened", "convert it to model.safetensors")
+            fail(
+                f"has its weights in {pickled[0]}, a pickle file, which is not opened",
+                "convert it to model.safetensors",
+            )
         fail("has no model.safetensors", "save the weights there")
 
 

@@ -25,7 +25,9 @@ class Prompts:
     """Tokenised class texts."""
 
     input_ids: Int[Tensor, "N S"]
-    context: slice = field(default_factory=lambda: slice(0, 0))  # the positions, equal in all texts, of the words before the class name
+    context: slice = field(
+        default_factory=lambda: slice(0, 0)
+    )  # the positions, equal in all texts, of the words before the class name
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ class Backbone(ABC):
     text_to_token: ClassVar[str]  # one sentence: how class texts get into token space
 
     def __init__(
-        self, model: Any, tokenizer: Any = None, image_processor: Any = None, name: str = "", revision: str | None = None
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        image_processor: Any = None,
+        name: str = "",
+        revision: str | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.image_processor = tokenizer, image_processor
@@ -198,7 +205,9 @@ class Backbone(ABC):
         for start in range(2):  # texts begin with a start token, or do not
             if all(row[start : start + len(words)] == words for row in rows):
                 return slice(start, start + len(words))
-        raise BackboneError(f"'{before}' is not read as the same tokens in every class text: end the template's words with a space")
+        raise BackboneError(
+            f"'{before}' is not read as the same tokens in every class text: end the template's words with a space"
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and a sample of the values of all weights: tells one checkpoint from another."""

@@ -1,0 +1,43 @@
+"""The command line: one file per verb. Nothing heavy is imported before a verb runs, so that ``--help`` is instant."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from atha.cli import demo, evaluate, fit, info, predict
+
+app = typer.Typer(
+    name="atha",
+    help="Adapt CLIP-like models to images they have never seen the like of, from a handful of labelled ones.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (demo.demo, fit.fit, predict.predict, evaluate.evaluate, info.info):
+    app.command()(verb)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"atha {version('atha')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the ``atha`` command."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    app()

@@ -87,7 +87,9 @@ class Views:
             try:
                 for start in range(0, len(sources), batch_size):
                     submitted = start + len(ahead)
-                    ahead.extend(pool.submit(self.load, source) for source in sources[submitted : start + 2 * batch_size])
+                    ahead.extend(
+                        pool.submit(self.load, source) for source in sources[submitted : start + 2 * batch_size]
+                    )
                     yield [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
             finally:
                 pool.shutdown(cancel_futures=True)

@@ -1,0 +1,196 @@
+"""What the verbs share: consoles, options, progress, and errors as one sentence."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from atha.errors import AthaError, AthaWarning
+
+if TYPE_CHECKING:
+    from atha.evaluation import Evaluation, Share
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the model at once.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Backbone = Annotated[
+    str | None, typer.Option("--model", help="Where the adapter's backbone is now, if not where it was.")
+]
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Run a verb: its errors become one sentence and an exit code, 2 for the user's mistakes and 1 for ours."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        debug = kwargs.get("debug", False)
+        try:
+            with _plain_warnings(debug):
+                function(*args, **kwargs)
+        except AthaError as error:
+            _fail(str(error), 2, debug)
+        except KeyboardInterrupt:
+            _fail("stopped by the keyboard, nothing half-written is left", 130, debug)
+        except BrokenPipeError:  # the reader of our output has gone, as `head` does
+            sys.stderr.close()
+            raise typer.Exit(1) from None
+        except typer.Exit:
+            raise
+        except MemoryError:
+            _fail("out of memory, lower --batch-size or choose a smaller --model", 1, debug)
+        except Exception as error:
+            if "out of memory" in str(error):
+                _fail(
+                    "the device is out of memory, lower --batch-size, choose a smaller --model or --device cpu",
+                    1,
+                    debug,
+                )
+            reason = " ".join(str(error).split())[:300]
+            _fail(
+                f"a fault of atha, not yours ({type(error).__name__}: {reason}): report it with --debug's output",
+                1,
+                debug,
+            )
+
+    return run
+
+
+def _fail(sentence: str, code: int, debug: bool) -> None:
+    if debug:
+        err.print_exception()
+    err.print(Text.assemble(("Error: ", "bold red"), sentence), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _plain_warnings(debug: bool) -> Iterator[None]:
+    """Our warnings as sentences; other libraries' only with --debug."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+        if issubclass(category, AthaWarning):
+            warn(str(message))
+        elif debug:
+            err.print(Text(f"{category.__name__}: {message}", style="dim"), soft_wrap=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.simplefilter("always", AthaWarning)
+        warnings.showwarning = show
+        yield
+
+
+def warn(sentence: str) -> None:
+    """A sentence on stderr that does not stop the work."""
+    err.print(Text.assemble(("Warning: ", "yellow"), sentence), soft_wrap=True)
+
+
+def say(sentence: str) -> None:
+    """A sentence on stderr about what is going on."""
+    err.print(Text(sentence), soft_wrap=True)
+
+
+def print_json(content: Any) -> None:
+    """JSON on stdout, and nothing else there."""
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr; yields a function to call with (done, total, loss or nothing)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task(what, total=total, note="")
+
+        def advance(done: int, of: int, loss: float | None = None) -> None:
+            bar.update(task, completed=done, total=of, note="" if loss is None else f"loss {loss:.3f}")
+
+        yield advance
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """One progress bar per stage of a longer job; yields a function to call with (stage, done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield advance
+
+
+def print_line(content: Any) -> None:
+    """One JSON object on one line of stdout."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_text(sentence: str) -> None:
+    """A result on stdout, never read as markup, never wrapped."""
+    out.print(Text(sentence), soft_wrap=True)
+
+
+def table(
+    *headers: str, title: str = "", rows: Iterable[Iterable[str]] = (), numbers: bool = True, header: bool = True
+) -> Table:
+    """A plain table; text from files is never read as markup. With ``numbers``, all columns but the first align right."""
+    made = Table(title=Text(title, style="bold") if title else None, title_justify="left", show_header=header)
+    for index, header in enumerate(headers):
+        made.add_column(Text(header), justify="right" if numbers and index else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def percent(share: "Share") -> tuple[str, str]:
+    """Accuracy and its interval as two cells."""
+    low, high = share.interval
+    return (f"{100 * share.value:.1f}%", f"{100 * low:.1f} to {100 * high:.1f}") if share.total else ("-", "-")
+
+
+def comparison(evaluations: Mapping[str, "Evaluation"], seconds: Mapping[str, float] | None = None) -> Table:
+    """Methods on the same test images: accuracy, interval and, where given, seconds."""
+    first = next(iter(evaluations.values()))
+    headers = ["method", "accuracy", "95% interval", *(["seconds"] if seconds else [])]
+    rows = (
+        [name, *percent(result.share), *([f"{seconds[name]:.1f}"] if seconds else [])]
+        for name, result in evaluations.items()
+    )
+    return table(*headers, title=f"{len(first.truth)} test images", rows=rows)
+
+
+def difference(evaluations: Mapping[str, "Evaluation"], name: str, baseline: str) -> str:
+    """One sentence on the paired difference of two methods."""
+    mean, half = evaluations[name].minus(evaluations[baseline])
+    verdict = "no difference can be told" if abs(mean) <= half else "better" if mean > 0 else "worse"
+    return f"{name} minus {baseline}, image by image: {100 * mean:+.1f} points (95% +-{100 * half:.1f}): {verdict}."
+
+
+def read_classes(path: Path | None) -> Any:
+    """The content of ``--classes``."""
+    from atha.prompts import read_classes_file
+
+    return None if path is None else read_classes_file(path)

@@ -1,0 +1,45 @@
+"""``atha demo``: the main job on parts that come with the package."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atha.cli import common
+from atha.cli.common import verb
+
+
+@verb
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the digits and the adapter.")] = Path("atha-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
+    json: common.Json = False,
+    debug: common.Debug = False,
+) -> None:
+    """Adapt the built-in model to handwritten digits, from 5 images per class; takes a minute or two."""
+    common.say("nano, a small CLIP that never saw a handwritten digit, learns ten of them from 5 images each.")
+    common.say("Loading libraries ...")
+    from atha.demo import ATHA, LORA, OVERRIDES, SHOT, run_demo
+
+    with common.stages() as advance:
+        result = run_demo(out, seed, advance)
+    if json:
+        common.print_json(
+            {
+                name: {**evaluation.to_dict(), "seconds": result.seconds[name]}
+                for name, evaluation in result.evaluations.items()
+            }
+        )
+        return
+    common.out.print(common.comparison(result.evaluations, result.seconds))
+    common.print_text(common.difference(result.evaluations, ATHA, "linear probe"))
+    common.print_text(common.difference(result.evaluations, ATHA, LORA))
+    common.print_text(f"Recipe: paper with {', '.join(OVERRIDES)}; {SHOT} support images per class, seed {seed}.")
+    common.print_text(f"Adapter saved in {result.adapter}")
+    overrides = " ".join(f"--set {override}" for override in OVERRIDES)
+    common.print_text("\nThe same by hand, and on your own folder of class folders:")
+    common.print_text(
+        f"  atha fit {result.support} --model nano {overrides} --eval {result.test} --out my-adapter\n"
+        f"  atha predict {result.adapter} {result.test / 'digit_seven'}\n"
+        "  atha fit YOUR_SUPPORT --model openai/clip-vit-base-patch16 --recipe paper --eval YOUR_TEST --out my-adapter"
+    )

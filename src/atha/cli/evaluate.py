@@ -1,0 +1,56 @@
+"""``atha evaluate``: how good an adapter is on labelled images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atha.cli import common
+from atha.cli.common import verb
+
+# A wider confusion matrix cannot be read in a terminal.
+WIDEST = 20
+
+
+@verb
+def evaluate(
+    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
+    test: Annotated[str, typer.Argument(help="Labelled images: class folders or a CSV (path, label).")],
+    model: common.Backbone = None,
+    device: common.Device = "auto",
+    batch_size: common.BatchSize = 32,
+    json: common.Json = False,
+    debug: common.Debug = False,
+) -> None:
+    """Accuracy with its interval, per class, confusion and calibration of an adapter on TEST."""
+    from atha.adapter import read_adapter
+    from atha.data import read_labelled
+
+    saved = read_adapter(adapter)
+    data = read_labelled(test)
+    saved.classes.index(data.labels, data.source)
+
+    from atha.classifier import Classifier
+
+    classifier = Classifier.from_pretrained(adapter, backbone=model, device=device)
+    with common.progress("Evaluating", len(data.samples)) as advance:
+        result = classifier.evaluate(data, batch_size, advance)
+    if json:
+        common.print_json(result.to_dict())
+        return
+    common.print_text(f"Accuracy {result.share} on {len(result.truth)} images (95% interval, Wilson)")
+    common.print_text(
+        f"Balanced accuracy {100 * result.balanced_accuracy:.1f}%, calibration error {result.calibration_error:.3f}, "
+        f"Brier score {result.brier:.3f}"
+    )
+    rows = ([name, str(share.total), *common.percent(share)] for name, share in result.per_class.items())
+    common.out.print(common.table("class", "images", "accuracy", "95% interval", rows=rows, title="Per class"))
+    if len(result.classes) > WIDEST:
+        common.say(f"The confusion matrix of {len(result.classes)} classes is in --json.")
+        return
+    numbers = [str(number + 1) for number in range(len(result.classes))]
+    rows = (
+        [f"{number} {name}", *map(str, row)]
+        for number, name, row in zip(numbers, result.classes, result.confusion.tolist(), strict=True)
+    )
+    common.out.print(common.table("true \\ predicted", *numbers, rows=rows, title="Confusion"))

@@ -1,0 +1,88 @@
+"""``atha fit``: adapt a model to labelled images and save the adapter."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atha.cli import common
+from atha.cli.common import verb
+
+
+@verb
+def fit(
+    support: Annotated[
+        str, typer.Argument(help="Folder with one sub-folder of images per class, or a CSV (path, label).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make for the adapter.")],
+    model: Annotated[str, typer.Option(help="nano, a hub id, or a model folder.")] = "openai/clip-vit-base-patch16",
+    recipe: Annotated[str, typer.Option(help="A preset (see atha info) or a .toml or .json file.")] = "paper",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe.")
+    ] = None,
+    eval_: Annotated[str | None, typer.Option("--eval", help="Labelled images to evaluate on, after training.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON: folder name -> text for the model, or a list of texts.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
+    device: common.Device = "auto",
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
+    batch_size: common.BatchSize = 32,
+    overwrite: common.Overwrite = False,
+    json: common.Json = False,
+    debug: common.Debug = False,
+) -> None:
+    """Adapt a model to SUPPORT, one to twenty labelled images per class, and save the adapter."""
+    from atha.adapter import check_free
+    from atha.classes import Classes
+    from atha.data import read_labelled
+    from atha.devices import resolve_device
+    from atha.recipe import Recipe
+
+    # All that can be wrong is looked at before the model is loaded.
+    chosen = Recipe.load(recipe, set_ or ())
+    check_free(out, overwrite)
+    data = read_labelled(support)
+    names = common.read_classes(classes)
+    task = Classes.of_support(data.labels, names)
+    index = task.index(data.labels, data.source)
+    test = None if eval_ is None else read_labelled(eval_)
+    if test is not None:
+        task.index(test.labels, test.source)
+    resolve_device(device)
+    if not json:
+        counts = {task.labels[index[label]]: count for label, count in data.counts.items()}
+        rows = ([label, text, str(counts[label])] for label, text in zip(task.labels, task.texts, strict=True))
+        common.err.print(
+            common.table("class", "text for the model", "images", rows=rows, title=f"Support: {data.source}")
+        )
+
+    from atha.backbones import load_backbone
+    from atha.classifier import Classifier
+
+    common.say(f"Loading {model} ...")
+    classifier = Classifier(load_backbone(model, revision), names, chosen, device)
+    with common.progress(f"Training ({chosen.name})") as advance:
+        classifier.fit(data, seed=seed, progress=advance)
+    # Saved before the evaluation: a fault there must not cost the training.
+    classifier.save_pretrained(out, overwrite=overwrite)
+    results = {}
+    if test is not None:
+        with common.progress("Evaluating", len(test.samples)) as advance:
+            results = classifier.compare(test, batch_size, advance)
+        classifier.save_evaluation(out, results)
+    if json:
+        evaluation = {name: result.to_dict() for name, result in results.items()}
+        common.print_json({"adapter": str(out), "classes": classifier.class_texts, "evaluation": evaluation})
+        return
+    run = classifier.record["run"]
+    common.say(
+        f"LoRA in {run['lora_layers']} layers; loss {run['losses'][0]:.3f} at the first step, {run['losses'][-1]:.3f} "
+        f"at the last of {run['steps']}; {run['seconds']:.1f} s on {run['device']} in {run['precision']}."
+    )
+    if results:
+        common.out.print(common.comparison(results))
+        common.print_text(common.difference(results, "adapted", "linear probe"))
+    else:
+        common.say("How good it is, nobody knows yet: evaluate it on other labelled images.")
+    common.print_text(f"Adapter saved in {out}")

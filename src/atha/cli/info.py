@@ -1,0 +1,93 @@
+"""``atha info``: what an adapter, a model or a recipe is."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atha.cli import common
+from atha.cli.common import verb
+
+
+@verb
+def info(
+    target: Annotated[
+        str | None, typer.Argument(help="An adapter folder, a model, or a recipe; nothing: this installation.")
+    ] = None,
+    json: common.Json = False,
+    debug: common.Debug = False,
+) -> None:
+    """Say what TARGET is: classes, recipe, backbone, what was trained, sizes."""
+    from atha.adapter import is_adapter
+    from atha.recipe import Recipe, presets
+
+    if target is None:
+        content = _installation()
+    elif is_adapter(target):
+        content = _adapter(Path(target))
+    elif target in presets() or target.endswith((".toml", ".json")):
+        content = {"recipe": Recipe.load(target).model_dump(mode="json")}
+    else:
+        from atha.backbones import load_backbone
+
+        content = {"backbone": load_backbone(target).describe()}
+    if json:
+        common.print_json(content)
+        return
+    for title, values in content.items():
+        rows = ([key, value] for key, value in _flat(values))
+        common.out.print(common.table("", "", title=title.capitalize(), rows=rows, numbers=False, header=False))
+
+
+def _adapter(folder: Path) -> dict[str, Any]:
+    from atha.adapter import read_adapter
+
+    saved = read_adapter(folder)
+    run = {key: value for key, value in saved.record["run"].items() if key != "losses"}
+    support = saved.record["support"]
+    sizes = {path.name: f"{path.stat().st_size:,} bytes" for path in sorted(folder.iterdir()) if path.is_file()}
+    texts = dict(zip(saved.classes.labels, saved.classes.texts, strict=True))
+    evaluation = {key: value for key, value in (saved.record.get("evaluation") or {}).items() if key != "confusion"}
+    return {
+        "classes": {label: f"{text} ({support['counts'][label]} support images)" for label, text in texts.items()},
+        "backbone": saved.record["backbone"],
+        "run": run,
+        **({"strengths": _strengths(saved.tensors)} if "strengths.pull" in saved.tensors else {}),
+        **({"evaluation": evaluation} if evaluation else {}),
+        "recipe": saved.recipe.model_dump(mode="json"),
+        "files": sizes,
+    }
+
+
+def _strengths(tensors: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: " ".join(f"{value:.4f}" for value in tensors[f"strengths.{name}"].tolist()) for name in ("pull", "push")
+    }
+
+
+def _installation() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    from atha.backbones import FAMILIES, NANO
+    from atha.devices import resolve_device, resolve_precision
+    from atha.recipe import presets
+
+    device = resolve_device()
+    return {
+        "installation": {
+            **{name: version(name) for name in ("atha", "torch", "transformers", "peft")},
+            "device": str(device),
+            "precision": resolve_precision("auto", device),
+            "recipes": ", ".join(presets()),
+            "model families": ", ".join(FAMILIES),
+            "model that is built in": NANO,
+        }
+    }
+
+
+def _flat(values: Any, before: str = "") -> list[tuple[str, str]]:
+    if isinstance(values, dict):
+        return [
+            pair for key, value in values.items() for pair in _flat(value, f"{before}.{key}" if before else str(key))
+        ]
+    return [(before, ", ".join(map(str, values)) if isinstance(values, list) else str(values))]

@@ -1,0 +1,98 @@
+"""``atha predict``: label images with an adapter."""
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atha.cli import common
+from atha.cli.common import verb
+from atha.errors import AthaError, DataError
+
+
+@verb
+def predict(
+    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
+    images: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.")],
+    csv_: Annotated[Path | None, typer.Option("--csv", help="Write label, probability, file here.")] = None,
+    all_classes: Annotated[bool, typer.Option("--all", help="Add the probability of every class.")] = False,
+    model: common.Backbone = None,
+    device: common.Device = "auto",
+    batch_size: common.BatchSize = 32,
+    overwrite: common.Overwrite = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per image and line.")] = False,
+    debug: common.Debug = False,
+) -> None:
+    """Label IMAGES. Those that cannot be read are named, the others are labelled all the same."""
+    from atha.adapter import read_adapter
+    from atha.data.images import find_images
+
+    if csv_ is not None and csv_.exists() and not overwrite:
+        raise AthaError(f"{csv_} exists already, choose another --csv or pass --overwrite")
+    if csv_ is not None and not csv_.absolute().parent.is_dir():
+        raise AthaError(
+            f"there is no folder {csv_.absolute().parent} to write {csv_.name} to, make it or choose another --csv"
+        )
+    read_adapter(adapter)
+    files = find_images(images)
+
+    from atha.classifier import Classifier
+
+    classifier = Classifier.from_pretrained(adapter, backbone=model, device=device)
+    labels = classifier.classes.labels if classifier.classes else ()
+    header = ["label", "probability", "file", *(labels if all_classes else ())]
+    done = failed = 0
+    with _writer(csv_, header) as write, common.progress("Predicting", len(files)) as advance:
+        for prediction in classifier.stream(files, batch_size):
+            done += 1
+            advance(done, len(files))
+            if prediction.problem:
+                failed += 1
+                common.warn(prediction.problem)
+                continue
+            row = [prediction.label, f"{prediction.probability:.6f}", prediction.file]
+            more = [f"{value:.6f}" for value in prediction.probabilities] if all_classes else []
+            if json:
+                probabilities = dict(zip(labels, prediction.probabilities, strict=True))
+                common.print_line(
+                    {"label": prediction.label, "probability": prediction.probability, "file": prediction.file}
+                    | ({"probabilities": probabilities} if all_classes else {})
+                )
+            elif csv_ is None:
+                common.print_text("\t".join([*row, *more]))
+            write([*row, *more])
+        if failed == done:
+            raise DataError(f"none of the {done} images can be read: give other images")
+    if csv_ is not None:
+        common.say(
+            f"{done - failed} predictions written to {csv_}"
+            + (f", {failed} images could not be read" if failed else "")
+        )
+
+
+@contextmanager
+def _writer(path: Path | None, header: list[str]) -> Iterator[Any]:
+    """A function that writes a row; the file gets its name when all rows are in it."""
+    if path is None:
+        yield lambda row: None
+        return
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.absolute().parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow(header)
+                yield rows.writerow
+            Path(temporary).chmod(0o644)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise AthaError(
+            f"cannot write {path} ({error.strerror or error}), free space or choose another --csv"
+        ) from error
