@@ -28,7 +28,17 @@ _PUBLIC = {
     "presets": "atha.recipe",
 }
 
-__all__ = [*_PUBLIC]
+__all__ = [
+    "AthaError",
+    "AthaWarning",
+    "Backbone",
+    "Classifier",
+    "Evaluation",
+    "Prediction",
+    "Recipe",
+    "load_backbone",
+    "presets",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -52,16 +52,17 @@ def check_free(path: str | Path, overwrite: bool = False) -> None:
         AdapterError: something is there that would be lost, or the place cannot be written to.
     """
     target = Path(path)
+    place = target.resolve()  # "new/.." is the folder that we are in, even before there is a "new"
     if target.is_symlink() and not target.exists():
         raise AdapterError(f"{target} is a link to nothing, choose another --out")
-    if target.exists() and not target.is_dir():
+    if place.exists() and not place.is_dir():
         raise AdapterError(f"{target} is a file, choose another --out for the adapter's folder")
-    if target.is_dir() and any(target.iterdir()):
-        if not is_adapter(target):
+    if place.is_dir() and any(place.iterdir()):
+        if not is_adapter(place):
             raise AdapterError(f"{target} is not empty and no adapter, choose another --out: nothing there is touched")
         if not overwrite:
             raise AdapterError(f"{target} holds an adapter already, choose another --out or pass --overwrite")
-    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    parent = next(folder for folder in place.parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise AdapterError(f"{parent} cannot be written to, choose another --out")
 
@@ -81,10 +82,11 @@ def write_adapter(
     Raises:
         AdapterError: the folder is in use, or the disk is full or not writable.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     check_free(path, overwrite)
-    target = Path(path).absolute()
+    target = Path(path).resolve()  # through a link: the folder behind it is replaced, not the link
     new: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,16 +96,16 @@ def write_adapter(
         save_file({name: value.detach().cpu().contiguous() for name, value in saved.tensors.items()}, new / TENSORS)
         _write_json(new / RECIPE, saved.recipe.model_dump(mode="json"))
         _write_json(new / CLASSES, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)))
-        (new / CARD).write_text(card, "utf-8")
+        (new / CARD).write_text(card, "utf-8", "backslashreplace")
         names = [TENSORS, RECIPE, CLASSES, *(LORA_FILES if save_lora is not None else ())]
         checksums = {name: _checksum(new / name) for name in names}
         _write_json(new / RECORD, {"format": FORMAT, **saved.record, "sha256": checksums})
+        for file in new.iterdir():
+            file.chmod(0o644)  # safetensors writes files that nobody else may read
         new.chmod(0o755)
         _replace(new, target)
-    except OSError as error:
-        raise AdapterError(
-            f"cannot write {target} ({error.strerror or error}), free space or choose another --out"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        raise _unwritable(target, error) from error
     finally:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)  # after a success it has another name
@@ -114,11 +116,19 @@ def update_record(path: str | Path, record: dict[str, Any], card: str) -> None:
     folder = Path(path)
     checksums = _read_json(folder, RECORD)["sha256"]
     for name, text in ((RECORD, _json({"format": FORMAT, **record, "sha256": checksums})), (CARD, card)):
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, folder / name)
+        new: Path | None = None
+        try:
+            handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
+            new = Path(temporary)
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+            new.chmod(0o644)
+            new.replace(folder / name)
+        except OSError as error:
+            raise _unwritable(folder / name, error) from error
+        finally:
+            if new is not None:
+                new.unlink(missing_ok=True)  # after a success it has another name
 
 
 def read_adapter(path: str | Path) -> Saved:
@@ -138,6 +148,8 @@ def read_adapter(path: str | Path) -> Saved:
     record = _read_json(folder, RECORD)
     if record.get("format") != FORMAT:
         raise AdapterError(f"{folder} has format {record.get('format')!r} and this version reads {FORMAT}: update atha")
+    if not all(isinstance(record.get(part, {}), dict) for part in ("backbone", "support", "run", "evaluation")):
+        raise AdapterError(f"{folder / RECORD} is damaged, a part of it is no table: copy the adapter again")
     checksums = record.pop("sha256", None)
     if not isinstance(checksums, dict) or not {TENSORS, RECIPE, CLASSES} <= checksums.keys() <= {
         TENSORS, RECIPE, CLASSES, *LORA_FILES,
@@ -175,12 +187,12 @@ def save_lora(model: TunedModel) -> Callable[[Path], None]:
 
 
 def load_state(model: TunedModel, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Put saved values into freshly made tuners.
+    """Put saved values into freshly made tuners, and make them ready to predict.
 
     Raises:
         KeyError, RuntimeError, ValueError: values are missing or have other shapes.
     """
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     values: dict[str, Tensor] = {}
@@ -194,29 +206,42 @@ def load_state(model: TunedModel, tensors: dict[str, Tensor], folder: Path) -> N
         value.data.copy_(tensors[name])
     if model.peft_model is not None:
         lora = load_file(folder / LORA_FILES[1])
-        report = set_peft_model_state_dict(model.peft_model, lora)
-        wanted = sum("lora_" in name for name, _ in model.peft_model.named_parameters())
-        if report.unexpected_keys or len(lora) != wanted:
-            raise ValueError(f"LoRA has {len(lora)} weights, not {wanted}")
+        wanted = get_peft_model_state_dict(model.peft_model, save_embedding_layers=False)
+        for name in sorted(lora.keys() | wanted.keys()):
+            shapes = [tuple(weights[name].shape) if name in weights else "missing" for weights in (lora, wanted)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(f"LoRA's {name} is {shapes[0]} and should be {shapes[1]}")
+        set_peft_model_state_dict(model.peft_model, lora)
+    model.train(False)  # PEFT makes layers with dropout on
 
 
 def _replace(new: Path, target: Path) -> None:
     """Rename ``new`` to ``target``; what was there is deleted after that, and put back if the renaming fails."""
     if not target.exists():
-        os.replace(new, target)
+        new.replace(target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    os.replace(target, old)
     try:
-        os.replace(new, target)
+        target.replace(old)
     except BaseException:
-        os.replace(old, target)
+        old.rmdir()  # refused, should the adapter be in it already
+        raise
+    try:
+        new.replace(target)
+    except BaseException:
+        old.replace(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _unwritable(place: Path, error: Exception) -> AdapterError:
+    reason = getattr(error, "strerror", None) or error
+    return AdapterError(f"cannot write {place} ({reason}), free space or choose another --out")
+
+
 def _json(content: Any) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # A file name need not be text; what is not becomes an escape that JSON reads back as it was.
+    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def _write_json(path: Path, content: Any) -> None:

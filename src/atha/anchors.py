@@ -46,4 +46,5 @@ def inverse_anchors(
 
 def projection_inverse(projection: Float[Tensor, "D E"]) -> Float[Tensor, "E D"]:
     """The pseudo-inverse of W, in float64 as W may be ill-conditioned, returned in W's dtype."""
-    return torch.linalg.pinv(projection.detach().double()).to(projection.dtype)
+    inverse: Tensor = torch.linalg.pinv(projection.detach().double())
+    return inverse.to(projection.dtype)

@@ -21,7 +21,8 @@ def write_card(classes: Classes, recipe: Recipe, record: dict[str, Any]) -> str:
         "",
         f"Backbone: `{_inline(backbone['name'])}`"
         + (f" at `{backbone['revision']}`" if backbone.get("revision") else "")
-        + f" ({backbone['family']}, {backbone['parameters'] / 1e6:.1f} million parameters, licence: {_inline(licence)}).",
+        + f" ({backbone['family']}, {backbone['parameters'] / 1e6:.1f} million parameters, "
+        + f"licence: {_inline(licence)}).",
         "The backbone is not part of this folder and keeps its own licence.",
         "",
         "## Classes and support images",

@@ -54,6 +54,11 @@ class Classes:
         if len(self.labels) < 2:
             found = f"only '{self.labels[0]}'" if self.labels else "none"
             raise DataError(f"there must be at least two classes and there is {found}: add a folder for each class")
+        for label in (*self.labels, *self.texts):
+            try:
+                label.encode()
+            except UnicodeEncodeError:
+                raise DataError(f"the class name {label!r} is not UTF-8 text, rename it") from None
         return self
 
     def index(self, labels: Iterable[str], source: str) -> dict[str, int]:

@@ -78,7 +78,9 @@ class Classifier:
         self.backbone = backbone.to(self._device)
         self.recipe = Recipe.load(recipe)
         self._given = classes
-        self.classes = None if classes is None else Classes.given(classes)
+        # A mapping may name some of the classes that the support set will have: one alone is no task yet.
+        partial = classes is None or (isinstance(classes, Mapping) and len(classes) < 2)
+        self.classes = None if partial else Classes.given(classes)  # type: ignore[arg-type]
         self.history: list[float] = []
         self._scale = 1.0
         self.record: dict[str, Any] = {}
@@ -149,11 +151,11 @@ class Classifier:
             This classifier.
 
         Raises:
-            DataError: images or classes cannot be used; before training.
+            DataError: images or classes cannot be used, or one image is in two classes; before training.
             TrainingError: the loss is not finite.
 
         Warns:
-            AthaWarning: for each image that cannot be read, and for equal images with different labels.
+            AthaWarning: for each image that cannot be read.
         """
         started = time.perf_counter()
         data = read_labelled(support)
@@ -164,7 +166,8 @@ class Classifier:
         counts = {label: targets.count(position) for position, label in enumerate(classes.labels)}
         if empty := [label for label, count in counts.items() if count == 0]:
             raise DataError(
-                f"class '{empty[0]}' has no support image that can be read{_reasons(left_out)}: add one, or leave the class out"
+                f"class '{empty[0]}' has no support image that can be read{_reasons(left_out)}: add one, or leave the "
+                "class out"
             )
         prompts = self.backbone.prompts(classes.texts, self.recipe.prompt.template)
         self._drop()
@@ -507,4 +510,4 @@ def _reasons(left_out: Sequence[str]) -> str:
 
 
 def _softmax(logits: Tensor) -> Float[np.ndarray, "B N"]:
-    return logits.double().softmax(dim=-1).cpu().numpy()  # type: ignore[no-any-return]
+    return logits.double().softmax(dim=-1).cpu().numpy()

@@ -60,7 +60,7 @@ class Evaluation:
     @cached_property
     def predicted(self) -> Int[np.ndarray, "n"]:
         """Class index of the largest probability."""
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1))
 
     @cached_property
     def correct(self) -> np.ndarray:

@@ -168,7 +168,7 @@ class Recipe(Part):
         Raises:
             RecipeError: no such preset or file; an unknown or ill-typed key, named with the nearest valid one.
         """
-        values = source.model_dump() if isinstance(source, Recipe) else _read(source)
+        values = source.model_dump() if isinstance(source, Recipe) else _merged(cls().model_dump(), _read(source))
         changes = overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides)
         changed = False
         for key, value in changes:
@@ -231,6 +231,15 @@ def _read(source: str | Path) -> dict[str, Any]:
     return values
 
 
+def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Values over defaults, section by section: a section that is given in part keeps its own default for the rest."""
+    made = dict(defaults)
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(made.get(key), dict)
+        made[key] = _merged(made[key], value) if both else value
+    return made
+
+
 def _split_override(text: str) -> tuple[str, Any]:
     key, found, value = text.partition("=")
     if not found or not key.strip():
@@ -275,7 +284,7 @@ def _keys(model: type[BaseModel] = Recipe, before: str = "") -> Iterable[str]:
 
 def _unknown_key(key: str) -> str:
     def likeness(valid: str) -> float:
-        leaf = difflib.SequenceMatcher(None, key.split(".")[-1], valid.split(".")[-1]).ratio()
+        leaf = difflib.SequenceMatcher(None, key.rsplit(".", maxsplit=1)[-1], valid.rsplit(".", maxsplit=1)[-1]).ratio()
         return leaf + difflib.SequenceMatcher(None, key, valid).ratio()
 
     return f"recipes have no key '{key}', the nearest is '{max(_keys(), key=likeness)}'"

@@ -59,7 +59,7 @@ def train(model: TunedModel, support: SupportSet, recipe: Recipe, progress: Prog
                     f"the loss became {losses[-1]} at step {step + 1} of {steps}: lower training.lora.lr "
                     f"(now {settings.lora.lr:g}) or set training.precision=float32 (now {precision})"
                 )
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss).backward()
             for optimiser in optimisers:
                 scaler.step(optimiser)
                 optimiser.zero_grad()

@@ -38,30 +38,35 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
 
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": local is not None}
     try:
-        config = transformers.AutoConfig.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config, _ = transformers.PreTrainedConfig.get_config_dict(source, **options)
+        kind = config.get("model_type")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackboneError(_unreachable(name, local, error)) from None
-    family = FAMILIES.get(config.model_type)
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
-        raise BackboneError(
-            f"{name} is a '{config.model_type}' model, the families supported are {', '.join(FAMILIES)}: choose a model of these"
-        )
+        what = f"is a '{kind}' model" if kind else "has no model_type in its config.json"
+        raise BackboneError(f"{name} {what}, the families supported are {', '.join(FAMILIES)}: choose one of these")
     with _quiet(transformers):
         try:
             model, report = getattr(transformers, family.model_class).from_pretrained(
-                source, dtype="float32", use_safetensors=True, output_loading_info=True, **options
+                source,
+                dtype="float32",
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **options,
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
             processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
             raise BackboneError(_unreachable(name, local, error)) from None
-    wrong = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    wrong = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
     if wrong:
         raise BackboneError(
-            f"{name} lacks {len(wrong)} of the weights that {family.model_class} needs, the first is '{wrong[0]}': "
-            "get the whole checkpoint again"
+            f"{name} lacks {len(wrong)} of the weights that {family.model_class} needs, or has them in another shape, "
+            f"the first is '{wrong[0]}': get the whole checkpoint again"
         )
-    backbone = family(model, tokenizer, processor, name=name, revision=getattr(config, "_commit_hash", None))
+    backbone = family(model, tokenizer, processor, name=name, revision=getattr(model.config, "_commit_hash", None))
     if len(tokenizer) > backbone.token_embedding.num_embeddings:
         raise BackboneError(
             f"the tokenizer of {name} knows {len(tokenizer)} tokens and its text tower "
@@ -127,8 +132,10 @@ def _check_folder(folder: Path, name: str) -> None:
         except (ValueError, KeyError, AttributeError, TypeError):
             fail("has a damaged model.safetensors.index.json", "get the model again")
         for shard in shards:
-            if Path(str(shard)).name != shard:
+            if Path(str(shard)).name != shard or shard == "..":
                 fail(f"names a weight file outside itself, '{shard}'", "get the model from a source you trust")
+            if not shard.endswith(".safetensors"):  # transformers would hand it to torch.load
+                fail(f"names a weight file that is not safetensors, '{shard}'", "convert it to model.safetensors")
     elif not (folder / "model.safetensors").is_file():
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         if pickled:

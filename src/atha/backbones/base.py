@@ -197,7 +197,7 @@ class Backbone(ABC):
         return Prompts(ids, self._context_positions(ids, template))
 
     def _context_positions(self, ids: Int[Tensor, "N S"], template: str) -> slice:
-        before = template.split("{}")[0].strip()
+        before = template.split("{}", maxsplit=1)[0].strip()
         if not before:
             return slice(0, 0)
         words = self.tokenizer(before, add_special_tokens=False)["input_ids"]

@@ -81,7 +81,7 @@ def _fail(sentence: str, code: int, debug: bool) -> None:
 def _plain_warnings(debug: bool) -> Iterator[None]:
     """Our warnings as sentences; other libraries' only with --debug."""
 
-    def show(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, AthaWarning):
             warn(str(message))
         elif debug:
@@ -156,10 +156,10 @@ def print_text(sentence: str) -> None:
 def table(
     *headers: str, title: str = "", rows: Iterable[Iterable[str]] = (), numbers: bool = True, header: bool = True
 ) -> Table:
-    """A plain table; text from files is never read as markup. With ``numbers``, all columns but the first align right."""
+    """A plain table; text from files is never read as markup. ``numbers`` aligns all columns but the first right."""
     made = Table(title=Text(title, style="bold") if title else None, title_justify="left", show_header=header)
-    for index, header in enumerate(headers):
-        made.add_column(Text(header), justify="right" if numbers and index else "left", overflow="fold")
+    for index, name in enumerate(headers):
+        made.add_column(Text(name), justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

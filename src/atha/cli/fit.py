@@ -46,6 +46,8 @@ def fit(
     names = common.read_classes(classes)
     task = Classes.of_support(data.labels, names)
     index = task.index(data.labels, data.source)
+    # The classifier takes the mapping whole, where the file may leave classes out.
+    given = dict(zip(task.labels, task.texts, strict=True)) if isinstance(names, dict) else names
     test = None if eval_ is None else read_labelled(eval_)
     if test is not None:
         task.index(test.labels, test.source)
@@ -61,7 +63,7 @@ def fit(
     from atha.classifier import Classifier
 
     common.say(f"Loading {model} ...")
-    classifier = Classifier(load_backbone(model, revision), names, chosen, device)
+    classifier = Classifier(load_backbone(model, revision), given, chosen, device)
     with common.progress(f"Training ({chosen.name})") as advance:
         classifier.fit(data, seed=seed, progress=advance)
     # Saved before the evaluation: a fault there must not cost the training.
@@ -76,8 +78,9 @@ def fit(
         common.print_json({"adapter": str(out), "classes": classifier.class_texts, "evaluation": evaluation})
         return
     run = classifier.record["run"]
+    trained = [f"LoRA in {run['lora_layers']} layers" if name == "lora" else name for name in run["trained"]]
     common.say(
-        f"LoRA in {run['lora_layers']} layers; loss {run['losses'][0]:.3f} at the first step, {run['losses'][-1]:.3f} "
+        f"Trained {', '.join(trained)}; loss {run['losses'][0]:.3f} at the first step, {run['losses'][-1]:.3f} "
         f"at the last of {run['steps']}; {run['seconds']:.1f} s on {run['device']} in {run['precision']}."
     )
     if results:

@@ -7,6 +7,7 @@ import typer
 
 from atha.cli import common
 from atha.cli.common import verb
+from atha.errors import AdapterError
 
 
 @verb
@@ -43,14 +44,20 @@ def _adapter(folder: Path) -> dict[str, Any]:
     from atha.adapter import read_adapter
 
     saved = read_adapter(folder)
-    run = {key: value for key, value in saved.record["run"].items() if key != "losses"}
-    support = saved.record["support"]
+    try:
+        run = {key: value for key, value in saved.record["run"].items() if key != "losses"}
+        backbone, counts = saved.record["backbone"], saved.record["support"]["counts"]
+        classes = {
+            label: f"{text} ({counts[label]} support images)"
+            for label, text in zip(saved.classes.labels, saved.classes.texts, strict=True)
+        }
+    except (KeyError, TypeError):
+        raise AdapterError(f"{folder} has an incomplete atha.json: copy the adapter again or fit it again") from None
     sizes = {path.name: f"{path.stat().st_size:,} bytes" for path in sorted(folder.iterdir()) if path.is_file()}
-    texts = dict(zip(saved.classes.labels, saved.classes.texts, strict=True))
     evaluation = {key: value for key, value in (saved.record.get("evaluation") or {}).items() if key != "confusion"}
     return {
-        "classes": {label: f"{text} ({support['counts'][label]} support images)" for label, text in texts.items()},
-        "backbone": saved.record["backbone"],
+        "classes": classes,
+        "backbone": backbone,
         "run": run,
         **({"strengths": _strengths(saved.tensors)} if "strengths.pull" in saved.tensors else {}),
         **({"evaluation": evaluation} if evaluation else {}),

@@ -32,6 +32,8 @@ def predict(
     from atha.adapter import read_adapter
     from atha.data.images import find_images
 
+    if csv_ is not None and csv_.is_dir():
+        raise AthaError(f"{csv_} is a folder, give --csv the name of a file")
     if csv_ is not None and csv_.exists() and not overwrite:
         raise AthaError(f"{csv_} exists already, choose another --csv or pass --overwrite")
     if csv_ is not None and not csv_.absolute().parent.is_dir():
@@ -55,16 +57,17 @@ def predict(
                 failed += 1
                 common.warn(prediction.problem)
                 continue
-            row = [prediction.label, f"{prediction.probability:.6f}", prediction.file]
+            file = os.fsencode(prediction.file).decode("utf-8", "backslashreplace")  # a name need not be text
+            row = [prediction.label, f"{prediction.probability:.6f}", file]
             more = [f"{value:.6f}" for value in prediction.probabilities] if all_classes else []
             if json:
                 probabilities = dict(zip(labels, prediction.probabilities, strict=True))
                 common.print_line(
-                    {"label": prediction.label, "probability": prediction.probability, "file": prediction.file}
+                    {"label": prediction.label, "probability": prediction.probability, "file": file}
                     | ({"probabilities": probabilities} if all_classes else {})
                 )
             elif csv_ is None:
-                common.print_text("\t".join([*row, *more]))
+                typer.echo("\t".join([*row, *more]))  # rich would turn the tabs into spaces
             write([*row, *more])
         if failed == done:
             raise DataError(f"none of the {done} images can be read: give other images")
@@ -89,7 +92,7 @@ def _writer(path: Path | None, header: list[str]) -> Iterator[Any]:
                 rows.writerow(header)
                 yield rows.writerow
             Path(temporary).chmod(0o644)
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:

@@ -58,7 +58,8 @@ class Views:
         if self._transform == "cdfsl":
             side = self.size if self._squeeze_to_size else int(1.15 * self.size)
             squeezed = image.resize((side, side), Image.Resampling.BILINEAR)
-            return v2.functional.center_crop(v2.functional.pil_to_tensor(squeezed), [self.size, self.size])
+            cropped: Tensor = v2.functional.center_crop(v2.functional.pil_to_tensor(squeezed), [self.size] * 2)
+            return cropped
         made = self._processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="pt")
         return made["pixel_values"][0].to(torch.uint8)  # type: ignore[no-any-return]
 
@@ -137,7 +138,8 @@ class SupportSet:
             torch.manual_seed(self.seed)
             all_views = [five_views(image) if self.kind == "five-view" else [image] for image in plain]
         stacked = torch.stack([torch.stack(views) for views in all_views])
-        return self.views.normalise(stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2])
+        normalised: Tensor = self.views.normalise(stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2])
+        return normalised
 
     def _random_crop(self, image: Image.Image, generator: torch.Generator) -> UInt8[Tensor, "3 H W"]:
         size = self.views.size

@@ -88,7 +88,7 @@ class TunedModel:
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """The frozen backbone, as if there were no tuners. Alignment is off by itself: it needs `ClassTexts` anchors."""
+        """The frozen backbone, as if there were no tuners. Alignment is off by itself: it needs anchors."""
         if self.context is not None:
             self.context.active = False
         try:

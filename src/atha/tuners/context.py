@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from atha.backbones import Backbone, Prompts
@@ -16,8 +15,6 @@ class LearnedContext(nn.Module):
         backbone: a hook goes on its token embedding.
         prompts: tokenised class texts; the vectors start as the embeddings of their context words.
     """
-
-    vectors: Float[Tensor, "C W"]
 
     def __init__(self, backbone: Backbone, prompts: Prompts) -> None:
         super().__init__()

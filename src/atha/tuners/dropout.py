@@ -27,7 +27,7 @@ class ByteDropout(nn.Module):
             return values
         if values.device.type != "cpu":
             return nn.functional.dropout(values, self.p)
-        return _Dropped.apply(values, round(256 * self.p))  # type: ignore[no-any-return]
+        return _Dropped.apply(values, min(round(256 * self.p), 255))  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Shown by ``print(module)``."""

@@ -1,0 +1,51 @@
+"""Shared fixtures: small labelled images, tiny models of every family, and the real images where they are present."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def write_images(root: Path, classes: dict[str, tuple[int, int, int]], count: int, seed: int = 0) -> Path:
+    """Class folders of noisy images, each class around a colour of its own."""
+    rng = np.random.default_rng(seed)
+    for name, colour in classes.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            pixels = np.clip(np.array(colour) + rng.normal(0, 40, (24, 30, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{seed}_{index}.png")
+    return root
+
+
+COLOURS = {"red_thing": (200, 60, 60), "GreenThing": (60, 200, 60), "blue thing": (60, 60, 200)}
+
+
+@pytest.fixture(scope="session")
+def support(tmp_path_factory) -> Path:
+    return write_images(tmp_path_factory.mktemp("support"), COLOURS, 2)
+
+
+@pytest.fixture(scope="session")
+def test_folder(tmp_path_factory) -> Path:
+    return write_images(tmp_path_factory.mktemp("test"), COLOURS, 4, seed=1)
+
+
+@pytest.fixture(scope="session")
+def real_images(tmp_path_factory):
+    """A function from the name of a data set to its class folders."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the folder of real images, shared/data beside the project, is not there")
+    root = tmp_path_factory.mktemp("real")
+
+    def unpack(name: str) -> Path:
+        folder = root / name
+        if not folder.is_dir():
+            with zipfile.ZipFile(SHARED_DATA / f"{name}.zip") as archive:
+                archive.extractall(folder)
+        return folder
+
+    return unpack

@@ -1,0 +1,230 @@
+"""One matrix over the families, each a tiny random model of the library's own classes, saved and loaded for real."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+import atha
+from atha.backbones import FAMILIES, NANO, load_backbone
+from atha.errors import BackboneError
+from atha.recipe import Recipe
+from atha.tuners import TunedModel, cosine
+
+NANO_FOLDER = Path(atha.backbones.__file__).parent / NANO
+VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+VISION |= {"image_size": 32, "patch_size": 8}
+TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+
+
+def save_clip(folder: Path) -> None:
+    text = TEXT | {"vocab_size": 2048, "max_position_embeddings": 40, "bos_token_id": 0, "eos_token_id": 1}
+    config = transformers.CLIPConfig(vision_config=VISION, text_config=text | {"pad_token_id": 1}, projection_dim=16)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(NANO_FOLDER / name, folder)
+    transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder
+    )
+
+
+def save_siglip(folder: Path) -> None:
+    import sentencepiece
+
+    sentences = [f"a photo of a {name}." for name in ("red thing", "green thing", "blue thing", "cat", "dog")] * 20
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=45,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+    )
+    tokenizer = transformers.SiglipTokenizer(str(folder / "spiece.model"), model_max_length=20)
+    text = TEXT | {"vocab_size": len(tokenizer) + 8, "max_position_embeddings": 20, "projection_size": 32}
+    model = transformers.SiglipModel(transformers.SiglipConfig(vision_config=VISION, text_config=text))
+    torch.nn.init.normal_(model.vision_model.head.probe, std=0.5)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
+SAVE = {"clip": save_clip, "siglip": save_siglip}
+
+
+@pytest.fixture(scope="session", params=sorted(FAMILIES))
+def folder(request, tmp_path_factory):
+    assert SAVE.keys() == FAMILIES.keys(), "a family without a tiny model"
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp(request.param)
+    SAVE[request.param](path)
+    return path
+
+
+@pytest.fixture
+def backbone(folder):
+    return load_backbone(str(folder))
+
+
+def test_features_equal_the_librarys_own(backbone, folder):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    clf = atha.Classifier(backbone, classes=["cat", "dog"])
+    ours = clf._frozen_features([clf._views.plain(image)])
+    with torch.no_grad():
+        theirs = model.get_image_features(**processor(images=[image], return_tensors="pt")).pooler_output
+        torch.testing.assert_close(torch.from_numpy(ours), theirs, atol=1e-5, rtol=0)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        full = tokenizer(
+            ["a photo of a cat.", "a photo of a dog."],
+            padding="max_length",
+            max_length=backbone.context_length,
+            return_tensors="pt",
+        )
+        texts = model.get_text_features(input_ids=full["input_ids"]).pooler_output
+        found = backbone.encode_text(backbone.prompts(["cat", "dog"], "a photo of a {}."))
+        torch.testing.assert_close(found.final, texts, atol=1e-5, rtol=0)
+        # Zero-shot probabilities are the model's own, a bias that is equal for all classes left out.
+        logits = model(
+            pixel_values=processor(images=[image], return_tensors="pt")["pixel_values"], input_ids=full["input_ids"]
+        )
+        own = logits.logits_per_image.double().softmax(-1).numpy()
+        np.testing.assert_allclose(clf.predict_proba([image]), own, atol=1e-5)
+
+
+def test_penultimate_text_features_skip_the_last_block(backbone):
+    prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
+    with torch.no_grad():
+        before = backbone.encode_text(prompts)
+        for parameter in backbone.text_blocks[-1].parameters():
+            parameter.zero_()  # attention and MLP add nothing: the last block passes its input on
+        after = backbone.encode_text(prompts)
+    torch.testing.assert_close(after.final, before.penultimate, atol=1e-6, rtol=0)
+    assert not torch.allclose(before.final, before.penultimate, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["paper", "released", "released-fixed", "lora"])
+def test_fit_lowers_the_loss_and_saves(folder, preset, support, tmp_path):
+    recipe = Recipe.load(preset, ["training.steps=12", "training.lora.lr=5e-3", "lora.dropout=0"])
+    clf = atha.Classifier.from_pretrained(str(folder), recipe=recipe)
+    clf.fit(support)
+    assert clf.history[-1] < clf.history[0]
+    files = sorted(support.glob("*/*.png"))
+    before = clf.predict_proba(files)
+    clf.save_pretrained(tmp_path / "adapter")
+    again = atha.Classifier.from_pretrained(tmp_path / "adapter")
+    assert np.array_equal(again.predict_proba(files), before)
+
+
+@pytest.mark.parametrize("preset", ["paper", "released-fixed"])
+def test_strengths_at_zero_equal_lora_alone_bit_for_bit(folder, preset, support):
+    """Through training too, dropout on: not a bit of loss, weights or probabilities differs."""
+    steps = ["training.steps=4", "training.lora.lr=1e-2"]
+    zero = [*steps, "alignment.pull=0", "alignment.push=0", "alignment.learn=false"]
+    files = sorted(support.glob("*/*.png"))
+    made = []
+    for overrides in (zero, [*steps, "alignment=none"]):
+        clf = atha.Classifier.from_pretrained(str(folder), recipe=Recipe.load(preset, overrides)).fit(support)
+        weights = {name: value.clone() for name, value in clf.backbone.model.state_dict().items() if "lora_" in name}
+        made.append((clf.history, weights, clf.predict_proba(files)))
+    (losses, weights, probabilities), (other_losses, other_weights, other_probabilities) = made
+    assert losses == other_losses
+    assert weights.keys() == other_weights.keys() and weights
+    assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+    assert np.array_equal(probabilities, other_probabilities)
+
+
+def test_backbone_is_as_it_was_after_detach(backbone):
+    names = list(backbone.model.state_dict())
+    before = backbone.fingerprint()
+    prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
+    tuned = TunedModel(backbone, Recipe.load("released-fixed"), prompts)
+    assert backbone.fingerprint() == before  # seen through LoRA
+    tuned.detach()
+    assert list(backbone.model.state_dict()) == names
+    assert not backbone.token_embedding._forward_hooks
+    assert not any(block._forward_pre_hooks for block in backbone.vision_blocks)
+
+
+def test_lora_layer_count(backbone):
+    prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
+    assert TunedModel(backbone, Recipe.load("paper"), prompts).lora_layer_count == (3 + 3) * 3
+
+
+@pytest.mark.parametrize("anchors", ["adjoint", "inverse"])
+def test_a_token_moved_along_its_anchor_raises_its_class(backbone, anchors):
+    """At the last block, where a token's own path into the feature is shortest; CLS for CLIP, all tokens for SigLIP."""
+    prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(8, 3, 32, 32, generator=generator)
+    with torch.no_grad():
+        texts = backbone.encode_text(prompts)
+        directions = torch.nn.functional.normalize(backbone.anchors(texts, anchors), dim=-1)
+        target = texts.final if anchors == "adjoint" else texts.penultimate
+        raised = []
+        for index in range(2):
+            scores = []
+            for push in (-0.3, 0.3):
+                # Behind the last block, where the anchor is defined: in front of the last LayerNorm.
+                handle = backbone.post_norm.register_forward_pre_hook(
+                    lambda module, args, move=push * directions[index]: (args[0] + move,)
+                )
+                scores.append(cosine(backbone.encode_image(pixels), target)[:, index])
+                handle.remove()
+            raised.append(scores[1] > scores[0])
+    assert torch.stack(raised).float().mean() > 0.7
+
+
+def test_context_is_shared_and_starts_as_the_words(backbone):
+    prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
+    plain = backbone.encode_text(prompts).final
+    tuned = TunedModel(backbone, Recipe.load("lora"), prompts)
+    torch.testing.assert_close(tuned.texts().features, plain.float(), atol=1e-6, rtol=0)
+    tuned.texts().features.sum().backward()
+    assert tuned.context.vectors.grad.abs().sum() > 0
+    with torch.no_grad():
+        tuned.context.vectors.add_(torch.randn_like(tuned.context.vectors))
+        moved = tuned.texts().features
+        assert (moved - plain).abs().amax(dim=1).min() > 1e-4  # every class text
+        with tuned.disabled():
+            torch.testing.assert_close(backbone.encode_text(prompts).final, plain, atol=1e-6, rtol=0)
+
+
+def test_text_too_long_names_the_class(backbone):
+    with pytest.raises(BackboneError, match="class 'very very"):
+        backbone.prompts(["cat", " ".join(["very"] * 60)], "a photo of a {}.")
+
+
+def test_processor_that_makes_another_size(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    settings = json.loads((copy / "preprocessor_config.json").read_text())
+    for key in ("size", "crop_size"):
+        if settings.get(key):
+            settings[key] = {name: 48 for name in settings[key]}
+    (copy / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(BackboneError, match="48x48 images and the model takes 32x32"):
+        atha.Classifier.from_pretrained(str(copy))
+
+
+def test_processor_settings_are_respected(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    settings = json.loads((copy / "preprocessor_config.json").read_text())
+    settings |= {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.9, 0.8, 0.7], "resample": 0}
+    (copy / "preprocessor_config.json").write_text(json.dumps(settings))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))
+    views = atha.Classifier.from_pretrained(str(copy), classes=["cat", "dog"])._views
+    processor = transformers.AutoImageProcessor.from_pretrained(copy)
+    expected = processor(images=[image], return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(views.normalise(views.plain(image)[None]), expected, atol=1e-6, rtol=0)
