@@ -5,9 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+# Tiny models run faster on one thread, and several on few cores get in each other's way.
+torch.set_num_threads(1)
 
 
 def write_images(root: Path, classes: dict[str, tuple[int, int, int]], count: int, seed: int = 0) -> Path:

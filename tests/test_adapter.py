@@ -46,15 +46,6 @@ SUPPORT = list(zip(pictures(4, seed=1), ["tabby", "tabby", "dog", "dog"], strict
 QUERY = pictures(5, seed=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The model is so small that a second thread costs more than it gives, most of all where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def fit(recipe: Recipe, model: Path | str = "nano", seed: int = 0) -> Classifier:
     return Classifier.from_pretrained(model, TEXTS, recipe, device="cpu").fit(SUPPORT, seed=seed)
 
@@ -309,6 +300,33 @@ def test_backbone_whose_folder_moved(tmp_path: Path, model: Path, of_folder: tup
     assert "--model" in str(caught.value)
     loaded = Classifier.from_pretrained(adapter, backbone=str(model), device="cpu")
     assert np.array_equal(loaded.predict_proba(QUERY), expected)
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1"])
+def test_hub_model_is_pinned_to_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str | None
+) -> None:
+    commits = {"main": "1" * 40, "v1": "2" * 40}
+    cache_of_model = tmp_path / "hub" / "models--atha-tests--nano"
+    (cache_of_model / "refs").mkdir(parents=True)
+    for name, commit in commits.items():
+        (cache_of_model / "refs" / name).write_text(commit)
+        shutil.copytree(NANO, cache_of_model / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    classifier = Classifier.from_pretrained(
+        "atha-tests/nano", TEXTS, RECIPES["LoRA alone"], revision=revision, device="cpu"
+    ).fit(SUPPORT)
+    commit = commits[revision or "main"]
+    assert classifier.backbone.revision == commit
+    classifier.save_pretrained(tmp_path / "adapter")
+    assert read_adapter(tmp_path / "adapter").record["backbone"]["revision"] == commit
+
+    (cache_of_model / "refs" / "main").write_text("3" * 40)  # the branch moves on
+    loaded = Classifier.from_pretrained(tmp_path / "adapter", device="cpu")
+    assert loaded.backbone.revision == commit
+    assert np.array_equal(loaded.predict_proba(QUERY), classifier.predict_proba(QUERY))
 
 
 @pytest.mark.parametrize("part", ["visual_projection.weight", "text_model.embeddings.token_embedding.weight"])

@@ -49,8 +49,8 @@ def save_siglip(folder: Path) -> None:
         unk_id=2,
         bos_id=-1,
     )
-    tokenizer = transformers.SiglipTokenizer(str(folder / "spiece.model"), model_max_length=20)
-    text = TEXT | {"vocab_size": len(tokenizer) + 8, "max_position_embeddings": 20, "projection_size": 32}
+    tokenizer = transformers.SiglipTokenizer(str(folder / "spiece.model"), model_max_length=40)
+    text = TEXT | {"vocab_size": len(tokenizer) + 8, "max_position_embeddings": 40, "projection_size": 32}
     model = transformers.SiglipModel(transformers.SiglipConfig(vision_config=VISION, text_config=text))
     torch.nn.init.normal_(model.vision_model.head.probe, std=0.5)
     model.save_pretrained(folder)
@@ -211,7 +211,7 @@ def test_processor_that_makes_another_size(folder, tmp_path):
     settings = json.loads((copy / "preprocessor_config.json").read_text())
     for key in ("size", "crop_size"):
         if settings.get(key):
-            settings[key] = {name: 48 for name in settings[key]}
+            settings[key] = dict.fromkeys(settings[key], 48)
     (copy / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(BackboneError, match="48x48 images and the model takes 32x32"):
         atha.Classifier.from_pretrained(str(copy))

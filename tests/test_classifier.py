@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import COLOURS, write_images
 from PIL import Image
 
 import atha
@@ -14,6 +13,7 @@ from atha.data import read_labelled
 from atha.devices import resolve_precision
 from atha.errors import DataError, TrainingError
 from atha.recipe import Recipe
+from conftest import COLOURS, write_images
 
 QUICK = Recipe.load("paper", ["training.steps=3", "training.lora.lr=1e-3"])
 

@@ -212,7 +212,6 @@ def load_state(model: TunedModel, tensors: dict[str, Tensor], folder: Path) -> N
             if shapes[0] != shapes[1]:
                 raise ValueError(f"LoRA's {name} is {shapes[0]} and should be {shapes[1]}")
         set_peft_model_state_dict(model.peft_model, lora)
-    model.train(False)  # PEFT makes layers with dropout on
 
 
 def _replace(new: Path, target: Path) -> None:

@@ -335,7 +335,7 @@ class Classifier:
                 f"{folder} has an incomplete atha.json: copy the adapter again or fit it again"
             ) from None
         try:
-            loaded = load_backbone(source, None if backbone else revision)
+            loaded = _load_pinned(source, None if backbone else revision)
         except BackboneError as error:
             raise AdapterError(
                 f"the backbone of {folder} cannot be loaded, say where it is with --model: {error}"
@@ -478,6 +478,17 @@ class Classifier:
             return
         others = {name: result.to_dict() for name, result in evaluation.items() if name != "adapted"}
         self.record["evaluation"] = {**evaluation["adapted"].to_dict(), "baselines": others}
+
+
+def _load_pinned(source: str, revision: str | None) -> Backbone:
+    try:
+        return load_backbone(source, revision)
+    except BackboneError:
+        if revision is None:
+            raise
+        # A commit with pickle weights only has its safetensors elsewhere on the hub, found by the model's name; whether
+        # they are the same weights, the fingerprint decides.
+        return load_backbone(source)
 
 
 def _decode_support(data: LabelledImages) -> tuple[list[Image.Image], list[str], list[str], list[str]]:

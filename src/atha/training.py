@@ -55,9 +55,10 @@ def train(model: TunedModel, support: SupportSet, recipe: Recipe, progress: Prog
             loss = nn.functional.cross_entropy(scale * cosine(images, texts.features), labels.to(device))
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
+                precise = "" if precision == "float32" else f" or set training.precision=float32 (now {precision})"
                 raise TrainingError(
                     f"the loss became {losses[-1]} at step {step + 1} of {steps}: lower training.lora.lr "
-                    f"(now {settings.lora.lr:g}) or set training.precision=float32 (now {precision})"
+                    f"(now {settings.lora.lr:g}){precise}"
                 )
             scaler.scale(loss).backward()
             for optimiser in optimisers:

@@ -25,15 +25,6 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The model is so small that a second thread costs more than it gives, most of all where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module", autouse=True)
 def quiet_transformers() -> Iterator[None]:
     """As `main` sets it."""
     from transformers.utils import logging

@@ -36,7 +36,9 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
     import transformers  # late: it takes seconds, and a wrong name should not have to wait for it
     from safetensors import SafetensorError
 
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": local is not None}
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local is not None}
+    if revision is not None:  # left to its default otherwise: only then are safetensors found beside a pickle file
+        options["revision"] = revision
     try:
         config, _ = transformers.PreTrainedConfig.get_config_dict(source, **options)
         kind = config.get("model_type")
@@ -66,7 +68,7 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
             f"{name} lacks {len(wrong)} of the weights that {family.model_class} needs, or has them in another shape, "
             f"the first is '{wrong[0]}': get the whole checkpoint again"
         )
-    backbone = family(model, tokenizer, processor, name=name, revision=getattr(model.config, "_commit_hash", None))
+    backbone = family(model, tokenizer, processor, name=name, revision=None if local else _commit(source, revision))
     if len(tokenizer) > backbone.token_embedding.num_embeddings:
         raise BackboneError(
             f"the tokenizer of {name} knows {len(tokenizer)} tokens and its text tower "
@@ -87,6 +89,14 @@ def licence(name: str, revision: str | None = None) -> str | None:
         return None
     found = data.get("license_name") or data.get("license")
     return str(found) if found else None
+
+
+def _commit(source: str, revision: str | None) -> str | None:
+    """The commit of a hub model that was loaded just now: the cache keeps its files in a folder of that name."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def _locate(name: str) -> tuple[str, Path | None]:

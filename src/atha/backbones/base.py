@@ -186,7 +186,9 @@ class Backbone(ABC):
                 class name are not the same tokens in every text.
         """
         texts = [template.replace("{}", name) for name in names]
-        lengths = [len(ids) for ids in self.tokenizer(texts, padding=False, truncation=False)["input_ids"]]
+        lengths = [
+            len(ids) for ids in self.tokenizer(texts, padding=False, truncation=False, verbose=False)["input_ids"]
+        ]
         for name, length in zip(names, lengths, strict=True):
             if length > self.context_length:
                 raise BackboneError(

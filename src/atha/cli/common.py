@@ -73,7 +73,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 def _fail(sentence: str, code: int, debug: bool) -> None:
     if debug:
         err.print_exception()
-    err.print(Text.assemble(("Error: ", "bold red"), sentence), soft_wrap=True)
+    err.print(Text.assemble(("Error: ", "bold red"), " ".join(sentence.split())), soft_wrap=True)
     raise typer.Exit(code)
 
 
@@ -106,7 +106,7 @@ def say(sentence: str) -> None:
 
 def print_json(content: Any) -> None:
     """JSON on stdout, and nothing else there."""
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+    _write(json.dumps(content, indent=2, ensure_ascii=False, default=str, allow_nan=False))
 
 
 @contextmanager
@@ -145,7 +145,12 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_line(content: Any) -> None:
     """One JSON object on one line of stdout."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+    _write(json.dumps(content, ensure_ascii=False, allow_nan=False))
+
+
+def _write(text: str) -> None:
+    # A file name need not be text: its odd bytes are written as escapes.
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def print_text(sentence: str) -> None:

@@ -46,8 +46,6 @@ def fit(
     names = common.read_classes(classes)
     task = Classes.of_support(data.labels, names)
     index = task.index(data.labels, data.source)
-    # The classifier takes the mapping whole, where the file may leave classes out.
-    given = dict(zip(task.labels, task.texts, strict=True)) if isinstance(names, dict) else names
     test = None if eval_ is None else read_labelled(eval_)
     if test is not None:
         task.index(test.labels, test.source)
@@ -63,7 +61,7 @@ def fit(
     from atha.classifier import Classifier
 
     common.say(f"Loading {model} ...")
-    classifier = Classifier(load_backbone(model, revision), given, chosen, device)
+    classifier = Classifier(load_backbone(model, revision), names, chosen, device)
     with common.progress(f"Training ({chosen.name})") as advance:
         classifier.fit(data, seed=seed, progress=advance)
     # Saved before the evaluation: a fault there must not cost the training.

@@ -51,6 +51,7 @@ class TunedModel:
         self.alignment = HookedAlignment(backbone, recipe.alignment) if recipe.alignment else None
         # Last: LoRA's random start must not depend on the other tuners.
         self.peft_model: Any = attach_lora(backbone, recipe.lora) if recipe.lora else None
+        self.train(False)  # new modules start in training mode
 
     @property
     def lora_layer_count(self) -> int:
