@@ -35,6 +35,9 @@ def demo(
     common.print_text(common.difference(result.evaluations, ATHA, "linear probe"))
     common.print_text(common.difference(result.evaluations, ATHA, LORA))
     common.print_text(f"Recipe: paper with {', '.join(OVERRIDES)}; {SHOT} support images per class, seed {seed}.")
+    common.print_text(
+        "The intervals are over test images: another support set (--seed) can change the order of the rows."
+    )
     common.print_text(f"Adapter saved in {result.adapter}")
     overrides = " ".join(f"--set {override}" for override in OVERRIDES)
     common.print_text("\nThe same by hand, and on your own folder of class folders:")
