@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from atha import training
+from atha import defaults, training
 from atha.adapter import Saved, is_adapter, load_state, read_adapter, save_lora, update_record, write_adapter
 from atha.backbones import NANO, Backbone, licence, load_backbone
 from atha.card import write_card
@@ -29,8 +29,6 @@ from atha.evaluation import Evaluation
 from atha.methods.linear_probe import linear_probe
 from atha.recipe import Recipe
 from atha.tuners import ClassTexts, TunedModel, cosine
-
-BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Classifier:
         self,
         backbone: Backbone,
         classes: Sequence[str] | Mapping[str, str] | None = None,
-        recipe: str | Path | Recipe = "paper",
+        recipe: str | Path | Recipe = defaults.RECIPE,
         device: str = "auto",
     ) -> None:
         self._device = resolve_device(device)
@@ -111,7 +109,7 @@ class Classifier:
             model: ``nano``, a hub id, a model folder, or a folder made by `save_pretrained`.
             classes: names, or a mapping from label (folder name) to the text that the model reads. For a backbone
                 only; by default `fit` takes them from the support set.
-            recipe: preset, file or `Recipe`; for a backbone only, by default ``paper``.
+            recipe: preset, file or `Recipe`; for a backbone only, by default `atha.defaults.RECIPE`.
             backbone: for a saved classifier, where its backbone is now, if not where it was.
             revision: commit, branch or tag of a hub model.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -122,7 +120,9 @@ class Classifier:
         if not is_adapter(model):
             if backbone is not None:
                 raise AdapterError(f"backbone is for a saved adapter and {model} is none: give only the model")
-            return cls(load_backbone(str(model), revision), classes, "paper" if recipe is None else recipe, device)
+            return cls(
+                load_backbone(str(model), revision), classes, defaults.RECIPE if recipe is None else recipe, device
+            )
         if classes is not None or recipe is not None:
             raise AdapterError(
                 f"{model} is an adapter with classes and recipe of its own: leave classes and recipe out"
@@ -228,7 +228,7 @@ class Classifier:
         rows = np.array([prediction.probabilities for prediction in predictions])
         return rows.reshape(len(predictions), len(self._known_classes().labels))
 
-    def stream(self, images: Sequence[ImageInput], batch_size: int = BATCH_SIZE) -> Iterator[Prediction]:
+    def stream(self, images: Sequence[ImageInput], batch_size: int = defaults.BATCH_SIZE) -> Iterator[Prediction]:
         """Predict one image after the other in bounded memory, naming those that cannot be read.
 
         Raises:
@@ -252,7 +252,10 @@ class Classifier:
                     yield Prediction(file, labels[best], float(row[best]), tuple(row.tolist()))
 
     def evaluate(
-        self, test: LabelledSource, batch_size: int = BATCH_SIZE, progress: Callable[[int, int], None] | None = None
+        self,
+        test: LabelledSource,
+        batch_size: int = defaults.BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Evaluation:
         """Classify labelled images and compare with their labels.
 
@@ -269,7 +272,10 @@ class Classifier:
         return self._evaluate(test, batch_size, progress, baselines=False)["adapted"]
 
     def compare(
-        self, test: LabelledSource, batch_size: int = BATCH_SIZE, progress: Callable[[int, int], None] | None = None
+        self,
+        test: LabelledSource,
+        batch_size: int = defaults.BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Evaluation]:
         """`evaluate`, beside what the frozen backbone does on the same images, from the same support set.
 

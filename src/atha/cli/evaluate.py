@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 
@@ -18,7 +19,7 @@ def evaluate(
     test: Annotated[str, typer.Argument(help="Labelled images: class folders or a CSV (path, label).")],
     model: common.Backbone = None,
     device: common.Device = "auto",
-    batch_size: common.BatchSize = 32,
+    batch_size: common.BatchSize = defaults.BATCH_SIZE,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 
@@ -15,8 +16,8 @@ def fit(
         str, typer.Argument(help="Folder with one sub-folder of images per class, or a CSV (path, label).")
     ],
     out: Annotated[Path, typer.Option(help="Folder to make for the adapter.")],
-    model: Annotated[str, typer.Option(help="nano, a hub id, or a model folder.")] = "openai/clip-vit-base-patch16",
-    recipe: Annotated[str, typer.Option(help="A preset (see atha info) or a .toml or .json file.")] = "paper",
+    model: Annotated[str, typer.Option(help="nano, a hub id, or a model folder.")] = defaults.MODEL,
+    recipe: Annotated[str, typer.Option(help="A preset (see atha info) or a .toml or .json file.")] = defaults.RECIPE,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe.")
     ] = None,
@@ -27,7 +28,7 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     device: common.Device = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
-    batch_size: common.BatchSize = 32,
+    batch_size: common.BatchSize = defaults.BATCH_SIZE,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.errors import AthaError, DataError
@@ -23,7 +24,7 @@ def predict(
     all_classes: Annotated[bool, typer.Option("--all", help="Add the probability of every class.")] = False,
     model: common.Backbone = None,
     device: common.Device = "auto",
-    batch_size: common.BatchSize = 32,
+    batch_size: common.BatchSize = defaults.BATCH_SIZE,
     overwrite: common.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per image and line.")] = False,
     debug: common.Debug = False,
