@@ -2,6 +2,8 @@
 
 #: Of the presets compared on real images (README, "What was measured"), the one that did best.
 RECIPE = "released-fixed"
+#: The embedded model.
+NANO = "nano"
 MODEL = "openai/clip-vit-base-patch16"
 #: Images that go through the model at once, in prediction.
 BATCH_SIZE = 32

@@ -42,12 +42,15 @@ def run_demo(folder: Path, seed: int = 0, progress: Callable[[str, int, int], No
         progress: told (what is being done, done, total).
 
     Raises:
-        DataError: the folder holds something that is not a demo's.
-        AdapterError: the folder cannot be written.
+        DataError: the folder holds something that is not a demo's, or cannot be written.
+        AdapterError: the adapter's place is taken by something else.
     """
     result = DemoResult(folder / "digits" / "support", folder / "digits" / "test", folder / "adapter")
     check_free(result.adapter, overwrite=True)
-    _write_digits(folder / "digits", seed)
+    try:
+        _write_digits(folder / "digits", seed)
+    except OSError as error:
+        raise DataError(f"cannot write to {folder} ({error.strerror or error}), choose another --out") from error
     support, test = read_labelled(result.support), read_labelled(result.test)
 
     def told(what: str) -> Callable[..., None]:

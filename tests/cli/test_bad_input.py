@@ -720,3 +720,17 @@ def test_markup_in_names_is_text(here: Path) -> None:
     label, _, file = predicted.stdout.rstrip("\n").split("\t")
     assert label in {"[red]x[/]", "<script>", "[/x]"}
     assert file == "test/<script>/0.png"
+
+
+def test_info_names_the_nearest_recipe():
+    result = CliRunner().invoke(app, ["info", "papr"])
+    assert result.exit_code == 2
+    assert "Error: there is no 'papr', did you mean 'paper'?" in result.stderr
+
+
+def test_demo_into_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert str(tmp_path / "file") in result.stderr.replace("\n", "")
+    assert (tmp_path / "file").read_text() == "mine"

@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from atha import defaults
 from atha.backbones.base import Backbone, Prompts, TextFeatures
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.siglip import SiglipBackbone
@@ -13,7 +14,7 @@ from atha.errors import BackboneError
 #: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
 FAMILIES: dict[str, type[Backbone]] = {"clip": ClipBackbone, "siglip": SiglipBackbone}
 
-NANO = "nano"
+NANO = defaults.NANO
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 
 __all__ = ["FAMILIES", "NANO", "Backbone", "Prompts", "TextFeatures", "licence", "load_backbone"]

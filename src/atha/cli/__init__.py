@@ -40,4 +40,5 @@ def main() -> None:
     """Entry point of the ``atha`` command."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries end in our own sentence
     app()

@@ -1,13 +1,15 @@
 """``atha info``: what an adapter, a model or a recipe is."""
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
-from atha.errors import AdapterError
+from atha.errors import AdapterError, AthaError
 
 
 @verb
@@ -28,6 +30,8 @@ def info(
         content = _adapter(Path(target))
     elif target in presets() or target.endswith((".toml", ".json")):
         content = {"recipe": Recipe.load(target).model_dump(mode="json")}
+    elif near := _meant(target, [*presets(), defaults.NANO]):
+        raise AthaError(f"there is no '{target}', did you mean '{near}'?")
     else:
         from atha.backbones import load_backbone
 
@@ -38,6 +42,13 @@ def info(
     for title, values in content.items():
         rows = ([key, value] for key, value in _flat(values))
         common.out.print(common.table("", "", title=title.capitalize(), rows=rows, numbers=False, header=False))
+
+
+def _meant(target: str, names: list[str]) -> str | None:
+    """The name that was mistyped, if ``target`` is neither one itself nor a folder."""
+    if target in names or Path(target).exists():
+        return None
+    return next(iter(difflib.get_close_matches(target, names, n=1, cutoff=0.7)), None)
 
 
 def _adapter(folder: Path) -> dict[str, Any]:
