@@ -1,6 +1,6 @@
 """Accuracy of a recipe against zero-shot and the linear probe, over random support sets of class folders.
 
-    uv run python benchmarks/accuracy.py FOLDER [FOLDER ...] [--recipe released-fixed] [--seeds 10] [--shot 5] [--model nano]
+    uv run python benchmarks/accuracy.py FOLDER [FOLDER ...] [--recipe NAME] [--seeds 10] [--shot 5] [--model nano]
 
 One line of JSON per folder and seed, then the means. Seed s shuffles each class's files, in order of names, by
 `random.Random(s)`; the first SHOT are the support set, the rest is test.
