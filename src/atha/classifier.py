@@ -446,7 +446,7 @@ class Classifier:
     def _probabilities(self, images: list[Tensor], texts: ClassTexts) -> Float[np.ndarray, "B N"]:
         if not images:
             return np.empty((0, len(texts.features)))
-        pixels = self._views.normalise(torch.stack(images)).to(self._device)
+        pixels = self._pixels(images)
         with self._autocast():
             found = self._tuned.image_features(pixels, texts) if self._tuned else self.backbone.encode_image(pixels)
         scale = self._scale if self._tuned else self.backbone.logit_scale
@@ -456,9 +456,11 @@ class Classifier:
     def _frozen_features(self, images: list[Tensor]) -> Float[np.ndarray, "B E"]:
         if not images:
             return np.empty((0, 0), dtype=np.float32)
-        pixels = self._views.normalise(torch.stack(images)).to(self._device)
         with self._frozen(), self._autocast():
-            return self.backbone.encode_image(pixels).float().cpu().numpy()
+            return self.backbone.encode_image(self._pixels(images)).float().cpu().numpy()
+
+    def _pixels(self, images: list[Tensor]) -> Float[Tensor, "B 3 H W"]:
+        return self._views.normalise(torch.stack(images)).to(self._device)
 
     def _frozen(self) -> AbstractContextManager[None]:
         return self._tuned.disabled() if self._tuned is not None else nullcontext()

@@ -47,10 +47,10 @@ class TunedModel:
 
     def __init__(self, backbone: Backbone, recipe: Recipe, prompts: Prompts) -> None:
         self.backbone, self.prompts = backbone, prompts
+        # First: it may refuse, when no hook is to be left behind, and its random start depends on no other tuner.
+        self.peft_model: Any = attach_lora(backbone, recipe.lora) if recipe.lora else None
         self.context = LearnedContext(backbone, prompts) if recipe.prompt.learn_context else None
         self.alignment = HookedAlignment(backbone, recipe.alignment) if recipe.alignment else None
-        # Last: LoRA's random start must not depend on the other tuners.
-        self.peft_model: Any = attach_lora(backbone, recipe.lora) if recipe.lora else None
         self.train(False)  # new modules start in training mode
 
     @property
