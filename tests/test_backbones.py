@@ -79,7 +79,8 @@ def test_features_equal_the_librarys_own(backbone, folder):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))
     model = transformers.AutoModel.from_pretrained(folder).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    clf = atha.Classifier(backbone, classes=["cat", "dog"])
+    recipe = Recipe.load("lora", ["training.precision=float32"])  # `auto` is bfloat16 on some processors
+    clf = atha.Classifier(backbone, classes=["cat", "dog"], recipe=recipe)
     ours = clf._frozen_features([clf._views.plain(image)])
     with torch.no_grad():
         theirs = model.get_image_features(**processor(images=[image], return_tensors="pt")).pooler_output

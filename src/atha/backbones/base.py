@@ -49,6 +49,7 @@ class Backbone(ABC):
 
     family: ClassVar[str]
     prefix_tokens: ClassVar[int]
+    pooled_tokens: ClassVar[int | None]  # image features are read from so many first tokens alone; None: from all
     model_class: ClassVar[str]  # in transformers
     text_to_token: ClassVar[str]  # one sentence: how class texts get into token space
 
@@ -63,6 +64,7 @@ class Backbone(ABC):
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.name, self.revision = name, revision
+        self.tuned: Any = None  # the tuners that are in it just now, as a TunedModel
 
     # What a family must say.
 

@@ -17,6 +17,7 @@ class ClipBackbone(Backbone):
 
     family = "clip"
     prefix_tokens = 1
+    pooled_tokens = 1
     model_class = "CLIPModel"
     text_to_token = "CLS goes through post_layernorm and the visual projection W; a patch token is taken the same way."
 

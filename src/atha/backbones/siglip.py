@@ -22,6 +22,7 @@ class SiglipBackbone(Backbone):
 
     family = "siglip"
     prefix_tokens = 0
+    pooled_tokens = None
     model_class = "SiglipModel"
     text_to_token = "A patch token enters the pooled feature through post_layernorm and the pooling head's W = Wv Wo."
 

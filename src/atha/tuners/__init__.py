@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atha.backbones import Backbone, Prompts
 from atha.recipe import Recipe
+from atha.tuners.block import FusedBlock, can_replace
 from atha.tuners.context import LearnedContext
 from atha.tuners.lora import attach_lora, lora_layers
 from atha.tuners.strengths import HookedAlignment
@@ -47,11 +48,21 @@ class TunedModel:
 
     def __init__(self, backbone: Backbone, recipe: Recipe, prompts: Prompts) -> None:
         self.backbone, self.prompts = backbone, prompts
-        # First: it may refuse, when no hook is to be left behind, and its random start depends on no other tuner.
-        self.peft_model: Any = attach_lora(backbone, recipe.lora) if recipe.lora else None
-        self.context = LearnedContext(backbone, prompts) if recipe.prompt.learn_context else None
-        self.alignment = HookedAlignment(backbone, recipe.alignment) if recipe.alignment else None
-        self.train(False)  # new modules start in training mode
+        self.peft_model: Any = None
+        self.context: LearnedContext | None = None
+        self.alignment: HookedAlignment | None = None
+        backbone.tuned = self
+        try:
+            if recipe.lora:  # first, so that its random start depends on no other tuner
+                self.peft_model = attach_lora(backbone, recipe.lora)
+            if recipe.prompt.learn_context:
+                self.context = LearnedContext(backbone, prompts)
+            if recipe.alignment:
+                self.alignment = HookedAlignment(backbone, recipe.alignment)
+            self.train(False)  # new modules start in training mode
+        except BaseException:
+            self.detach()
+            raise
 
     @property
     def lora_layer_count(self) -> int:
@@ -70,10 +81,18 @@ class TunedModel:
         return {name: group for name, group in groups.items() if group}
 
     def train(self, on: bool = True) -> None:
-        """Switch LoRA's dropout on or off. The backbone itself always stays in evaluation mode."""
+        """Switch LoRA's dropout and the blocks made for training on or off.
+
+        The backbone itself always stays in evaluation mode.
+        """
         if self.peft_model is not None:
             for layer in lora_layers(self.peft_model):
                 layer.lora_dropout.train(on)
+        last = self.backbone.vision_blocks[-1]
+        for block in (*self.backbone.text_blocks, *self.backbone.vision_blocks):
+            block.__dict__.pop("forward", None)
+            if on and can_replace(block):
+                block.forward = FusedBlock(block, self.backbone.pooled_tokens if block is last else None)
 
     def texts(self) -> ClassTexts:
         """Class text features and anchors with the tuners as they are now."""
@@ -106,3 +125,4 @@ class TunedModel:
                 tuner.detach()
         if self.peft_model is not None:
             self.peft_model.unload()
+        self.backbone.tuned = None

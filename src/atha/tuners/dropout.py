@@ -10,6 +10,25 @@ import torch
 from torch import Tensor, nn
 
 
+def threshold(p: float) -> int:
+    """The bytes below it are dropped: ``p`` in units of 1/256."""
+    return min(round(256 * p), 255)
+
+
+def random_bytes(shape: tuple[int, ...]) -> Tensor:
+    """Uniform random bytes from torch's global generator, on the CPU."""
+    count = torch.Size(shape).numel()
+    # Eight bytes per draw, over the whole range of int64.
+    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[:count].view(shape)
+
+
+def keep_mask(noise: Tensor, limit: int, dtype: torch.dtype) -> Tensor:
+    """1 where a byte is kept, else 0, as floating-point numbers: `torch.where` on a mask of bools takes ten times as
+    long as this and a product."""
+    return torch.ge(noise, limit, out=torch.empty(noise.shape, dtype=dtype))
+
+
 class ByteDropout(nn.Module):
     """Drop-in for `torch.nn.Dropout`; on other devices than the CPU it is that.
 
@@ -27,7 +46,7 @@ class ByteDropout(nn.Module):
             return values
         if values.device.type != "cpu":
             return nn.functional.dropout(values, self.p)
-        return _Dropped.apply(values, min(round(256 * self.p), 255))  # type: ignore[no-any-return]
+        return _Dropped.apply(values, threshold(self.p))  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Shown by ``print(module)``."""
@@ -36,13 +55,14 @@ class ByteDropout(nn.Module):
 
 class _Dropped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, threshold: int) -> Tensor:
-        # Eight bytes per draw, over the whole range of int64.
-        words = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        ctx.keep = words.view(torch.uint8)[: values.numel()].view(values.shape) >= threshold
-        ctx.scale = 256 / (256 - threshold)
-        return torch.where(ctx.keep, values, 0.0).mul_(ctx.scale)
+    def forward(ctx: Any, values: Tensor, limit: int) -> Tensor:
+        ctx.noise, ctx.limit = random_bytes(tuple(values.shape)), limit
+        return _Dropped.apply_mask(ctx, values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return torch.where(ctx.keep, gradients[0], 0.0).mul_(ctx.scale), None
+        return _Dropped.apply_mask(ctx, gradients[0]), None
+
+    @staticmethod
+    def apply_mask(ctx: Any, values: Tensor) -> Tensor:
+        return keep_mask(ctx.noise, ctx.limit, values.dtype).mul_(values).mul_(256 / (256 - ctx.limit))

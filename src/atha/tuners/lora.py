@@ -43,6 +43,7 @@ def attach_lora(backbone: Backbone, recipe: LoraRecipe) -> Any:
     for layer in lora_layers(model):
         layer.lora_dropout["default"] = ByteDropout(recipe.dropout)
     if (found := len(list(lora_layers(model)))) != expected:
+        model.unload()
         raise RecipeError(_no_match(recipe, backbone, found, expected))
     return model
 

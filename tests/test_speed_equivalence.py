@@ -1,0 +1,199 @@
+"""What makes training fast changes no result: losses follow the plain transformers and PEFT loop."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import atha
+from atha.backbones.clip import ClipBackbone
+from atha.backbones.siglip import SiglipBackbone
+from atha.recipe import Recipe
+from atha.training import train
+from atha.tuners import TunedModel, cosine
+from atha.tuners.block import ACTIVATIONS, FusedBlock, can_replace
+from atha.tuners.dropout import keep_mask, random_bytes
+
+STEPS = 20
+VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+TEXT = VISION | {"vocab_size": 64, "max_position_embeddings": 12}
+VISION = VISION | {"image_size": 32, "patch_size": 8}
+
+
+class Support:
+    """The same batch at every step."""
+
+    def __init__(self, size: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.pixels, self.labels = torch.randn(6, 3, size, size, generator=generator), torch.arange(6) % 3
+        self.shot = 2
+
+    def batches(self, batch_size):
+        while True:
+            yield self.pixels, self.labels
+
+
+def made(family, activation="quick_gelu"):
+    torch.manual_seed(0)
+    vision, text = VISION | {"hidden_act": activation}, TEXT | {"hidden_act": activation}
+    if family == "clip":
+        text |= {"bos_token_id": 0, "eos_token_id": 63, "pad_token_id": 63}
+        config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
+        return ClipBackbone(transformers.CLIPModel(config))
+    config = transformers.SiglipConfig(vision_config=vision, text_config=text | {"projection_size": 32})
+    return SiglipBackbone(transformers.SiglipModel(config))
+
+
+def prompts():
+    from atha.backbones import Prompts
+
+    ids = torch.randint(1, 60, (3, 8), generator=torch.Generator().manual_seed(1))
+    ids[:, 0], ids[:, 1:3], ids[:, 6:], ids[1, 5] = 0, torch.tensor([5, 6]), 63, 63
+    return Prompts(ids, slice(1, 3))
+
+
+def plain_losses(tuned, support, recipe):
+    """The loop without anything that is there for speed, dropout off."""
+    optimisers = []
+    for name, parameters in tuned.parameters().items():
+        settings = getattr(recipe.training, name)
+        options = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+        optimisers.append(
+            torch.optim.SGD(parameters, momentum=settings.momentum, **options)
+            if settings.name == "sgd"
+            else torch.optim.AdamW(parameters, **options)
+        )
+    losses = []
+    for _ in range(STEPS):
+        texts = tuned.texts()
+        images = tuned.image_features(support.pixels, texts)
+        scale = recipe.training.resolve_logit_scale(support.shot)
+        loss = nn.functional.cross_entropy(scale * cosine(images, texts.features), support.labels)
+        loss.backward()
+        losses.append(loss.item())
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+    return losses
+
+
+def recipe_for(preset, *overrides):
+    steps = [f"training.steps={STEPS}", "training.lora.lr=1e-3", "training.precision=float32", "lora.dropout=0"]
+    return Recipe.load(preset, [*steps, *overrides])
+
+
+def compare(family, recipe, activation="quick_gelu", atol=1e-4):
+    support = Support(VISION["image_size"])
+    losses = []
+    for loop in (plain_losses, train):
+        backbone = made(family, activation)
+        torch.manual_seed(1)
+        tuned = TunedModel(backbone, recipe, prompts())
+        losses.append(loop(tuned, support, recipe))
+    assert losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(losses[1], losses[0], atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("preset", ["paper", "released", "released-fixed", "lora"])
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_losses_follow_the_plain_loop(family, preset):
+    compare(family, recipe_for(preset, "training.batch_size=null"))
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_every_activation(activation):
+    compare("clip", recipe_for("paper"), activation)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ['lora.projections=["q", "v"]'],
+        ['lora.projections=["v", "out"]'],  # not replaced: the plain path
+        ['lora.towers=["vision"]'],
+        ['lora.towers=["text"]'],
+        ["alignment.learn=false", "alignment.push=0"],
+    ],
+)
+def test_every_choice_of_layers(overrides):
+    compare("clip", recipe_for("paper", *overrides))
+
+
+def test_bfloat16_follows_the_plain_loop():
+    """Within what eight bits of mantissa leave."""
+    backbone = made("clip")
+    torch.manual_seed(1)
+    recipe = recipe_for("paper", "training.precision=bfloat16")
+    losses = train(TunedModel(backbone, recipe, prompts()), Support(VISION["image_size"]), recipe)
+    torch.manual_seed(1)
+    plain = plain_losses(TunedModel(made("clip"), recipe, prompts()), Support(VISION["image_size"]), recipe)
+    np.testing.assert_allclose(losses, plain, atol=0.02)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_blocks_are_replaced_while_training_only(family):
+    backbone = made(family)
+    tuned = TunedModel(backbone, Recipe.load("released-fixed"), prompts())
+    blocks = [*backbone.text_blocks, *backbone.vision_blocks]
+    tuned.train()
+    assert all(isinstance(block.forward, FusedBlock) for block in blocks)
+    tuned.train(False)
+    assert not any("forward" in vars(block) for block in blocks)
+
+
+def test_blocks_that_are_not_replaced():
+    assert not can_replace(made("clip", "relu").vision_blocks[0])
+    meta = made("clip")
+    meta.model.to("meta")  # as on any other device
+    assert not can_replace(meta.vision_blocks[0])
+
+
+def test_gradients_of_one_block_with_dropout():
+    """Against PEFT's own layers with the same masks."""
+    backbone = made("clip", "gelu")
+    tuned = TunedModel(backbone, Recipe.load("lora", ["prompt.learn_context=false"]), prompts())
+    parameters = tuned.parameters()["lora"]
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.normal_(std=0.2)
+    tuned.train()
+    block = backbone.vision_blocks[1]
+    tokens = torch.randn(2, 17, 32)
+    outputs = []
+    for fused in (True, False):
+        if not fused:
+            del block.forward
+        torch.manual_seed(3)
+        source = tokens.clone().requires_grad_()
+        if fused:
+            result = block(source, None)
+        else:  # the block draws all masks at once, PEFT's layers in the order q, k, v: take them from one draw
+            noise = iter(random_bytes((3, 34, 32)))
+            attention = block.self_attn
+            for name in ("q_proj", "k_proj", "v_proj"):
+                mask = keep_mask(next(noise), 64, torch.float32).view(2, 17, 32) * (4 / 3)
+                getattr(attention, name).lora_dropout["default"].forward = lambda values, mask=mask: values * mask
+            result = block(source, None)
+        result.square().mean().backward()
+        used = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        outputs.append([result.detach(), source.grad, *(grad.clone() for grad in used)])
+        for parameter in parameters:
+            parameter.grad = None
+    assert len(outputs[0]) == len(outputs[1]) == 2 + 6
+    for ours, plain in zip(*outputs, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_nano_on_real_sizes():
+    """The built-in model: last block for CLS alone, tanh GELU, texts with padding."""
+    backbone = atha.load_backbone("nano")
+    names = ["red thing", "a green thing of some length", "blue"]
+    support, losses = Support(64), []
+    recipe = recipe_for("released-fixed")
+    for loop in (plain_losses, train):
+        torch.manual_seed(1)
+        tuned = TunedModel(backbone, recipe, backbone.prompts(names, "a photo of a {}."))
+        losses.append(loop(tuned, support, recipe))
+        tuned.detach()
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-4, rtol=0)
