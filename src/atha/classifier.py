@@ -16,13 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from atha import defaults, training
+from atha.adaptation import adapt
 from atha.adapter import Saved, is_adapter, load_state, read_adapter, save_lora, update_record, write_adapter
 from atha.backbones import NANO, Backbone, licence, load_backbone
 from atha.card import write_card
 from atha.classes import Classes
 from atha.data import LabelledImages, LabelledSource, Sample, read_labelled
 from atha.data.images import ImageInput, ImageProblem, content_hash, open_image
-from atha.data.views import SupportSet, Views
+from atha.data.views import SupportSet, Views, crop_source
 from atha.devices import autocast, resolve_device, resolve_precision, seeded
 from atha.errors import AdapterError, AthaError, AthaWarning, BackboneError, DataError
 from atha.evaluation import Evaluation
@@ -173,18 +174,11 @@ class Classifier:
         self._drop()
         self.classes = classes
         views = self.recipe.views.support
-        with seeded(seed, self._device):
-            tuned = TunedModel(self.backbone, self.recipe, prompts)
-            try:
-                support_set = SupportSet.load(images, targets, self._views, views, seed)
-                self.history = training.train(tuned, support_set, self.recipe, progress)
-            except BaseException:
-                tuned.detach()
-                raise
-        self._tuned = tuned
-        self._support = torch.stack([self._views.plain(image) for image in images]), np.array(targets)
-        with torch.no_grad(), self._autocast():
-            self._texts = tuned.texts()
+        plain = torch.stack([self._views.plain(image) for image in images])
+        sources = [crop_source(image, self._views.size) for image in images] if views == "random-crop" else []
+        support_set = SupportSet(plain, torch.tensor(targets), self._views, views, seed, sources)
+        tuned, self._texts, self.history = adapt(self.backbone, self.recipe, prompts, support_set, progress)
+        self._tuned, self._support = tuned, (plain, np.array(targets))
         self._scale = self.recipe.training.resolve_logit_scale(support_set.shot)
         self.record = {
             "backbone": self._describe_backbone(),

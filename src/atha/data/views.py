@@ -98,13 +98,23 @@ class Views:
 
 @dataclass(frozen=True)
 class SupportSet:
-    """The labelled images to learn from, ready for the training loop."""
+    """The labelled images to learn from, ready for the training loop.
 
-    images: list[Image.Image]
+    Attributes:
+        plain: the plain view of each image.
+        labels: class indices.
+        views: makes tensors of images.
+        kind: which views training sees.
+        seed: of augmentation.
+        images: the images themselves, at a size that bounds memory (`crop_source`); for ``random-crop`` alone.
+    """
+
+    plain: UInt8[Tensor, "n 3 H W"]
     labels: Int[Tensor, "n"]
     views: Views
     kind: SupportKind
     seed: int
+    images: Sequence[Image.Image] = ()
 
     @property
     def shot(self) -> int:
@@ -133,10 +143,9 @@ class SupportSet:
                 yield self.views.normalise(torch.stack(crops)), labels
 
     def _fixed_views(self) -> Float[Tensor, "n V 3 H W"]:
-        plain = [self.views.plain(image) for image in self.images]
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
             torch.manual_seed(self.seed)
-            all_views = [five_views(image) if self.kind == "five-view" else [image] for image in plain]
+            all_views = [five_views(image) if self.kind == "five-view" else [image] for image in self.plain]
         stacked = torch.stack([torch.stack(views) for views in all_views])
         normalised: Tensor = self.views.normalise(stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2])
         return normalised
@@ -154,17 +163,11 @@ class SupportSet:
             )
             return crop(image)  # type: ignore[no-any-return]
 
-    @classmethod
-    def load(
-        cls, images: Sequence[Image.Image], labels: Sequence[int], views: Views, kind: SupportKind, seed: int
-    ) -> "SupportSet":
-        """Keep the images at a size that bounds memory."""
-        bound = _CROP_SOURCE * views.size
-        kept = []
-        for image in images:
-            scale = bound / min(image.size)
-            kept.append(image.reduce(int(1 / scale)) if kind == "random-crop" and scale <= 0.5 else image)
-        return cls(kept, torch.tensor(labels), views, kind, seed)
+
+def crop_source(image: Image.Image, size: int) -> Image.Image:
+    """An image to cut random crops of ``size`` from: itself, or smaller where it is needlessly large."""
+    scale = _CROP_SOURCE * size / min(image.size)
+    return image.reduce(int(1 / scale)) if scale <= 0.5 else image
 
 
 def five_views(image: UInt8[Tensor, "3 H W"]) -> list[UInt8[Tensor, "3 H W"]]:
