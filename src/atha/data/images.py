@@ -59,7 +59,7 @@ class ImageProblem(DataError):  # noqa: N818 - what a user reads in a report is 
         return f"{self.path}: {self.reason}"
 
 
-def open_image(source: ImageInput) -> Image.Image:
+def open_image(source: ImageInput, at_least: int | None = None) -> Image.Image:
     """Decodes an image to 8-bit RGB, upright, its first frame if it has several.
 
     EXIF orientation is applied. Transparent parts are laid over white. 16-bit grey images are scaled by the smallest
@@ -68,6 +68,8 @@ def open_image(source: ImageInput) -> Image.Image:
 
     Args:
         source: A path, or a PIL image, which is left as it is (its current frame is used).
+        at_least: A JPEG file may come out smaller, by a power of two, as long as both sides have this many pixels:
+            several times faster where a thumbnail is all that is needed.
 
     Returns:
         A new image of mode ``RGB`` that holds no file open and carries no metadata.
@@ -85,6 +87,8 @@ def open_image(source: ImageInput) -> Image.Image:
         decoder = _read_header(name, file)
         _check_size(name, decoder.size)
         with _trouble_is(name, _TRUNCATED), _no_bomb_warning(decoder.size):
+            if at_least is not None:
+                decoder.draft(None, (at_least, at_least))  # does nothing for other formats
             decoder.load()
         return _finish(name, decoder)
 

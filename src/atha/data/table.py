@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atha.data import LabelledImages, Sample
@@ -15,6 +15,9 @@ IMAGE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path",
 
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "diagnosis")
 """Names of the column of labels, in any case; an earlier one wins."""
+
+GROUP_COLUMNS = ("group", "patient", "patient_id", "lesion", "lesion_id")
+"""Names of the column that says what an image is of, in any case; an earlier one wins."""
 
 _DELIMITERS = (",", ";", "\t")
 
@@ -27,6 +30,70 @@ class _Columns:
     image: int
     label: int
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GroupedTable:
+    """A table's images, and what each is of.
+
+    Attributes:
+        images: the images, as `read_table` gives them.
+        groups: the group of each image; None if the table has no such column.
+        kind: ``patient``, ``lesion`` or ``group``, by the column's name; empty without one.
+    """
+
+    images: LabelledImages
+    groups: tuple[str, ...] | None = None
+    kind: str = ""
+
+
+def read_rows(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+    """Reads a table as it is.
+
+    Args:
+        path: The table, UTF-8 text with or without a byte order mark, lines ended in any way.
+        delimiter: What stands between values.
+
+    Returns:
+        The rows that hold anything, the header first, numbered as a spreadsheet does; spaces around values dropped.
+
+    Raises:
+        DataError: The table cannot be read, is empty or is not valid CSV.
+    """
+    return _rows(path, _read_text(path), delimiter)
+
+
+def read_grouped_table(path: Path) -> GroupedTable:
+    """Reads a table as `read_table` does, and its column of groups if it has one.
+
+    Args:
+        path: The table.
+
+    Returns:
+        The images with their groups.
+
+    Raises:
+        DataError: As for `read_table`, or a row of an image has no group.
+    """
+    text = _read_text(path)
+    delimiter, columns = _find_columns(path, text)
+    matching = _matching(columns.header, GROUP_COLUMNS)
+    images, rows = _samples(path, _rows(path, text, delimiter)[1:], columns, delimiter)
+    if not matching:
+        return GroupedTable(images)
+    name = columns.header[matching[0]]
+    groups: list[str] = []
+    for number, row in rows:
+        group = row[matching[0]] if matching[0] < len(row) else ""
+        if not group:
+            raise DataError(
+                f"{path}: row {number} has no value in column '{name}'; fill it, or rename the column if it says "
+                "nothing of what an image is of"
+            )
+        groups.append(group)
+    notes = _other_columns("group", columns.header, matching)
+    kind = name.casefold().removesuffix("_id")
+    return GroupedTable(replace(images, ignored=images.ignored + notes), tuple(groups), kind)
 
 
 def read_table(path: Path) -> LabelledImages:
@@ -47,9 +114,17 @@ def read_table(path: Path) -> LabelledImages:
     """
     text = _read_text(path)
     delimiter, columns = _find_columns(path, text)
+    return _samples(path, _rows(path, text, delimiter)[1:], columns, delimiter)[0]
+
+
+def _samples(
+    path: Path, rows: list[tuple[int, list[str]]], columns: _Columns, delimiter: str
+) -> tuple[LabelledImages, list[tuple[int, list[str]]]]:
+    """The images of the rows, each once, and the row of each."""
     samples: dict[str, Sample] = {}
+    used: list[tuple[int, list[str]]] = []
     repeated: list[int] = []
-    for number, row in _rows(path, text, delimiter)[1:]:
+    for number, row in rows:
         image, label = _values(path, number, row, columns, delimiter)
         sample = Sample(path.parent / image, label)
         # "a.jpg" and "./a.jpg" are one image.
@@ -62,9 +137,11 @@ def read_table(path: Path) -> LabelledImages:
             )
         if known is not sample:
             repeated.append(number)
+        else:
+            used.append((number, row))
     if not samples:
         raise DataError(f"{path}: the table has a header but no rows; add one row per image")
-    return LabelledImages(tuple(samples.values()), str(path), columns.notes + _repetition(repeated))
+    return LabelledImages(tuple(samples.values()), str(path), columns.notes + _repetition(repeated)), used
 
 
 def _read_text(path: Path) -> str:
