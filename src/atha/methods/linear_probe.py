@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from atha.methods.base import Images, Method, Predictor, Support
+
 
 def linear_probe(
     support: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], query: Float[np.ndarray, "m E"], classes: int
@@ -30,3 +32,18 @@ def linear_probe(
     probe = make_pipeline(Normalizer(), StandardScaler(), LogisticRegression(max_iter=1000))
     probabilities[:, present] = probe.fit(support, labels).predict_proba(query)
     return probabilities
+
+
+class LinearProbe(Method):
+    """`linear_probe` on an episode."""
+
+    summary = "logistic regression on frozen features"
+
+    def fit(self, support: Support) -> Predictor:
+        """The regression is fitted when the query images are there; it sees the support images alone."""
+        features = support.images.features
+
+        def predict(query: Images) -> Float[np.ndarray, "Q N"]:
+            return linear_probe(features, support.labels, query.features, len(support.texts))
+
+        return predict

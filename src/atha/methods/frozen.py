@@ -1,0 +1,175 @@
+"""The frozen backbone as methods share it: features and decoded images, computed once and kept on disk by content.
+
+An image's features do not depend on which others are computed with it: each goes through the model alone, so that
+results are the same for any order of work.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from atha.backbones import Backbone
+from atha.data.cache import Cache
+from atha.data.images import open_image
+from atha.data.views import Transform, Views
+from atha.devices import autocast
+
+# Of how images are decoded and made into views: a change of either makes what is on disk worthless.
+_VERSION = "1"
+# Plain views kept in memory, in bytes, and features kept there, in number.
+_MEMORY = 256 << 20
+_FEATURES = 200_000
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image by where it is and by what it holds.
+
+    Attributes:
+        path: of the file.
+        digest: SHA-256 of its bytes.
+    """
+
+    path: Path
+    digest: str
+
+
+class FrozenModel:
+    """A backbone that nobody changes, and what it makes of images and texts.
+
+    Args:
+        backbone: on its device.
+        transform: geometry of the plain view.
+        precision: of forward passes.
+        cache: on disk.
+    """
+
+    def __init__(self, backbone: Backbone, transform: Transform, precision: str, cache: Cache) -> None:
+        self.backbone, self.precision = backbone, precision
+        self._cache = cache
+        self._views = {
+            squeeze: Views(backbone.image_processor, backbone.image_size, transform, squeeze)
+            for squeeze in ((False, True) if transform == "cdfsl" else (False,))
+        }
+        self.identity = [_VERSION, transform, str(backbone.image_size), processor_settings(backbone)]
+        self._fingerprint = backbone.fingerprint()
+        self._plain: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._plain_bytes = 0
+        self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._texts: dict[tuple[str, str], np.ndarray] = {}
+
+    @property
+    def logit_scale(self) -> float:
+        """The learned scale of zero-shot logits."""
+        return self.backbone.logit_scale
+
+    def views(self, squeeze_to_size: bool = False) -> Views:
+        """Makes tensors of images; see `atha.data.views.Views`."""
+        return self._views.get(squeeze_to_size, self._views[False])
+
+    def plain(self, files: Sequence[ImageFile], squeeze_to_size: bool = False) -> UInt8[Tensor, "n 3 H W"]:
+        """The plain view of each image.
+
+        Raises:
+            ImageProblem: an image cannot be read.
+        """
+        views = self.views(squeeze_to_size)
+        keys = [Cache.key("plain", file.digest, str(squeeze_to_size), *self.identity) for file in files]
+        missing = dict.fromkeys(key for key in keys if key not in self._plain)
+        shape = (3, views.size, views.size)
+        for key, value in self._cache.get(missing).items():
+            if len(value) == np.prod(shape):
+                self._keep_plain(key, torch.frombuffer(bytearray(value), dtype=torch.uint8).view(shape))
+                del missing[key]
+        made = {}
+        for key, file in zip(keys, files, strict=True):
+            if key in missing and key not in made:
+                made[key] = views.plain(open_image(file.path))
+                self._keep_plain(key, made[key])
+        self._cache.put({key: image.numpy().tobytes() for key, image in made.items()})
+        images = torch.stack([self._plain[key] for key in keys])
+        while self._plain_bytes > _MEMORY:
+            self._plain_bytes -= self._plain.popitem(last=False)[1].numel()
+        return images
+
+    def decoded(self, files: Sequence[ImageFile]) -> list[Image.Image]:
+        """The images themselves.
+
+        Raises:
+            ImageProblem: an image cannot be read.
+        """
+        return [open_image(file.path) for file in files]
+
+    @torch.no_grad()
+    def image_features(self, files: Sequence[ImageFile]) -> Float[np.ndarray, "n E"]:
+        """Frozen features of the plain views, not normalised, float32.
+
+        Raises:
+            ImageProblem: an image cannot be read.
+        """
+        where = [self._fingerprint, self.precision, self.backbone.device.type]
+        keys = [Cache.key("features", file.digest, *where, *self.identity) for file in files]
+        missing = dict.fromkeys(key for key in keys if key not in self._features)
+        width = 4 * int(self.backbone.projection.shape[1])
+        for key, value in self._cache.get(missing).items():
+            if len(value) == width:
+                self._features[key] = np.frombuffer(value, np.float32)
+                del missing[key]
+        todo = {key: file for key, file in zip(keys, files, strict=True) if key in missing}
+        made = {}
+        if todo:
+            for key, image in zip(todo, self.plain(list(todo.values())), strict=True):
+                pixels = self.views().normalise(image[None]).to(self.backbone.device)
+                made[key] = self._forward(self.backbone.encode_image, pixels)[0]
+        self._features |= made
+        self._cache.put({key: value.tobytes() for key, value in made.items()})
+        found = np.stack([self._features[key] for key in keys])
+        while len(self._features) > _FEATURES:
+            self._features.popitem(last=False)
+        return found
+
+    @torch.no_grad()
+    def text_features(self, names: Sequence[str], template: str) -> Float[np.ndarray, "N E"]:
+        """Frozen features of class texts, not normalised, float32.
+
+        Raises:
+            BackboneError: a text is too long.
+        """
+        for name in names:
+            if (name, template) not in self._texts:
+                prompts = self.backbone.prompts([name], template)
+                self._texts[name, template] = self._forward(lambda p: self.backbone.encode_text(p).final, prompts)[0]
+        return np.stack([self._texts[name, template] for name in names])
+
+    def _forward(self, encode: Callable[[Any], Tensor], given: Any) -> np.ndarray:
+        # While a method has adapted the backbone, frozen still means frozen.
+        tuned = self.backbone.tuned
+        with tuned.disabled() if tuned is not None else nullcontext(), autocast(self.precision, self.backbone.device):
+            return encode(given).float().cpu().numpy()
+
+    def _keep_plain(self, key: bytes, image: Tensor) -> None:
+        self._plain[key] = image
+        self._plain_bytes += image.numel()
+
+
+# What an image processor does; its other settings change with the library's version and not with the pixels.
+_SETTINGS = (
+    "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor", "do_normalize",
+    "image_mean", "image_std", "do_pad",
+)  # fmt: skip
+
+
+def processor_settings(backbone: Backbone) -> str:
+    """The image processor's settings as one text: another size, mean or resampling gives other results."""
+    settings = backbone.image_processor.to_dict()
+    return json.dumps({key: settings.get(key) for key in _SETTINGS}, sort_keys=True, default=dict)

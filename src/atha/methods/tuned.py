@@ -1,0 +1,107 @@
+"""Methods that train tuners in the backbone: everything about them is in a recipe."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from atha import defaults
+from atha.adaptation import adapt
+from atha.data.views import SupportSet, crop_source
+from atha.devices import autocast
+from atha.errors import DataError
+from atha.methods.base import Images, Method, Options, Predictor, Support, softmax
+from atha.recipe import Recipe
+from atha.tuners import TunedModel, cosine
+
+# Query images that go through the model at once: always the same ones of an episode together.
+_BATCH = defaults.BATCH_SIZE
+
+
+class Tuned(Method):
+    """A recipe on an episode. Run options decide on geometry, precision and, where given, template."""
+
+    summary = "ATHA: the preset or recipe file after the colon"
+    takes_argument = True
+    preset: str | None = None  # fixed by a sub-class; else it is the argument
+
+    def __init__(self, argument: str | None = None, options: Options = Options()) -> None:  # noqa: B008 - frozen
+        super().__init__(argument, options)
+        source = self.preset or argument
+        if source is None:
+            raise DataError(f"atha needs a recipe: write atha:{defaults.RECIPE}, another preset or a recipe file")
+        recipe = Recipe.load(source, options.overrides)
+        fixed: dict[str, str] = {"views.transform": options.transform}
+        if recipe.training.precision == "auto":
+            fixed["training.precision"] = options.precision
+        if options.template is not None:
+            fixed["prompt.template"] = options.template
+        # Its name stays: what the run fixes, it fixes for all methods.
+        self.recipe = Recipe.load(recipe, fixed).model_copy(update={"name": recipe.name})
+        self._tuned: TunedModel | None = None
+
+    @property
+    def template(self) -> str:
+        """The recipe's."""
+        return self.recipe.prompt.template
+
+    def fit(self, support: Support) -> Predictor:
+        """Train on the support images, in the shared backbone."""
+        backbone, recipe = support.frozen.backbone, self.recipe
+        squeeze = recipe.views.support == "five-view"
+        views = support.frozen.views(squeeze)
+        crops = recipe.views.support == "random-crop"
+        labelled = SupportSet(
+            support.images.plain(squeeze),
+            torch.from_numpy(support.labels),
+            views,
+            recipe.views.support,
+            support.seed,
+            [crop_source(image, views.size) for image in support.images.decoded()] if crops else (),
+        )
+        prompts = backbone.prompts(support.texts, recipe.prompt.template)
+        self._tuned, texts, _ = adapt(backbone, recipe, prompts, labelled)
+        tuned, scale = self._tuned, recipe.training.resolve_logit_scale(labelled.shot)
+
+        @torch.no_grad()
+        def predict(query: Images) -> Float[np.ndarray, "Q N"]:
+            logits = []
+            for batch in query.plain(squeeze).split(_BATCH):
+                pixels = views.normalise(batch).to(backbone.device)
+                with autocast(recipe.training.precision, backbone.device):
+                    features = tuned.image_features(pixels, texts)
+                logits.append(scale * cosine(features, texts.features))
+            return softmax(torch.cat(logits).cpu().numpy())
+
+        return predict
+
+    def release(self) -> None:
+        """Take the tuners out of the backbone."""
+        if self._tuned is not None:
+            self._tuned.detach()
+            self._tuned = None
+
+    def definition(self) -> dict[str, Any]:
+        """The resolved recipe; precision and template are in it."""
+        return {"recipe": self.recipe.model_dump(mode="json", exclude={"name"})}
+
+    def label(self, name: str) -> str:
+        """By the recipe's name, which ends in + where keys were changed, and not by its file's place."""
+        return self.recipe.name if self.preset is not None else f"{name.partition(':')[0]}:{self.recipe.name}"
+
+
+class Lora(Tuned):
+    """LoRA with learned context: ATHA's own baseline."""
+
+    summary = "LoRA with learned context, no alignment (preset lora)"
+    takes_argument = False
+    preset = "lora"
+
+
+class ClipLora(Tuned):
+    """CLIP-LoRA (arXiv 2405.18541)."""
+
+    summary = "CLIP-LoRA (preset clip-lora)"
+    takes_argument = False
+    preset = "clip-lora"
