@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from atha.cli import demo, evaluate, fit, info, predict
+from atha.cli import bench, data, demo, evaluate, fit, info, predict
 
 app = typer.Typer(
     name="atha",
@@ -17,6 +17,8 @@ app = typer.Typer(
 )
 for verb in (demo.demo, fit.fit, predict.predict, evaluate.evaluate, info.info):
     app.command()(verb)
+app.add_typer(bench.app, name="bench")
+app.add_typer(data.app, name="data")
 
 
 def _version(asked: bool) -> None:

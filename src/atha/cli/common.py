@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -106,7 +107,7 @@ def say(sentence: str) -> None:
 
 def print_json(content: Any) -> None:
     """JSON on stdout, and nothing else there."""
-    _write(json.dumps(content, indent=2, ensure_ascii=False, default=str, allow_nan=False))
+    write(json.dumps(content, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
 
 
 @contextmanager
@@ -145,12 +146,18 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_line(content: Any) -> None:
     """One JSON object on one line of stdout."""
-    _write(json.dumps(content, ensure_ascii=False, allow_nan=False))
+    write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _write(text: str) -> None:
-    # A file name need not be text: its odd bytes are written as escapes.
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+def write(text: str) -> None:
+    """Text on stdout as it is. A file name need not be text: its odd bytes are written as escapes."""
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+
+
+def print_whole(made: Table) -> None:
+    """A table at its own width, whatever the terminal's: figures broken in two cannot be read."""
+    width = Measurement.get(out, out.options.update(max_width=1000), made).maximum
+    Console(width=max(width, out.width), highlight=False).print(made)
 
 
 def print_text(sentence: str) -> None:

@@ -1,0 +1,1 @@
+"""A benchmark of few-shot methods: identical episodes, paired differences, a store that survives interruption."""

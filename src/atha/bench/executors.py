@@ -1,0 +1,188 @@
+"""Who runs the jobs: this process, worker processes on this machine, or a Ray cluster. Results come as they are made.
+
+A worker that dies takes nothing with it: its job is given to another, less the results that had arrived.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from atha.backbones import Backbone
+from atha.bench.plan import Plan
+from atha.bench.store import Result
+from atha.bench.work import BenchError, EpisodeRunner, Job
+from atha.errors import AthaError
+
+#: Workers that may die of one job before the run is given up.
+DEATHS = 3
+
+
+def run_here(plan: Plan, jobs: Iterable[Job], backbone: Backbone | None = None) -> Generator[Result]:
+    """Run jobs in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.threads)
+    runner = EpisodeRunner(plan, backbone)
+    try:
+        for job in jobs:
+            yield from runner.run(job)
+    finally:
+        runner.close()
+        torch.set_num_threads(threads)
+
+
+def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[Result]:
+    """Run jobs in processes on this machine, each of which loads the model once.
+
+    Args:
+        plan: what to run.
+        jobs: taken one by one, when a worker is free.
+        workers: how many processes.
+
+    Raises:
+        BenchError: a job killed several workers.
+        AthaError: what a worker says.
+    """
+    crew: list[_Worker] = []
+    waiting = iter(jobs)
+    again: list[_Assignment] = []
+
+    def next_assignment() -> "_Assignment | None":
+        if again:
+            return again.pop(0)
+        job = next(waiting, None)
+        return None if job is None else _Assignment(job)
+
+    try:
+        while True:
+            while len(crew) < workers and (first := next_assignment()) is not None:
+                crew.append(_Worker(plan, first))
+            if not crew:
+                return
+            for worker in connection.wait([worker.pipe for worker in crew]):
+                member = next(one for one in crew if one.pipe is worker)
+                try:
+                    yield from member.receive(plan)
+                except EOFError:
+                    crew.remove(member)
+                    member.stop()
+                    again.append(member.assignment.after_death(plan))
+                    continue
+                if member.assignment.finished:
+                    following = next_assignment()
+                    if following is None:
+                        crew.remove(member)
+                        member.stop()
+                    else:
+                        member.give(following)
+    finally:
+        for member in crew:
+            member.stop(kill=True)
+
+
+def died(plan: Plan, job: Job) -> str:
+    """The sentence on a job that killed its workers."""
+    setting = plan.settings[job.setting]
+    return (
+        f"{DEATHS} workers died on episode {setting.episodes.episodes[job.episode].index} of {setting.pool.name}, "
+        "probably for want of memory: lower --workers, or choose a smaller --model; all results so far are kept"
+    )
+
+
+@dataclass
+class _Assignment:
+    """A job in a worker's hands."""
+
+    job: Job
+    deaths: int = 0
+    arrived: set[int] = field(default_factory=set)  # positions of methods
+    finished: bool = False
+
+    def after_death(self, plan: Plan) -> "_Assignment":
+        """What is left of the job when its worker died."""
+        if self.deaths + 1 >= DEATHS:
+            raise BenchError(died(plan, self.job))
+        rest = tuple(index for index in self.job.methods if index not in self.arrived)
+        return _Assignment(self.job._replace(methods=rest), self.deaths + 1)
+
+
+class _Worker:
+    """A process and the pipe to it."""
+
+    def __init__(self, plan: Plan, assignment: _Assignment) -> None:
+        context = get_context("spawn")  # torch's threads do not survive a fork
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_work, args=(plan, theirs), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the worker's end is gone when the worker is
+        self.give(assignment)
+
+    def give(self, assignment: _Assignment) -> None:
+        self.assignment = assignment
+        with suppress(BrokenPipeError):  # a dead worker is noticed when it is read from
+            self.pipe.send(assignment.job)
+
+    def receive(self, plan: Plan) -> Iterator[Result]:
+        try:
+            message = self.pipe.recv()
+        except ConnectionResetError:
+            raise EOFError from None
+        if isinstance(message, Result):
+            experiments = plan.experiments[self.assignment.job.setting]
+            self.assignment.arrived.add(experiments.index(message.experiment))
+            yield message
+        elif isinstance(message, AthaError):
+            raise message
+        elif message is None:
+            self.assignment.finished = True
+        else:
+            raise RuntimeError(message)
+
+    def stop(self, kill: bool = False) -> None:
+        self.pipe.close()
+        if kill:
+            self.process.kill()
+        self.process.join()
+
+
+def _work(plan: Plan, pipe: Connection) -> None:
+    """A worker's life: jobs in, results and then None out; or the error that ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(plan.threads)
+    runner: EpisodeRunner | None = None
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            runner = EpisodeRunner(plan)
+            while True:
+                job = pipe.recv()
+                for result in runner.run(job):
+                    pipe.send(result)
+                pipe.send(None)
+        except AthaError as error:
+            pipe.send(_portable(error))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            pass
+        except Exception as error:
+            pipe.send(f"{type(error).__name__} in a worker: {error}")
+    if runner is not None:
+        runner.close()
+
+
+def _portable(error: AthaError) -> AthaError:
+    """An error that another process can be sent: its class may want other arguments than its sentence."""
+    return BenchError(str(error))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

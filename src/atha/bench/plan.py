@@ -1,0 +1,194 @@
+"""What a run is to do: data sets with their episodes, methods, a backbone, and the experiments that these make."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from atha.backbones import Backbone, load_backbone
+from atha.bench.store import definition_hash
+from atha.data.cache import Cache
+from atha.data.digests import combined, digests
+from atha.data.pool import Pool
+from atha.devices import Precision, resolve_device, resolve_precision
+from atha.episodes import Episode, EpisodeSet
+from atha.errors import DataError
+from atha.methods import Options, make_method
+from atha.methods.frozen import ImageFile, processor_settings
+from atha.recipe import Recipe
+
+#: Of the definition of an experiment; a change of what results mean changes this number.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A data set and its episodes: what methods are compared on.
+
+    Attributes:
+        pool: the images.
+        episodes: what is drawn from them.
+        content: SHA-256 of each image's bytes, in the pool's order.
+    """
+
+    pool: Pool
+    episodes: EpisodeSet
+    content: tuple[str, ...]
+
+    @cached_property
+    def files(self) -> dict[str, ImageFile]:
+        """Id -> file."""
+        rows = zip(self.pool.ids, self.pool.files, self.content, strict=True)
+        return {name: ImageFile(path, digest) for name, path, digest in rows}
+
+    def class_indices(self, episode: Episode) -> list[int]:
+        """The episode's classes as indices into those of the pool."""
+        return [self.pool.classes.index(label) for label in episode.classes]
+
+    def definition(self) -> dict[str, Any]:
+        """All that defines it, in plain types."""
+        spec = self.episodes.spec
+        return {
+            "dataset": {
+                "name": self.pool.name,
+                "labels_hash": self.pool.labels_hash,
+                "images_hash": combined(self.pool.ids, self.content),
+                "counts": self.pool.counts,
+                "classes": [[label, text] for label, text in self.pool.texts.items()],
+            },
+            "episodes": {
+                "key": self.episodes.key,
+                "way": spec.way,
+                "shot": spec.shot,
+                "query": spec.query,
+                "seed": spec.seed,
+                "groups": spec.groups,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, in values that can be sent to other processes.
+
+    Attributes:
+        settings: data sets with episodes.
+        methods: names.
+        options: what holds for all methods.
+        model: the backbone, as `atha.backbones.load_backbone` takes it.
+        revision: of a hub model.
+        fingerprint: of the backbone's weights.
+        device: where to compute.
+        threads: of a CPU, for each worker.
+        cache: file of the cache; None for none.
+        cache_limit: its size in bytes.
+        definitions: for each setting, that of each method's experiment.
+    """
+
+    settings: tuple[Setting, ...]
+    methods: tuple[str, ...]
+    options: Options
+    model: str
+    revision: str | None
+    fingerprint: str
+    device: str
+    threads: int
+    cache: Path | None
+    cache_limit: int
+    definitions: tuple[tuple[dict[str, Any], ...], ...]
+
+    @cached_property
+    def experiments(self) -> tuple[tuple[str, ...], ...]:
+        """For each setting, the hash of each method's experiment."""
+        return tuple(tuple(definition_hash(one) for one in row) for row in self.definitions)
+
+
+def make_plan(
+    sources: Sequence[tuple[Pool, EpisodeSet]],
+    methods: Sequence[str],
+    model: str,
+    *,
+    revision: str | None = None,
+    options: Options = Options(),  # noqa: B008 - frozen
+    precision: Precision = "auto",
+    device: str = "auto",
+    threads: int = 1,
+    cache: Path | None = None,
+    cache_limit: int = 2 << 30,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Plan, Backbone]:
+    """Look at everything that can be wrong, load the backbone, and define the experiments.
+
+    Args:
+        sources: pools, and episodes drawn from them.
+        methods: names, see `atha.methods.make_method`.
+        model: ``nano``, a hub id or a model folder.
+        revision: commit, branch or tag of a hub model.
+        options: transform, template, overrides; its precision is set here.
+        precision: of all forward passes; ``auto`` by the device.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        threads: of a CPU, for each worker; results may differ in the last bits with it.
+        cache: file for features and decoded images; None keeps none.
+        cache_limit: its size in bytes.
+        progress: called with (images looked at, images in all).
+
+    Returns:
+        The plan, and the backbone it was made with, on its device.
+
+    Raises:
+        AthaError: a method, recipe, model, class text or image file cannot be used.
+    """
+    where = resolve_device(device)
+    changed = {} if options.template is None else {"prompt.template": options.template}
+    Recipe.load(Recipe.load("lora", options.overrides), changed)  # keys and template, whoever uses them
+    options = Options(options.transform, resolve_precision(precision, where), options.template, options.overrides)
+    made = [make_method(name, options) for name in methods]
+    for index, (_, definition) in enumerate(made):
+        for name, (_, other) in zip(methods, made[:index], strict=False):
+            if definition == other:
+                raise DataError(f"{methods[index]} and {name} are the same method: name one of them")
+    backbone = load_backbone(model, revision).to(where)
+    for method, _ in made:
+        for pool, _ in sources:
+            backbone.prompts(list(pool.texts.values()), method.template)  # a text may be too long
+    described = {
+        "family": backbone.family,
+        "revision": backbone.revision,
+        "fingerprint": backbone.fingerprint(),
+        "processor": processor_settings(backbone),
+    }
+    store = Cache(cache, cache_limit)
+    settings: list[Setting] = []
+    for pool, episodes in sources:
+        known = next((one for one in settings if one.pool is pool), None)
+        content = known.content if known else tuple(digests(pool.files, store, progress))
+        settings.append(Setting(pool, episodes, content))
+    store.close()
+    definitions = tuple(
+        tuple(
+            {
+                "version": VERSION,
+                **setting.definition(),
+                "backbone": described,
+                "transform": options.transform,
+                "method": definition,
+            }
+            for _, definition in made
+        )
+        for setting in settings
+    )
+    plan = Plan(
+        tuple(settings),
+        tuple(methods),
+        options,
+        model,
+        revision,
+        str(described["fingerprint"]),
+        str(where),
+        threads,
+        cache,
+        cache_limit,
+        definitions,
+    )
+    return plan, backbone

@@ -1,0 +1,145 @@
+"""One worker's part: the model loaded once, episodes run one after the other, by every method that is asked for."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from threadpoolctl import threadpool_limits
+
+from atha.backbones import Backbone, load_backbone
+from atha.bench.plan import Plan, Setting
+from atha.bench.store import Result
+from atha.data.cache import Cache
+from atha.episodes import Episode
+from atha.errors import AthaError, BackboneError
+from atha.methods import Images, Method, Support, make_method
+from atha.methods.frozen import FrozenModel
+
+
+class BenchError(AthaError):
+    """A benchmark cannot go on."""
+
+
+class Job(NamedTuple):
+    """One episode for some methods; all are positions in a plan."""
+
+    setting: int
+    episode: int
+    methods: tuple[int, ...]
+
+
+class EpisodeRunner:
+    """Runs jobs of a plan.
+
+    Args:
+        plan: what to run.
+        backbone: the plan's, where it is loaded already.
+
+    Raises:
+        AthaError: a part of the plan cannot be loaded here, or the model is not the plan's.
+    """
+
+    def __init__(self, plan: Plan, backbone: Backbone | None = None) -> None:
+        self.plan = plan
+        device = torch.device(plan.device)
+        if backbone is None:
+            backbone = load_backbone(plan.model, plan.revision).to(device)
+            if backbone.fingerprint() != plan.fingerprint:
+                raise BackboneError(f"{plan.model} has other weights here than where the run was started: give all one")
+        self._cache = Cache(plan.cache, plan.cache_limit)
+        self._frozen = FrozenModel(backbone, plan.options.transform, plan.options.precision, self._cache)
+        self._methods = [make_method(name, plan.options)[0] for name in plan.methods]
+
+    def run(self, job: Job) -> Iterator[Result]:
+        """The result of each of the job's methods, as soon as it is there.
+
+        Raises:
+            BenchError: a method gives no probabilities.
+            AthaError: an image cannot be read, or training fails; names method and episode.
+        """
+        setting = self.plan.settings[job.setting]
+        episode = setting.episodes.episodes[job.episode]
+        for index in job.methods:
+            name = self.plan.methods[index]
+            try:
+                probabilities, seconds, memory = self._timed(self._methods[index], setting, episode)
+            except AthaError as error:
+                raise BenchError(f"{name} on episode {episode.index} of {setting.pool.name}: {error}") from error
+            way, query = len(episode.classes), len(episode.query[0])
+            yield Result(
+                self.plan.experiments[job.setting][index],
+                episode.index,
+                episode.hash,
+                np.array(setting.class_indices(episode)),
+                _checked(probabilities, (way * query, way), name),
+                seconds,
+                memory,
+            )
+
+    def close(self) -> None:
+        """Close the cache."""
+        self._cache.close()
+
+    def _timed(
+        self, method: Method, setting: Setting, episode: Episode
+    ) -> tuple[Float[np.ndarray, "Q N"], float, int | None]:
+        support, query = (
+            Images([setting.files[name] for row in side for name in row], self._frozen)
+            for side in (episode.support, episode.query)
+        )
+        labels = np.repeat(np.arange(len(episode.classes)), [len(row) for row in episode.support])
+        texts = tuple(setting.pool.texts[label] for label in episode.classes)
+        device = torch.device(self.plan.device)
+        _reset_peak(device)
+        started = time.perf_counter()
+        with threadpool_limits(self.plan.threads):
+            try:
+                # No query image is within reach of the method until it has learned.
+                predict = method.fit(Support(support, labels, texts, method.template, episode.seed))
+                probabilities = predict(query)
+            finally:
+                method.release()
+        return probabilities, time.perf_counter() - started, _peak(device)
+
+
+def _checked(probabilities: np.ndarray, shape: tuple[int, int], name: str) -> Float[np.ndarray, "Q N"]:
+    """Rounded as they are stored, so that what is computed from them now and later is the same."""
+    kept = np.asarray(probabilities, dtype=np.float32)
+    if kept.shape != shape:
+        raise BenchError(f"{name} gives probabilities of shape {kept.shape}, and (query images, classes) is {shape}")
+    if not np.isfinite(kept).all() or (kept < 0).any() or abs(kept.sum(axis=1) - 1).max() > 1e-3:
+        raise BenchError(
+            f"{name} gives rows that are no probabilities: they must be finite, not negative, and sum to 1"
+        )
+    return kept
+
+
+# Linux keeps a process's peak, and lets it be reset; elsewhere the peak is that of the process since its start.
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _RESET.exists():
+        with suppress(OSError):
+            _RESET.write_text("5")
+
+
+def _peak(device: torch.device) -> int | None:
+    """Peak bytes of the device, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10

@@ -1,0 +1,472 @@
+"""``atha bench``: run methods on the same episodes, compare them in pairs, report."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from atha import defaults
+from atha.cli import common
+from atha.cli.common import verb
+from atha.errors import DataError
+
+if TYPE_CHECKING:
+    from atha.bench.report import Arena
+    from atha.bench.runner import Executor, Summary
+    from atha.bench.tables import Table
+    from atha.data.pool import Pool
+    from atha.episodes import EpisodeSet
+
+app = typer.Typer(
+    help="Compare methods on identical episodes, with paired differences.", no_args_is_help=True, add_completion=False
+)
+
+# Methods that have no recipe, nor options of their own.
+_FROZEN = ("zero-shot", "prototypes", "linear-probe", "tip-adapter", "tip-adapter-f")
+_DATA = "Data"
+_EPISODES = "Episodes"
+_RUN = "How to run"
+
+Dataset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset",
+        help="eurosat, cropdiseases, isic2018 or chestx (with --root); class folders, a CSV or hf:ORG/NAME of your "
+        "own. Several: repeat, or with commas.",
+        rich_help_panel=_DATA,
+    ),
+]
+Root = Annotated[Path | None, typer.Option(help="Folder that holds the benchmark's files.", rich_help_panel=_DATA)]
+Texts = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="Texts of your own data's classes: a JSON file (label -> text), or the benchmark whose labels they are.",
+        rich_help_panel=_DATA,
+    ),
+]
+Without = Annotated[
+    list[str] | None, typer.Option(help="Labels to leave out. Several: repeat, or with commas.", rich_help_panel=_DATA)
+]
+Keep = Annotated[
+    Path | None,
+    typer.Option(help="CSV of the images to use, as atha data check --write-list makes it.", rich_help_panel=_DATA),
+]
+GroupPattern = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression for file names whose first group says of what patient, lesion or object an image "
+        "is: support and query then share none.",
+        rich_help_panel=_DATA,
+    ),
+]
+IgnoreGroups = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-groups", help="Let support and query share a patient, as published runs do.", rich_help_panel=_DATA
+    ),
+]
+Way = Annotated[int | None, typer.Option(help="Classes per episode.  [default: 5]", rich_help_panel=_EPISODES)]
+Shot = Annotated[
+    str | None,
+    typer.Option(help="Support images per class; several with commas.  [default: 5]", rich_help_panel=_EPISODES),
+]
+Query = Annotated[int | None, typer.Option(help="Query images per class.  [default: 15]", rich_help_panel=_EPISODES)]
+Episodes = Annotated[
+    int | None,
+    typer.Option(help="How many; more can be added later.  [default: 400]", rich_help_panel=_EPISODES),
+]
+Seed = Annotated[int | None, typer.Option(help="Of the episodes.  [default: 1]", rich_help_panel=_EPISODES)]
+StoreFile = Annotated[Path, typer.Argument(help="Store made by atha bench run.")]
+OutputFormat = Annotated[
+    Literal["table", "markdown", "latex", "csv", "json"], typer.Option("--format", help="How to print.")
+]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="Only these. Several: repeat, or with commas.")]
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only these. Several: repeat, or with commas.")]
+
+
+@app.command()
+@verb
+def run(
+    store: Annotated[Path, typer.Option(help="File for the results; a run goes on where the file ends.")],
+    dataset: Dataset = None,
+    root: Root = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help="zero-shot, prototypes, linear-probe, tip-adapter, tip-adapter-f, lora, clip-lora, atha:PRESET, "
+            "atha:RECIPE.toml or FILE.py:CLASS. Several: repeat, or with commas.",
+        ),
+    ] = None,
+    suite: Annotated[str | None, typer.Option(help="A whole table: paper. Other options change parts of it.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"nano, a hub id, or a folder.  [default: {defaults.MODEL}]")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of all recipes.")
+    ] = None,
+    template: Annotated[str | None, typer.Option(help="Of class texts, with {} for the name.")] = None,
+    transform: Annotated[
+        Literal["cdfsl", "processor"] | None,
+        typer.Option(help="Geometry: as published (squeezed to a square), or the model's own.  [default: cdfsl]"),
+    ] = None,
+    classes: Texts = None,
+    without: Without = None,
+    keep: Keep = None,
+    group_pattern: GroupPattern = None,
+    ignore_groups: IgnoreGroups = False,
+    way: Way = None,
+    shot: Shot = None,
+    query: Query = None,
+    episodes: Episodes = None,
+    seed: Seed = None,
+    episodes_file: Annotated[
+        Path | None,
+        typer.Option(help="Episodes from a file of atha bench episodes.", rich_help_panel=_EPISODES),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes.  [default: one per core, on a GPU 1]", rich_help_panel=_RUN),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=_RUN)] = 1,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.", rich_help_panel=_RUN)
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of the cluster; auto finds one.", rich_help_panel=_RUN)
+    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Only the I-th of N parts.", rich_help_panel=_RUN)] = "1/1",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Of forward passes.", rich_help_panel=_RUN),
+    ] = "auto",
+    device: common.Device = "auto",
+    cache_size: Annotated[
+        float, typer.Option(min=0, help="GB on disk for features and decoded images.", rich_help_panel=_RUN)
+    ] = 2.0,
+    json: common.Json = False,
+    debug: common.Debug = False,
+) -> None:
+    """Run methods on the same episodes. Stopped or killed, the same command goes on where it stopped."""
+    from atha.bench.suites import load_suite
+    from atha.files import cache_folder
+
+    fixed = load_suite(suite) if suite else None
+    names = _listed(method) or (fixed.methods if fixed else [])
+    if not names:
+        raise DataError("say what to compare: --method zero-shot,linear-probe,lora, or --suite paper")
+    if len(set(names)) < len(names):
+        raise DataError(f"a method is named twice in {', '.join(names)}: name each once")
+    drawn = {"--way": way, "--shot": shot, "--query": query, "--episodes": episodes, "--seed": seed}
+    for option, value in drawn.items():
+        if episodes_file is not None and value is not None:
+            raise DataError(
+                f"{option} {value} is for drawing, and --episodes-file {episodes_file} is drawn: leave it out"
+            )
+    wanted = _Wanted(
+        datasets=_listed(dataset) or (fixed.datasets if fixed else []),
+        way=_given(way, fixed.way if fixed else 5),
+        query=_given(query, fixed.query if fixed else 15),
+        seed=_given(seed, fixed.seed if fixed else 1),
+        shots=_shots(shot, episodes, fixed.episodes if fixed else {5: 400}),
+    )
+    part = _shard(shard)
+    if ray_address is not None and executor != "ray":
+        raise DataError("--ray-address is for --executor ray: add it, or leave the address out")
+    _check_store(store)
+    sources = wanted.draw(root, classes, _listed(without), keep, group_pattern, ignore_groups, episodes_file)
+    common.say("Loading libraries ...")
+    from atha.bench.plan import make_plan
+    from atha.bench.runner import run_plan
+    from atha.bench.store import Store
+    from atha.cli.live import Live
+    from atha.methods import Options
+
+    chosen = model or (fixed.model if fixed else defaults.MODEL)
+    options = Options(
+        transform or (fixed.transform if fixed else "cdfsl"), template=template, overrides=tuple(set_ or ())
+    )
+    common.say(f"Loading {chosen}, looking at {sum(len(pool.ids) for pool in _distinct(sources)):,} images ...")
+    with common.progress("Images") as advance:
+        plan, backbone = make_plan(
+            sources, names, chosen, revision=revision, options=options, precision=precision, device=device,
+            threads=threads, cache=cache_folder() / "bench.db" if cache_size else None,
+            cache_limit=int(cache_size * 1e9), progress=advance,
+        )  # fmt: skip
+    if set_ and all(method in _FROZEN for method in names):
+        raise DataError(f"--set {set_[0]} is for recipes, and none of {', '.join(names)} has one: leave it out")
+    run_jobs = _executor(executor, ray_address, workers, plan.device, backbone)
+    with Store(store, create=True) as results, Live() as live:
+        summary = run_plan(plan, results, run_jobs, part, live)
+        live.stop()
+        _conclude(results, [one for row in plan.experiments for one in row], summary, json)
+
+
+@app.command()
+@verb
+def episodes(
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    dataset: Dataset = None,
+    root: Root = None,
+    classes: Texts = None,
+    without: Without = None,
+    keep: Keep = None,
+    group_pattern: GroupPattern = None,
+    ignore_groups: IgnoreGroups = False,
+    way: Way = None,
+    shot: Shot = None,
+    query: Query = None,
+    episodes: Episodes = None,
+    seed: Seed = None,
+    overwrite: common.Overwrite = False,
+    debug: common.Debug = False,
+) -> None:
+    """Write the episodes that bench run would use: which images, by id, are support and query."""
+    from atha.episodes import write_episodes
+
+    wanted = _Wanted(
+        _listed(dataset), _given(way, 5), _given(query, 15), _given(seed, 1), _shots(shot, episodes, {5: 400})
+    )
+    sources = wanted.draw(root, classes, _listed(without), keep, group_pattern, ignore_groups, None)
+    if len(sources) != 1:
+        raise DataError(f"a file holds one sequence and these are {len(sources)}: give one --dataset and one --shot")
+    write_episodes(out, sources[0][1], overwrite)
+    common.print_text(f"{len(sources[0][1].episodes)} episodes in {out}, hash {sources[0][1].hash}")
+
+
+@app.command()
+@verb
+def compare(
+    store: StoreFile,
+    baseline: Annotated[str, typer.Option(help="The method that the others are compared with.")],
+    method: Methods = None,
+    dataset: Datasets = None,
+    output: OutputFormat = "table",
+    json: common.Json = False,
+    debug: common.Debug = False,
+) -> None:
+    """Paired differences of all methods to a baseline, on the episodes that both have, with intervals."""
+    from atha.bench.compare import READ_ME, comparison_tables
+    from atha.bench.compare import compare as compare_with
+
+    found = _arenas(store, _listed(dataset), [])
+    made = compare_with(found, baseline)
+    if asked := _listed(method):
+        made = [one for one in made if {one.label, one.arena.experiments[one.label].method} & set(asked)]
+        if not made:
+            raise DataError(f"the store has no comparison of {', '.join(asked)} with {baseline}: check the names")
+    values = [one.to_dict() for one in made]
+    _print(comparison_tables(made), [READ_ME], values, "json" if json else output)
+
+
+@app.command()
+@verb
+def report(
+    store: StoreFile,
+    method: Methods = None,
+    dataset: Datasets = None,
+    output: OutputFormat = "table",
+    wide: Annotated[bool, typer.Option("--wide", help="Methods by data sets, as papers have it.")] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Accuracy of each class too.")] = False,
+    time: Annotated[bool, typer.Option("--time", help="Seconds and memory too.")] = False,
+    json: common.Json = False,
+    debug: common.Debug = False,
+) -> None:
+    """Mean accuracy of each method with its interval, and calibration."""
+    from atha.bench.report import report_tables, rows, wide_table
+
+    found = _arenas(store, _listed(dataset), _listed(method))
+    form = "json" if json else output
+    if wide and form in ("json", "csv"):
+        raise DataError(f"--wide is for people, and {form} has a row for each result: leave --wide out")
+    tables = [wide_table(found)] if wide else report_tables(found, time, per_class)
+    values = [row.to_dict(time, per_class) for row in rows(found)] if form in ("json", "csv") else []
+    _print(tables, [], values, form)
+
+
+@app.command()
+@verb
+def merge(
+    stores: Annotated[list[Path], typer.Argument(help="Stores to take results from; they stay as they are.")],
+    store: Annotated[Path, typer.Option(help="Store to put them in, made if it is not there.")],
+    debug: common.Debug = False,
+) -> None:
+    """Bring the results of several stores together, such as those of shards."""
+    from atha.bench.store import Store
+
+    for path in stores:
+        if path.resolve() == store.resolve():
+            raise DataError(f"{path} is to be merged into itself: give another --store")
+        Store(path).close()  # all must be there before the first is taken
+    with Store(store, create=True) as target:
+        for path in stores:
+            with Store(path) as source:
+                new, known = target.merge(source)
+            common.print_text(f"{path}: {new} results are new, {known} were here already")
+
+
+class _Wanted:
+    """Which episodes of which data sets."""
+
+    def __init__(self, datasets: list[str], way: int, query: int, seed: int, shots: dict[int, int]) -> None:
+        self.datasets, self.way, self.query, self.seed, self.shots = datasets, way, query, seed, shots
+        if not datasets:
+            raise DataError("say on what data: --dataset isic2018 --root DIR, or --dataset FOLDER of class folders")
+
+    def draw(
+        self,
+        root: Path | None,
+        classes: str | None,
+        without: list[str],
+        keep: Path | None,
+        group_pattern: str | None,
+        ignore_groups: bool,
+        file: Path | None,
+    ) -> list[tuple["Pool", "EpisodeSet"]]:
+        from atha.data.opening import open_pool
+        from atha.episodes import draw_episodes, read_episodes
+
+        if file is not None and len(self.datasets) > 1:
+            raise DataError(f"{file} holds episodes of one data set: give one --dataset")
+        sources = []
+        for name in dict.fromkeys(self.datasets):
+            pool = open_pool(
+                name, root, classes=_texts(classes), group_pattern=group_pattern, without=without, keep=keep,
+                ignore_groups=ignore_groups,
+            )  # fmt: skip
+            for note in pool.notes:
+                common.warn(note)
+            if file is not None:
+                sources.append((pool, read_episodes(file, pool)))
+                continue
+            for shot, number in self.shots.items():
+                sources.append((pool, draw_episodes(pool, self.way, shot, self.query, number, self.seed)))
+        return sources
+
+
+def _texts(given: str | None) -> Any:
+    """``--classes``: a file, or the benchmark whose texts are meant."""
+    from atha.data.cdfsl import benchmarks
+
+    known = benchmarks()
+    if given is not None and given in known:
+        return dict(known[given].texts)
+    return common.read_classes(None if given is None else Path(given))
+
+
+def _listed(values: list[str] | None) -> list[str]:
+    """Repeated options, and commas within them."""
+    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
+
+
+def _shots(given: str | None, episodes: int | None, default: dict[int, int]) -> dict[int, int]:
+    """Shots -> number of episodes."""
+    try:
+        shots = list(default) if given is None else [int(part) for part in given.split(",")]
+    except ValueError:
+        raise DataError(f"--shot is '{given}', it must be a number or several with commas, such as 1,5") from None
+    return {shot: _given(episodes, default.get(shot, 400)) for shot in shots}
+
+
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _check_store(path: Path) -> None:
+    """Whether the store can be used, before anything takes long; a new one is not made yet."""
+    from atha.bench.store import Store, StoreError
+
+    if path.exists():
+        Store(path, create=True).close()
+    elif not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise StoreError(
+            f"{path} cannot be made, {path.parent} is no folder that can be written: check the folder or give another"
+        )
+
+
+def _shard(given: str) -> tuple[int, int]:
+    part, found, parts = given.partition("/")
+    if not (found and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise DataError(f"--shard is '{given}', it must be such as 1/2: the first of two parts")
+    return int(part), int(parts)
+
+
+def _distinct(sources: list[tuple["Pool", "EpisodeSet"]]) -> list["Pool"]:
+    return list({id(pool): pool for pool, _ in sources}.values())
+
+
+def _executor(kind: str, address: str | None, workers: int | None, device: str, backbone: Any) -> "Executor":
+    from atha.bench.executors import run_here, run_in_workers
+
+    if kind == "ray":
+        from atha.bench.on_ray import run_on_ray
+
+        return lambda plan, jobs: run_on_ray(plan, jobs, address, workers)
+    count = workers or (1 if device != "cpu" else os.cpu_count() or 1)
+    if count == 1:
+        return lambda plan, jobs: run_here(plan, jobs, backbone)
+    return lambda plan, jobs: run_in_workers(plan, jobs, count)
+
+
+def _conclude(store: Any, experiments: list[str], summary: "Summary", json: bool) -> None:
+    """What the run's experiments look like now."""
+    from atha.bench.report import arenas, report_tables, rows
+
+    found = arenas([one for one in store.experiments() if one.hash in experiments])
+    if json:
+        content = {"written": summary.written, "known": summary.known, "seconds": summary.seconds}
+        common.print_json({**content, "store": str(store.path), "results": [row.to_dict() for row in rows(found)]})
+        return
+    common.say(
+        f"{summary.written} results written in {summary.seconds:.0f} s, {summary.known} were there already; "
+        f"store {store.path}"
+    )
+    _print(report_tables(found), [], [], "table")
+
+
+def _arenas(path: Path, datasets: list[str], methods: list[str]) -> list["Arena"]:
+    from atha.bench.report import arenas
+    from atha.bench.store import Store
+
+    with Store(path) as store:
+        found = arenas(store.experiments(), datasets, methods)
+    if not found:
+        raise DataError(f"{path} has no results yet: run atha bench run --store {path}")
+    return found
+
+
+def _print(tables: list["Table"], notes: list[str], values: list[dict[str, Any]], form: str) -> None:
+    from atha.bench.tables import to_csv, to_latex, to_markdown
+
+    if form == "json":
+        common.print_json(values)
+    elif form == "csv":
+        flat = [row for one in values for row in _long(one)]
+        common.write(to_csv(list(flat[0]), [list(one.values()) for one in flat]))
+    elif form == "table":
+        for table in tables:
+            common.print_whole(common.table(*table.headers, title=table.title, rows=table.rows))
+            for note in table.notes:
+                common.print_text(note)
+        for note in notes:
+            common.print_text(note)
+    else:
+        made = [to_markdown(table) if form == "markdown" else to_latex(table) for table in tables]
+        common.write("\n".join(made))
+        comment = "% " if form == "latex" else ""
+        if notes:
+            common.write("\n" + "\n".join(comment + note for note in notes) + "\n")
+
+
+def _long(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for CSV; with per-class accuracies, one for each class."""
+    classes = row.pop("per_class", None)
+    if classes is None:
+        return [row]
+    return [
+        row | {"class": one["class"], "class_episodes": one["episodes"], "class_accuracy": one["accuracy"]}
+        for one in classes
+    ]
