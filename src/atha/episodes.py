@@ -178,7 +178,7 @@ def read_episodes(path: Path, pool: Pool) -> EpisodeSet:
     found = EpisodeSet(spec, spec.hash, episodes)
     if found.hash != stated:
         raise DataError(
-            f"{path} was changed, its hash is no longer {str(stated)[:12]}: write it again, or, if the change is meant, "
+            f"{path} was changed, its hash is no longer {str(stated)[:12]}: write it again, or, if this is meant, "
             f"set hash to {found.hash}"
         )
     _check_against(found, pool, path)

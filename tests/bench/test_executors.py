@@ -1,0 +1,148 @@
+"""Who runs the jobs must not matter: here, two or four workers, a Ray cluster, workers that die."""
+
+import random
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from atha.bench.executors import DEATHS, run_here, run_in_workers
+from atha.bench.plan import make_plan
+from atha.bench.runner import run_plan
+from atha.bench.store import Store
+from atha.bench.work import BenchError
+from atha.data.opening import open_pool
+from atha.episodes import draw_episodes
+from atha.errors import AthaError
+from atha.methods import Options
+from conftest import COLOURS, write_images
+
+# Dies by the first job in each of COUNT processes, then does what zero-shot does.
+DEADLY = """
+import os, signal
+from pathlib import Path
+from atha.methods.zero_shot import ZeroShot
+
+class Deadly(ZeroShot):
+    def fit(self, support):
+        for number in range({count}):
+            try:
+                Path({place!r}, str(number)).touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(support)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("ATHA_CACHE", str(tmp_path / "cache"))
+    return write_images(tmp_path / "pool", COLOURS, 6)
+
+
+def planned(folder: Path, methods=("zero-shot", "atha:paper"), episodes=4):
+    pool = open_pool(str(folder))
+    options = Options(overrides=("training.steps=1",))
+    return make_plan([(pool, draw_episodes(pool, 3, 1, 2, episodes))], methods, "nano", options=options)
+
+
+def stored(path: Path, plan, executor, **options) -> dict:
+    with Store(path, create=True) as store:
+        run_plan(plan, store, executor, **options)
+        return content(store)
+
+
+def content(store: Store) -> dict:
+    return {
+        (one.hash, episode): (float(accuracy), found.tobytes())
+        for one in store.experiments()
+        for accuracy, (episode, found) in zip(one.accuracy, store.probabilities(one.hash), strict=True)
+    }
+
+
+def deadly(tmp_path: Path, count: int) -> str:
+    (tmp_path / "marks").mkdir()
+    file = tmp_path / "deadly.py"
+    file.write_text(DEADLY.format(count=count, place=str(tmp_path / "marks")))
+    return f"{file}:Deadly"
+
+
+def test_the_number_of_workers_changes_nothing(folder, tmp_path):
+    plan, backbone = planned(folder)
+    here = stored(tmp_path / "here.db", plan, lambda plan, jobs: run_here(plan, jobs, backbone))
+    assert len(here) == 8
+    for workers in (2, 4):
+        there = stored(tmp_path / f"{workers}.db", plan, lambda p, jobs, n=workers: run_in_workers(p, jobs, n))
+        assert there == here
+
+
+def test_two_shards_are_a_whole(folder, tmp_path):
+    plan, backbone = planned(folder, episodes=5)
+
+    def here(plan, jobs):
+        return run_here(plan, jobs, backbone)
+
+    whole = stored(tmp_path / "whole.db", plan, here)
+    parts = [stored(tmp_path / f"{part}.db", plan, here, shard=(part, 2)) for part in (1, 2)]
+    assert not parts[0].keys() & parts[1].keys()
+    with Store(tmp_path / "merged.db", create=True) as merged:
+        for part in (1, 2):
+            with Store(tmp_path / f"{part}.db") as store:
+                merged.merge(store)
+        assert content(merged) == whole
+
+
+def test_a_dead_workers_episode_is_given_to_another(folder, tmp_path):
+    plan, _ = planned(folder, ("zero-shot", deadly(tmp_path, DEATHS - 1)))
+    found = stored(tmp_path / "a.db", plan, lambda plan, jobs: run_in_workers(plan, jobs, 2))
+    assert len(list((tmp_path / "marks").iterdir())) == DEATHS - 1, "workers did die"
+    zero_shot, other = plan.experiments[0]
+    assert {key[0] for key in found} == {zero_shot, other}
+    for episode in range(4):
+        assert found[zero_shot, episode] == found[other, episode]
+
+
+def test_an_episode_that_kills_every_worker_ends_the_run_and_keeps_the_rest(folder, tmp_path):
+    plan, _ = planned(folder, ("zero-shot", deadly(tmp_path, 99)))
+    with Store(tmp_path / "a.db", create=True) as store:
+        with pytest.raises(BenchError, match=rf"{DEATHS} workers died on episode 0 of pool"):
+            run_plan(plan, store, lambda plan, jobs: run_in_workers(plan, jobs, 1))
+        assert (plan.experiments[0][0], 0) in content(store), "what had arrived is kept"
+
+
+def test_a_workers_error_is_said_once_and_names_the_episode(folder, tmp_path):
+    plan, _ = planned(folder)
+    victim = folder / "red_thing" / "0_0.png"
+    victim.write_bytes(b"no image any more")
+    with Store(tmp_path / "a.db", create=True) as store:
+        with pytest.raises(AthaError, match=r"zero-shot on episode \d of pool: .*0_0\.png"):
+            run_plan(plan, store, lambda plan, jobs: run_in_workers(plan, jobs, 2))
+
+
+@pytest.mark.ray
+def test_ray_gives_the_same_and_replaces_dead_workers(folder, tmp_path):
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    from atha.bench.on_ray import run_on_ray
+
+    plan, backbone = planned(folder)
+    here = stored(tmp_path / "here.db", plan, lambda plan, jobs: run_here(plan, jobs, backbone))
+    plan, _ = planned(folder, ("zero-shot", "atha:paper", deadly(tmp_path, 1)))
+    found = stored(tmp_path / "ray.db", plan, lambda plan, jobs: run_on_ray(plan, jobs, workers=2))
+    assert {key: value for key, value in found.items() if key in here} == here
+    assert len(list((tmp_path / "marks").iterdir())) == 1, "a worker did die"
+    zero_shot, _, other = plan.experiments[0]
+    for episode in range(4):
+        assert found[zero_shot, episode] == found[other, episode]
+
+
+def test_killed_runs_end_as_undisturbed_ones(folder, tmp_path):
+    """A few kills; benchmarks/kills.py is the same with fifty."""
+    source = spec_from_file_location("kills", Path(__file__).parents[2] / "benchmarks" / "kills.py")
+    kills = module_from_spec(source)
+    sys.modules["kills"] = kills
+    source.loader.exec_module(kills)
+    found = kills.survive(folder, tmp_path, 2, "local", 12, random.Random(3))
+    assert found["equal"], found
+    assert found["results"] == 36
