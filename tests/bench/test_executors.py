@@ -116,9 +116,9 @@ def test_a_workers_error_is_said_once_and_names_the_episode(folder, tmp_path):
     plan, _ = planned(folder)
     victim = folder / "red_thing" / "0_0.png"
     victim.write_bytes(b"no image any more")
-    with Store(tmp_path / "a.db", create=True) as store:
-        with pytest.raises(AthaError, match=r"zero-shot on episode \d of pool: .*0_0\.png"):
-            run_plan(plan, store, lambda plan, jobs: run_in_workers(plan, jobs, 2))
+    wanted = pytest.raises(AthaError, match=r"zero-shot on episode \d of pool: .*0_0\.png")
+    with Store(tmp_path / "a.db", create=True) as store, wanted:
+        run_plan(plan, store, lambda plan, jobs: run_in_workers(plan, jobs, 2))
 
 
 @pytest.mark.ray
