@@ -124,3 +124,20 @@ def test_real_images(real_images, tmp_path, name):
     found = find_duplicates(open_pool(str(tmp_path / "copies")))
     assert len(found.near) + found.flat // 2 == 10
     assert all(len(group.ids) == 2 for group in found.near)
+
+
+def test_copies_that_their_names_tell(tmp_path):
+    # Turned by 30 degrees with new corners: no thumbnail shows that, the name does.
+    rng = np.random.default_rng(5)
+    names = ["leaf.png", "leaf_new30degFlipLR.png", "leaf_flipTB.png", "leaf 2.png", "leafy.png", "other_180deg.png",
+             "other_90deg.png", "alone_aug.png", "leaf_2.png"]  # fmt: skip
+    for folder in ("healthy", "rust"):
+        (tmp_path / folder).mkdir()
+        for name in names if folder == "healthy" else ["leaf_flipTB.png", "x.png"]:
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(tmp_path / folder / name)
+    found = find_duplicates(open_pool(str(tmp_path)))
+    assert [set(group.ids) for group in found.near] == [
+        {"healthy/leaf.png", "healthy/leaf_flipTB.png", "healthy/leaf_new30degFlipLR.png"},
+        {"healthy/other_180deg.png", "healthy/other_90deg.png"},
+    ]
+    assert not find_duplicates(open_pool(str(tmp_path)), near=False).near

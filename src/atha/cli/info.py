@@ -87,7 +87,10 @@ def _installation() -> dict[str, Any]:
     from importlib.metadata import version
 
     from atha.backbones import FAMILIES, NANO
+    from atha.bench.suites import suites
+    from atha.data.cdfsl import benchmarks
     from atha.devices import resolve_device, resolve_precision
+    from atha.methods import METHODS
     from atha.recipe import presets
 
     device = resolve_device()
@@ -97,6 +100,9 @@ def _installation() -> dict[str, Any]:
             "device": str(device),
             "precision": resolve_precision("auto", device),
             "recipes": ", ".join(presets()),
+            "methods to compare": ", ".join(METHODS),
+            "benchmarks": ", ".join(benchmarks()),
+            "suites": ", ".join(suites()),
             "model families": ", ".join(FAMILIES),
             "model that is built in": NANO,
         }
