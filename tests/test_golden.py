@@ -80,10 +80,14 @@ def golden_model(case: str) -> TunedModel:
     return tuned
 
 
-@pytest.fixture(scope="module", params=sorted(RECIPES))
+@pytest.fixture(scope="module", params=[(case, on) for case in sorted(RECIPES) for on in (False, True)], ids=str)
 def outputs(request):
-    case = request.param
+    """As the blocks are, and as they are made for training."""
+    case, training = request.param
     tuned = golden_model(case)
+    tuned.train(training)
+    fused = sum("forward" in vars(b) for b in (*tuned.backbone.text_blocks, *tuned.backbone.vision_blocks))
+    assert fused == (24 if training else 0)
     texts = tuned.texts()
     images = tuned.image_features(CASES["pixel_values"], texts)
     logits = 4 * cosine(images, texts.features)

@@ -17,7 +17,8 @@ def key(number: int) -> bytes:
 
 def entries(file) -> dict[bytes, bytes]:
     with sqlite3.connect(file) as connection:
-        found = dict(connection.execute("SELECT key, value FROM entries"))
+        # The first eight bytes are a hash of the others.
+        found = {key: value[8:] for key, value in connection.execute("SELECT key, value FROM entries")}
     connection.close()
     return found
 

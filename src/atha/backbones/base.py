@@ -4,6 +4,7 @@ Shapes: B images, P prefix tokens, L patch tokens, D vision width, E joint width
 """
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,12 @@ from atha.anchors import adjoint_anchors, inverse_anchors, projection_inverse
 from atha.errors import BackboneError
 
 Tower = Literal["text", "vision"]
+
+# Of configurations: what changes the result without changing a weight. Others come and go with the library's version.
+_SETTINGS = (
+    "hidden_act", "num_attention_heads", "num_hidden_layers", "layer_norm_eps", "image_size", "patch_size",
+    "eos_token_id", "bos_token_id", "pad_token_id", "max_position_embeddings",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,6 +230,21 @@ class Backbone(ABC):
             sample = flat[:: max(1, flat.numel() // 64)].float().cpu().contiguous()
             digest.update(f"{name.replace('.base_layer', '')} {tuple(value.shape)}".encode())
             digest.update(sample.numpy().tobytes())
+        return digest.hexdigest()
+
+    def content_hash(self) -> str:
+        """SHA-256 over all that decides what the model computes: every byte of its weights, and its settings.
+
+        Slower than `fingerprint` and without its blind spots: the same weights under another activation, or a few
+        changed rows, are another model. The tuners must be out of it.
+        """
+        digest = hashlib.sha256(self.family.encode())
+        for part in (self.model.config, self.model.config.vision_config, self.model.config.text_config):
+            settings = {key: getattr(part, key, None) for key in _SETTINGS}
+            digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:

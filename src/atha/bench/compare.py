@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from atha.bench.report import Arena, percent
+from atha.bench.results import Experiment
 from atha.bench.statistics import Mean, Paired, holm, mean_interval, paired
-from atha.bench.store import Experiment
 from atha.bench.tables import Table
 from atha.errors import DataError
 
@@ -115,8 +115,12 @@ def comparison_tables(made: Sequence[Comparison]) -> list[Table]:
     for one in made:
         found = one.difference
         body, notes = tables.setdefault(f"{one.arena.title}: against {one.baseline}", ([], []))
+        numbers = (found.episodes_to_resolve, found.episodes_for_power)
+        # The test is stricter than the interval, at few episodes and many comparisons.
+        open_still = one.verdict == "not resolved"
         needed = [
-            "-" if number is None else str(number) for number in (found.episodes_to_resolve, found.episodes_for_power)
+            "-" if number is None else f"> {found.n}" if open_still and number <= found.n else str(number)
+            for number in numbers
         ]
         body.append(
             [
@@ -135,7 +139,8 @@ def comparison_tables(made: Sequence[Comparison]) -> list[Table]:
         if one.unpaired:
             notes.append(f"{one.label}: {one.unpaired} episodes are not used, only one of the two has them.")
     headers = [
-        "method", "episodes", "accuracy", "baseline", "difference", "d", "wins/ties/losses", "p (Holm)", "needed", "",
+        "method", "episodes", "accuracy", "baseline", "difference", "d", "wins/ties/losses", "p (Holm)", "needed",
+        "verdict",
     ]  # fmt: skip
     return [Table(title, headers, body, notes) for title, (body, notes) in tables.items()]
 
@@ -144,6 +149,8 @@ def _baseline(arena: Arena, name: str) -> str | None:
     if name in arena.experiments:
         return name
     labels = [label for label, one in arena.experiments.items() if one.method == name]
+    # With --set, lora is called lora+: where there is no other, it is meant.
+    labels = labels or [label for label, one in arena.experiments.items() if one.method == f"{name}+"]
     if len(labels) > 1:
         raise DataError(f"'{name}' is several baselines in {arena.title}: name one of {'; '.join(labels)}")
     return labels[0] if labels else None

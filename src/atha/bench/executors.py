@@ -6,6 +6,7 @@ A worker that dies takes nothing with it: its job is given to another, less the 
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ import torch
 
 from atha.backbones import Backbone
 from atha.bench.plan import Plan
-from atha.bench.store import Result
+from atha.bench.results import Result
 from atha.bench.work import BenchError, EpisodeRunner, Job
-from atha.errors import AthaError
+from atha.errors import AthaError, AthaWarning
 
 #: Workers that may die of one job before the run is given up.
 DEATHS = 3
@@ -120,7 +121,13 @@ class _Worker:
         context = get_context("spawn")  # torch's threads do not survive a fork
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(plan, theirs), daemon=True)
-        self.process.start()
+        # Ignored from the start, through the imports: the parent says when to stop.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if _in_main_thread() else None
+        try:
+            self.process.start()
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
         theirs.close()  # so that the worker's end is gone when the worker is
         self.give(assignment)
 
@@ -154,7 +161,8 @@ class _Worker:
 
 def _work(plan: Plan, pipe: Connection) -> None:
     """A worker's life: jobs in, results and then None out; or the error that ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    warnings.simplefilter("ignore")  # libraries' own; the parent has shown them, or left them out
+    warnings.simplefilter("default", AthaWarning)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(plan.threads)
     runner: EpisodeRunner | None = None
@@ -179,6 +187,10 @@ def _work(plan: Plan, pipe: Connection) -> None:
 def _portable(error: AthaError) -> AthaError:
     """An error that another process can be sent: its class may want other arguments than its sentence."""
     return BenchError(str(error))
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _end_with_parent() -> None:

@@ -5,19 +5,20 @@ process loads the model once and keeps it for the tasks that follow.
 """
 
 import os
+import uuid
 from collections.abc import Generator, Iterable
 from typing import Any
 
 from atha.bench.executors import DEATHS, died
 from atha.bench.plan import Plan
-from atha.bench.store import Result
+from atha.bench.results import Result
 from atha.bench.work import BenchError, EpisodeRunner, Job
 from atha.errors import AthaError
 
 # Started by uv run, Ray would have every worker build an environment anew, while nodes have atha installed; and nothing
 # is to be told to anybody. Read when Ray is imported.
 _OFF = ("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_USAGE_STATS_ENABLED")
-# One per process of the cluster: the runner of the plan that the process last worked for.
+# One per process of the cluster: the runner of the run that the process last worked for.
 _kept: dict[str, EpisodeRunner] = {}
 
 
@@ -47,13 +48,13 @@ def run_on_ray(
         _start(ray, address, workers, plan)
     gpu = plan.device.startswith("cuda")
     task = ray.remote(num_cpus=0 if gpu else plan.threads, num_gpus=1 if gpu else 0, max_retries=DEATHS - 1)(_episode)
-    shared = ray.put(plan)
+    run, shared = uuid.uuid4().hex, [ray.put(plan)]
     running: dict[Any, Job] = {}
     waiting = iter(jobs)
     try:
         while True:
             while len(running) < (workers or _room(ray, plan, gpu)) and (job := next(waiting, None)) is not None:
-                running[task.remote(shared, job)] = job
+                running[task.remote(run, shared, job)] = job
             if not running:
                 return
             for reference in ray.wait(list(running))[0]:
@@ -98,17 +99,21 @@ def _room(ray: Any, plan: Plan, gpu: bool) -> int:
     return max(1, int(resources.get("GPU", 0) if gpu else resources.get("CPU", 1) // plan.threads))
 
 
-def _episode(plan: Plan, job: Job) -> list[Result] | str:
-    """A task: the job's results, or the sentence that says why there are none."""
+def _episode(run: str, shared: list[Any], job: Job) -> list[Result] | str:
+    """A task: the job's results, or the sentence that says why there are none.
+
+    The plan comes as a reference in a list, which Ray leaves alone: it is fetched once in each process.
+    """
+    import ray
     import torch
 
-    key = repr(plan.experiments)
     try:
-        if key not in _kept:
+        if run not in _kept:
+            plan = ray.get(shared[0])
             _kept.clear()
             torch.set_num_threads(plan.threads)
-            _kept[key] = EpisodeRunner(plan)
-        return list(_kept[key].run(job))
+            _kept[run] = EpisodeRunner(plan)
+        return list(_kept[run].run(job))
     except AthaError as error:
         return str(error)
 

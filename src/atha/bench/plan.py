@@ -1,13 +1,13 @@
 """What a run is to do: data sets with their episodes, methods, a backbone, and the experiments that these make."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from atha.backbones import Backbone, load_backbone
-from atha.bench.store import definition_hash
+from atha.bench.results import definition_hash
 from atha.data.cache import Cache
 from atha.data.digests import combined, digests
 from atha.data.pool import Pool
@@ -74,11 +74,12 @@ class Plan:
 
     Attributes:
         settings: data sets with episodes.
-        methods: names.
+        methods: names, as `atha.methods.make_method` takes them.
+        labels: what their results are called.
         options: what holds for all methods.
         model: the backbone, as `atha.backbones.load_backbone` takes it.
         revision: of a hub model.
-        fingerprint: of the backbone's weights.
+        backbone: hash of the backbone's weights and settings.
         device: where to compute.
         threads: of a CPU, for each worker.
         cache: file of the cache; None for none.
@@ -88,10 +89,11 @@ class Plan:
 
     settings: tuple[Setting, ...]
     methods: tuple[str, ...]
+    labels: tuple[str, ...]
     options: Options
     model: str
     revision: str | None
-    fingerprint: str
+    backbone: str
     device: str
     threads: int
     cache: Path | None
@@ -146,16 +148,14 @@ def make_plan(
     made = [make_method(name, options) for name in methods]
     for index, (_, definition) in enumerate(made):
         for name, (_, other) in zip(methods, made[:index], strict=False):
-            if definition == other:
+            if method_definition(definition) == method_definition(other):
                 raise DataError(f"{methods[index]} and {name} are the same method: name one of them")
     backbone = load_backbone(model, revision).to(where)
-    for method, _ in made:
-        for pool, _ in sources:
-            backbone.prompts(list(pool.texts.values()), method.template)  # a text may be too long
+    prompts = [_check_prompts(backbone, pool, {method.template for method, _ in made}) for pool, _ in sources]
     described = {
         "family": backbone.family,
         "revision": backbone.revision,
-        "fingerprint": backbone.fingerprint(),
+        "content": backbone.content_hash(),
         "processor": processor_settings(backbone),
     }
     store = Cache(cache, cache_limit)
@@ -170,21 +170,22 @@ def make_plan(
             {
                 "version": VERSION,
                 **setting.definition(),
-                "backbone": described,
+                "backbone": {**described, "tokens": tokens},
                 "transform": options.transform,
-                "method": definition,
+                "method": method_definition(definition),
             }
             for _, definition in made
         )
-        for setting in settings
+        for setting, tokens in zip(settings, prompts, strict=True)
     )
     plan = Plan(
         tuple(settings),
         tuple(methods),
+        tuple(definition["name"] for _, definition in made),
         options,
         model,
         revision,
-        str(described["fingerprint"]),
+        str(described["content"]),
         str(where),
         threads,
         cache,
@@ -192,3 +193,16 @@ def make_plan(
         definitions,
     )
     return plan, backbone
+
+
+def method_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """What defines a method's results: all but what they are called."""
+    return {key: value for key, value in definition.items() if key != "name"}
+
+
+def _check_prompts(backbone: Backbone, pool: Pool, templates: Iterable[str]) -> str:
+    """See that all class texts fit; returns a hash of them as tokens: another tokenizer is another backbone."""
+    texts = list(pool.texts.values())
+    for template in templates:
+        backbone.prompts(texts, template)
+    return definition_hash({"tokens": backbone.prompts(texts, "{}").input_ids.tolist()})

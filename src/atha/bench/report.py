@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from atha.bench.results import Experiment, definition_hash
 from atha.bench.statistics import Mean, calibration_error, mean_interval, per_class
-from atha.bench.store import Experiment, definition_hash
 from atha.bench.tables import Table
 from atha.errors import DataError
 

@@ -9,12 +9,16 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from atha.bench.plan import Plan
-from atha.bench.store import Result, Store
+from atha.bench.results import Result
+from atha.bench.store import Store
 from atha.bench.work import Job
 from atha.errors import DataError
 
 #: Runs jobs of a plan and gives results as they come.
 Executor = Callable[[Plan, Iterable[Job]], Generator[Result]]
+
+
+_VERSIONS = ("atha", "torch", "torchvision", "transformers", "peft", "numpy", "scikit-learn", "pillow")
 
 
 class Watcher(Protocol):
@@ -102,8 +106,8 @@ def run_plan(
     for setting in plan.settings:
         store.add_episodes(setting.episodes)
     for definitions in plan.definitions:
-        for definition in definitions:
-            store.add_experiment(definition["method"]["name"], plan.model, definition)
+        for label, definition in zip(plan.labels, definitions, strict=True):
+            store.add_experiment(label, plan.model, definition)
     pending = _Pending(plan, store, shard)
     wanted = [pending.wanted(setting) for setting in range(len(plan.settings))]
     if watcher is not None:
@@ -130,7 +134,7 @@ def run_plan(
 
 def _environment(plan: Plan) -> dict[str, Any]:
     return {
-        "versions": {name: version(name) for name in ("atha", "torch", "transformers", "peft", "numpy")},
+        "versions": {name: version(name) for name in _VERSIONS},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": plan.device,

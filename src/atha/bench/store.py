@@ -4,22 +4,22 @@ An experiment is the hash of all that defines it; a result's key is the experime
 one transaction, with a write-ahead log, so that the file is whole at every moment and several processes may write it.
 """
 
-import hashlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from atha.bench.statistics import brier, calibration_parts
+from atha.bench.results import Experiment, Result, definition_hash
 from atha.episodes import Episode, EpisodeSet
 from atha.errors import AthaError
+from atha.evaluation import brier, calibration_parts
 
 #: In the file's header: says that it is a store ("atha"), and of which version.
 APPLICATION_ID = 0x61746861
@@ -80,86 +80,6 @@ class StoreError(AthaError):
     """A store cannot be opened, read or written."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one method did on one episode.
-
-    Attributes:
-        experiment: hash of the experiment.
-        episode: index of the episode.
-        hash: of the episode's content.
-        classes: (way,) indices into the data set's classes, in the episode's order.
-        probabilities: (way * query, way) float32; query images class by class.
-        seconds: of fit and predict.
-        memory: peak bytes, where the system tells.
-    """
-
-    experiment: str
-    episode: int
-    hash: str
-    classes: Int[np.ndarray, "N"]
-    probabilities: Float[np.ndarray, "Q N"]
-    seconds: float
-    memory: int | None
-
-    @property
-    def truth(self) -> Int[np.ndarray, "Q"]:
-        """The column that is right for each query image."""
-        way = len(self.classes)
-        return np.repeat(np.arange(way), len(self.probabilities) // way)
-
-    @property
-    def right(self) -> np.ndarray:
-        """(Q,) booleans: whether each query image was classified right."""
-        return np.asarray(self.probabilities.argmax(axis=1) == self.truth)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the query images that were classified right."""
-        return float(self.right.mean())
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment and its results in the order of episodes, without the probabilities.
-
-    Attributes:
-        hash: SHA-256 of the definition.
-        method: the method's name.
-        model: the backbone's name.
-        definition: everything that defines the experiment.
-        episodes: (n,) indices.
-        hashes: of the episodes' content.
-        accuracy: (n,) shares of query images classified right.
-        brier: (n,) mean Brier scores.
-        calibration: (3, bins), summed over the episodes.
-        classes: (n, way) indices into the data set's classes.
-        correct: (n, way) query images classified right.
-        seconds: (n,).
-        memory: (n,) peak bytes; NaN where unknown.
-    """
-
-    hash: str
-    method: str
-    model: str
-    definition: Mapping[str, Any]
-    episodes: Int[np.ndarray, "n"]
-    hashes: tuple[str, ...]
-    accuracy: Float[np.ndarray, "n"]
-    brier: Float[np.ndarray, "n"]
-    calibration: Float[np.ndarray, "3 b"]
-    classes: Int[np.ndarray, "n N"]
-    correct: Int[np.ndarray, "n N"]
-    seconds: Float[np.ndarray, "n"]
-    memory: Float[np.ndarray, "n"]
-
-
-def definition_hash(definition: Mapping[str, Any]) -> str:
-    """SHA-256 of a definition, whatever the order of its keys."""
-    text = json.dumps(definition, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
 class Store:
     """Results on disk.
 
@@ -179,7 +99,10 @@ class Store:
         if not create and not (path.is_file() and path.stat().st_size):
             raise StoreError(f"there is no store {path}, make one with atha bench run --store {path}")
         with self._errors():
-            self._connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
+            # A log beside the file needs a folder that can be written; what lies in an archive is only read.
+            archived = not create and not os.access(path.resolve().parent, os.W_OK)
+            place = f"{path.resolve().as_uri()}?mode=ro&immutable=1" if archived else path
+            self._connection = sqlite3.connect(place, timeout=timeout, isolation_level=None, uri=archived)
             try:
                 self._prepare(create)
             except BaseException:

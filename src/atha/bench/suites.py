@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from atha.data.views import Transform
+from atha.devices import Precision
 from atha.errors import DataError
 
 
@@ -25,6 +26,7 @@ class Suite(BaseModel):
         query: query images per class.
         seed: of the episodes.
         transform: geometry of the plain view.
+        precision: of forward passes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +40,7 @@ class Suite(BaseModel):
     query: int
     seed: int
     transform: Transform
+    precision: Precision
 
 
 def suites() -> list[str]:

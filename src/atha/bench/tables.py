@@ -40,7 +40,7 @@ def to_latex(table: Table) -> str:
     """A table for the package booktabs; text is escaped."""
     lines = [
         r"\begin{table}",
-        rf"\caption{{{' '.join(map(_latex, (table.title, *table.notes)))}}}",
+        rf"\caption{{{' '.join(_latex(text.rstrip('.')) + '.' for text in (table.title, *table.notes) if text)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.headers) - 1)}}}",
         r"\toprule",
         " & ".join(map(_latex, table.headers)) + r" \\",

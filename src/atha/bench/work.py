@@ -1,11 +1,7 @@
 """One worker's part: the model loaded once, episodes run one after the other, by every method that is asked for."""
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +9,15 @@ import torch
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
+from atha import machine
 from atha.backbones import Backbone, load_backbone
-from atha.bench.plan import Plan, Setting
-from atha.bench.store import Result
+from atha.bench.plan import Plan, Setting, method_definition
+from atha.bench.results import Result
 from atha.data.cache import Cache
+from atha.data.images import ImageProblem
 from atha.episodes import Episode
 from atha.errors import AthaError, BackboneError
-from atha.methods import Images, Method, Support, make_method
+from atha.methods import METHODS, Images, Method, Support, make_method
 from atha.methods.frozen import FrozenModel
 
 
@@ -51,11 +49,16 @@ class EpisodeRunner:
         device = torch.device(plan.device)
         if backbone is None:
             backbone = load_backbone(plan.model, plan.revision).to(device)
-            if backbone.fingerprint() != plan.fingerprint:
+            if backbone.content_hash() != plan.backbone:
                 raise BackboneError(f"{plan.model} has other weights here than where the run was started: give all one")
         self._cache = Cache(plan.cache, plan.cache_limit)
         self._frozen = FrozenModel(backbone, plan.options.transform, plan.options.precision, self._cache)
-        self._methods = [make_method(name, plan.options)[0] for name in plan.methods]
+        self._methods = []
+        for number, name in enumerate(plan.methods):
+            method, definition = make_method(name, plan.options)
+            if method_definition(definition) != plan.definitions[0][number]["method"]:
+                raise BenchError(f"{name} is no longer what it was when the run was started: start it again")
+            self._methods.append(method)
 
     def run(self, job: Job) -> Iterator[Result]:
         """The result of each of the job's methods, as soon as it is there.
@@ -68,10 +71,19 @@ class EpisodeRunner:
         episode = setting.episodes.episodes[job.episode]
         for index in job.methods:
             name = self.plan.methods[index]
+            where = f"{name} on episode {episode.index} of {setting.pool.name}"
             try:
                 probabilities, seconds, memory = self._timed(self._methods[index], setting, episode)
+            except ImageProblem as error:
+                raise BenchError(
+                    f"{where}: {error}: leave it out with atha data check --write-list keep.csv, then --keep keep.csv"
+                ) from error
             except AthaError as error:
-                raise BenchError(f"{name} on episode {episode.index} of {setting.pool.name}: {error}") from error
+                raise BenchError(f"{where}: {error}") from error
+            except Exception as error:
+                if name in METHODS or self._methods[index].uses_recipe:
+                    raise
+                raise BenchError(f"{where}: {type(error).__name__} in the method ({error}), correct it") from error
             way, query = len(episode.classes), len(episode.query[0])
             yield Result(
                 self.plan.experiments[job.setting][index],
@@ -98,15 +110,22 @@ class EpisodeRunner:
         texts = tuple(setting.pool.texts[label] for label in episode.classes)
         device = torch.device(self.plan.device)
         _reset_peak(device)
-        started = time.perf_counter()
+        seconds = 0.0
         with threadpool_limits(self.plan.threads):
             try:
-                # No query image is within reach of the method until it has learned.
+                # Decoding is not timed: else the first method would pay for all. No query image is within reach of
+                # the method until it has learned.
+                support.plain()
+                started = time.perf_counter()
                 predict = method.fit(Support(support, labels, texts, method.template, episode.seed))
+                seconds += time.perf_counter() - started
+                query.plain()
+                started = time.perf_counter()
                 probabilities = predict(query)
+                seconds += time.perf_counter() - started
             finally:
                 method.release()
-        return probabilities, time.perf_counter() - started, _peak(device)
+        return probabilities, seconds, _peak(device)
 
 
 def _checked(probabilities: np.ndarray, shape: tuple[int, int], name: str) -> Float[np.ndarray, "Q N"]:
@@ -121,25 +140,13 @@ def _checked(probabilities: np.ndarray, shape: tuple[int, int], name: str) -> Fl
     return kept
 
 
-# Linux keeps a process's peak, and lets it be reset; elsewhere the peak is that of the process since its start.
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
 def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif _RESET.exists():
-        with suppress(OSError):
-            _RESET.write_text("5")
+    else:
+        machine.reset_peak()
 
 
 def _peak(device: torch.device) -> int | None:
     """Peak bytes of the device, or of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if _STATUS.exists():
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) << 10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else machine.peak_memory()

@@ -9,75 +9,39 @@ import typer
 from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
+from atha.cli.drawing import (
+    EPISODES_PANEL,
+    Dataset,
+    Episodes,
+    GroupPattern,
+    IgnoreGroups,
+    Keep,
+    Query,
+    Root,
+    Seed,
+    Shot,
+    Texts,
+    Wanted,
+    Way,
+    Without,
+    distinct,
+    listed,
+    or_default,
+    shots_of,
+)
 from atha.errors import DataError
 
 if TYPE_CHECKING:
     from atha.bench.report import Arena
     from atha.bench.runner import Executor, Summary
     from atha.bench.tables import Table
-    from atha.data.pool import Pool
-    from atha.episodes import EpisodeSet
 
 app = typer.Typer(
     help="Compare methods on identical episodes, with paired differences.", no_args_is_help=True, add_completion=False
 )
 
-# Methods that have no recipe, nor options of their own.
-_FROZEN = ("zero-shot", "prototypes", "linear-probe", "tip-adapter", "tip-adapter-f")
-_DATA = "Data"
-_EPISODES = "Episodes"
 _RUN = "How to run"
 
-Dataset = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--dataset",
-        help="eurosat, cropdiseases, isic2018 or chestx (with --root); class folders, a CSV or hf:ORG/NAME of your "
-        "own. Several: repeat, or with commas.",
-        rich_help_panel=_DATA,
-    ),
-]
-Root = Annotated[Path | None, typer.Option(help="Folder that holds the benchmark's files.", rich_help_panel=_DATA)]
-Texts = Annotated[
-    str | None,
-    typer.Option(
-        "--classes",
-        help="Texts of your own data's classes: a JSON file (label -> text), or the benchmark whose labels they are.",
-        rich_help_panel=_DATA,
-    ),
-]
-Without = Annotated[
-    list[str] | None, typer.Option(help="Labels to leave out. Several: repeat, or with commas.", rich_help_panel=_DATA)
-]
-Keep = Annotated[
-    Path | None,
-    typer.Option(help="CSV of the images to use, as atha data check --write-list makes it.", rich_help_panel=_DATA),
-]
-GroupPattern = Annotated[
-    str | None,
-    typer.Option(
-        help="Regular expression for file names whose first group says of what patient, lesion or object an image "
-        "is: support and query then share none.",
-        rich_help_panel=_DATA,
-    ),
-]
-IgnoreGroups = Annotated[
-    bool,
-    typer.Option(
-        "--ignore-groups", help="Let support and query share a patient, as published runs do.", rich_help_panel=_DATA
-    ),
-]
-Way = Annotated[int | None, typer.Option(help="Classes per episode.  [default: 5]", rich_help_panel=_EPISODES)]
-Shot = Annotated[
-    str | None,
-    typer.Option(help="Support images per class; several with commas.  [default: 5]", rich_help_panel=_EPISODES),
-]
-Query = Annotated[int | None, typer.Option(help="Query images per class.  [default: 15]", rich_help_panel=_EPISODES)]
-Episodes = Annotated[
-    int | None,
-    typer.Option(help="How many; more can be added later.  [default: 400]", rich_help_panel=_EPISODES),
-]
-Seed = Annotated[int | None, typer.Option(help="Of the episodes.  [default: 1]", rich_help_panel=_EPISODES)]
 StoreFile = Annotated[Path, typer.Argument(help="Store made by atha bench run.")]
 OutputFormat = Annotated[
     Literal["table", "markdown", "latex", "csv", "json"], typer.Option("--format", help="How to print.")
@@ -101,9 +65,7 @@ def run(
         ),
     ] = None,
     suite: Annotated[str | None, typer.Option(help="A whole table: paper. Other options change parts of it.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help=f"nano, a hub id, or a folder.  [default: {defaults.MODEL}]")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help=f"nano, a hub id, or a folder. (default: {defaults.MODEL})")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of all recipes.")
@@ -111,7 +73,7 @@ def run(
     template: Annotated[str | None, typer.Option(help="Of class texts, with {} for the name.")] = None,
     transform: Annotated[
         Literal["cdfsl", "processor"] | None,
-        typer.Option(help="Geometry: as published (squeezed to a square), or the model's own.  [default: cdfsl]"),
+        typer.Option(help="Geometry: as published (squeezed to a square), or the model's own. (default: cdfsl)"),
     ] = None,
     classes: Texts = None,
     without: Without = None,
@@ -125,11 +87,11 @@ def run(
     seed: Seed = None,
     episodes_file: Annotated[
         Path | None,
-        typer.Option(help="Episodes from a file of atha bench episodes.", rich_help_panel=_EPISODES),
+        typer.Option(help="Episodes from a file of atha bench episodes.", rich_help_panel=EPISODES_PANEL),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes.  [default: one per core, on a GPU 1]", rich_help_panel=_RUN),
+        typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=_RUN),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=_RUN)] = 1,
     executor: Annotated[
@@ -140,9 +102,9 @@ def run(
     ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only the I-th of N parts.", rich_help_panel=_RUN)] = "1/1",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Of forward passes.", rich_help_panel=_RUN),
-    ] = "auto",
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Of forward passes; auto: by the device. (default: auto)", rich_help_panel=_RUN),
+    ] = None,
     device: common.Device = "auto",
     cache_size: Annotated[
         float, typer.Option(min=0, help="GB on disk for features and decoded images.", rich_help_panel=_RUN)
@@ -155,7 +117,7 @@ def run(
     from atha.files import cache_folder
 
     fixed = load_suite(suite) if suite else None
-    names = _listed(method) or (fixed.methods if fixed else [])
+    names = listed(method) or (fixed.methods if fixed else [])
     if not names:
         raise DataError("say what to compare: --method zero-shot,linear-probe,lora, or --suite paper")
     if len(set(names)) < len(names):
@@ -166,43 +128,49 @@ def run(
             raise DataError(
                 f"{option} {value} is for drawing, and --episodes-file {episodes_file} is drawn: leave it out"
             )
-    wanted = _Wanted(
-        datasets=_listed(dataset) or (fixed.datasets if fixed else []),
-        way=_given(way, fixed.way if fixed else 5),
-        query=_given(query, fixed.query if fixed else 15),
-        seed=_given(seed, fixed.seed if fixed else 1),
-        shots=_shots(shot, episodes, fixed.episodes if fixed else {5: 400}),
+    wanted = Wanted(
+        datasets=listed(dataset) or (fixed.datasets if fixed else []),
+        way=or_default(way, fixed.way if fixed else 5),
+        query=or_default(query, fixed.query if fixed else 15),
+        seed=or_default(seed, fixed.seed if fixed else 1),
+        shots=shots_of(shot, episodes, fixed.episodes if fixed else {5: 400}),
     )
     part = _shard(shard)
     if ray_address is not None and executor != "ray":
         raise DataError("--ray-address is for --executor ray: add it, or leave the address out")
     _check_store(store)
-    sources = wanted.draw(root, classes, _listed(without), keep, group_pattern, ignore_groups, episodes_file)
+    sources = wanted.draw(root, classes, listed(without), keep, group_pattern, ignore_groups, episodes_file)
     common.say("Loading libraries ...")
     from atha.bench.plan import make_plan
     from atha.bench.runner import run_plan
     from atha.bench.store import Store
     from atha.cli.live import Live
-    from atha.methods import Options
+    from atha.methods import METHODS, Options
 
     chosen = model or (fixed.model if fixed else defaults.MODEL)
     options = Options(
         transform or (fixed.transform if fixed else "cdfsl"), template=template, overrides=tuple(set_ or ())
     )
-    common.say(f"Loading {chosen}, looking at {sum(len(pool.ids) for pool in _distinct(sources)):,} images ...")
-    with common.progress("Images") as advance:
-        plan, backbone = make_plan(
-            sources, names, chosen, revision=revision, options=options, precision=precision, device=device,
-            threads=threads, cache=cache_folder() / "bench.db" if cache_size else None,
-            cache_limit=int(cache_size * 1e9), progress=advance,
-        )  # fmt: skip
-    if set_ and all(method in _FROZEN for method in names):
+    if set_ and all(name in METHODS and not METHODS[name].uses_recipe for name in names):
         raise DataError(f"--set {set_[0]} is for recipes, and none of {', '.join(names)} has one: leave it out")
+    common.say(f"Loading {chosen}, looking at {sum(len(pool.ids) for pool in distinct(sources)):,} images ...")
+    with common.stages() as advance:
+        plan, backbone = make_plan(
+            sources, names, chosen, revision=revision, options=options,
+            precision=precision or (fixed.precision if fixed else "auto"), device=device,
+            threads=threads, cache=cache_folder() / "bench.db" if cache_size else None,
+            cache_limit=int(cache_size * 1e9), progress=lambda done, total: advance("Images", done, total),
+        )  # fmt: skip
     run_jobs = _executor(executor, ray_address, workers, plan.device, backbone)
     with Store(store, create=True) as results, Live() as live:
-        summary = run_plan(plan, results, run_jobs, part, live)
+        try:
+            summary = run_plan(plan, results, run_jobs, part, live)
+        except KeyboardInterrupt:
+            live.stop()
+            common.say(f"{live.done()} results are in {store}; the same command goes on.")
+            raise
         live.stop()
-        _conclude(results, [one for row in plan.experiments for one in row], summary, json)
+        _conclude(results, [one for row in plan.experiments for one in row], summary, json, wide=suite is not None)
 
 
 @app.command()
@@ -227,10 +195,14 @@ def episodes(
     """Write the episodes that bench run would use: which images, by id, are support and query."""
     from atha.episodes import write_episodes
 
-    wanted = _Wanted(
-        _listed(dataset), _given(way, 5), _given(query, 15), _given(seed, 1), _shots(shot, episodes, {5: 400})
+    wanted = Wanted(
+        listed(dataset),
+        or_default(way, 5),
+        or_default(query, 15),
+        or_default(seed, 1),
+        shots_of(shot, episodes, {5: 400}),
     )
-    sources = wanted.draw(root, classes, _listed(without), keep, group_pattern, ignore_groups, None)
+    sources = wanted.draw(root, classes, listed(without), keep, group_pattern, ignore_groups, None)
     if len(sources) != 1:
         raise DataError(f"a file holds one sequence and these are {len(sources)}: give one --dataset and one --shot")
     write_episodes(out, sources[0][1], overwrite)
@@ -252,9 +224,9 @@ def compare(
     from atha.bench.compare import READ_ME, comparison_tables
     from atha.bench.compare import compare as compare_with
 
-    found = _arenas(store, _listed(dataset), [])
+    found = _arenas(store, listed(dataset), [])
     made = compare_with(found, baseline)
-    if asked := _listed(method):
+    if asked := listed(method):
         made = [one for one in made if {one.label, one.arena.experiments[one.label].method} & set(asked)]
         if not made:
             raise DataError(f"the store has no comparison of {', '.join(asked)} with {baseline}: check the names")
@@ -278,10 +250,12 @@ def report(
     """Mean accuracy of each method with its interval, and calibration."""
     from atha.bench.report import report_tables, rows, wide_table
 
-    found = _arenas(store, _listed(dataset), _listed(method))
+    found = _arenas(store, listed(dataset), listed(method))
     form = "json" if json else output
     if wide and form in ("json", "csv"):
         raise DataError(f"--wide is for people, and {form} has a row for each result: leave --wide out")
+    if wide and (per_class or time):
+        raise DataError("--wide has accuracies alone: leave out --per-class and --time, or --wide")
     tables = [wide_table(found)] if wide else report_tables(found, time, per_class)
     values = [row.to_dict(time, per_class) for row in rows(found)] if form in ("json", "csv") else []
     _print(tables, [], values, form)
@@ -308,71 +282,11 @@ def merge(
             common.print_text(f"{path}: {new} results are new, {known} were here already")
 
 
-class _Wanted:
-    """Which episodes of which data sets."""
-
-    def __init__(self, datasets: list[str], way: int, query: int, seed: int, shots: dict[int, int]) -> None:
-        self.datasets, self.way, self.query, self.seed, self.shots = datasets, way, query, seed, shots
-        if not datasets:
-            raise DataError("say on what data: --dataset isic2018 --root DIR, or --dataset FOLDER of class folders")
-
-    def draw(
-        self,
-        root: Path | None,
-        classes: str | None,
-        without: list[str],
-        keep: Path | None,
-        group_pattern: str | None,
-        ignore_groups: bool,
-        file: Path | None,
-    ) -> list[tuple["Pool", "EpisodeSet"]]:
-        from atha.data.opening import open_pool
-        from atha.episodes import draw_episodes, read_episodes
-
-        if file is not None and len(self.datasets) > 1:
-            raise DataError(f"{file} holds episodes of one data set: give one --dataset")
-        sources = []
-        for name in dict.fromkeys(self.datasets):
-            pool = open_pool(
-                name, root, classes=_texts(classes), group_pattern=group_pattern, without=without, keep=keep,
-                ignore_groups=ignore_groups,
-            )  # fmt: skip
-            for note in pool.notes:
-                common.warn(note)
-            if file is not None:
-                sources.append((pool, read_episodes(file, pool)))
-                continue
-            for shot, number in self.shots.items():
-                sources.append((pool, draw_episodes(pool, self.way, shot, self.query, number, self.seed)))
-        return sources
-
-
-def _texts(given: str | None) -> Any:
-    """``--classes``: a file, or the benchmark whose texts are meant."""
-    from atha.data.cdfsl import benchmarks
-
-    known = benchmarks()
-    if given is not None and given in known:
-        return dict(known[given].texts)
-    return common.read_classes(None if given is None else Path(given))
-
-
-def _listed(values: list[str] | None) -> list[str]:
-    """Repeated options, and commas within them."""
-    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
-
-
-def _shots(given: str | None, episodes: int | None, default: dict[int, int]) -> dict[int, int]:
-    """Shots -> number of episodes."""
-    try:
-        shots = list(default) if given is None else [int(part) for part in given.split(",")]
-    except ValueError:
-        raise DataError(f"--shot is '{given}', it must be a number or several with commas, such as 1,5") from None
-    return {shot: _given(episodes, default.get(shot, 400)) for shot in shots}
-
-
-def _given(value: int | None, default: int) -> int:
-    return default if value is None else value
+def _shard(given: str) -> tuple[int, int]:
+    part, found, parts = given.partition("/")
+    if not (found and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise DataError(f"--shard is '{given}', it must be such as 1/2: the first of two parts")
+    return int(part), int(parts)
 
 
 def _check_store(path: Path) -> None:
@@ -387,33 +301,23 @@ def _check_store(path: Path) -> None:
         )
 
 
-def _shard(given: str) -> tuple[int, int]:
-    part, found, parts = given.partition("/")
-    if not (found and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise DataError(f"--shard is '{given}', it must be such as 1/2: the first of two parts")
-    return int(part), int(parts)
-
-
-def _distinct(sources: list[tuple["Pool", "EpisodeSet"]]) -> list["Pool"]:
-    return list({id(pool): pool for pool, _ in sources}.values())
-
-
 def _executor(kind: str, address: str | None, workers: int | None, device: str, backbone: Any) -> "Executor":
     from atha.bench.executors import run_here, run_in_workers
+    from atha.machine import cores
 
     if kind == "ray":
         from atha.bench.on_ray import run_on_ray
 
         return lambda plan, jobs: run_on_ray(plan, jobs, address, workers)
-    count = workers or (1 if device != "cpu" else os.cpu_count() or 1)
+    count = workers or (cores() if device == "cpu" else 1)
     if count == 1:
         return lambda plan, jobs: run_here(plan, jobs, backbone)
     return lambda plan, jobs: run_in_workers(plan, jobs, count)
 
 
-def _conclude(store: Any, experiments: list[str], summary: "Summary", json: bool) -> None:
+def _conclude(store: Any, experiments: list[str], summary: "Summary", json: bool, wide: bool) -> None:
     """What the run's experiments look like now."""
-    from atha.bench.report import arenas, report_tables, rows
+    from atha.bench.report import arenas, report_tables, rows, wide_table
 
     found = arenas([one for one in store.experiments() if one.hash in experiments])
     if json:
@@ -424,7 +328,7 @@ def _conclude(store: Any, experiments: list[str], summary: "Summary", json: bool
         f"{summary.written} results written in {summary.seconds:.0f} s, {summary.known} were there already; "
         f"store {store.path}"
     )
-    _print(report_tables(found), [], [], "table")
+    _print([wide_table(found)] if wide else report_tables(found), [], [], "table")
 
 
 def _arenas(path: Path, datasets: list[str], methods: list[str]) -> list["Arena"]:

@@ -39,10 +39,10 @@ class Live:
     def begin(self, plan: Plan, known: list[list[dict[int, float]]], wanted: list[set[int]]) -> None:
         """Start to show."""
         self._plan, self._wanted = plan, wanted
-        self._names = [definition["method"]["name"] for definition in plan.definitions[0]]
+        self._names = plan.labels
         self._found = [[dict(there) for there in row] for row in known]
         self._total = sum(len(row) for row in wanted) * len(plan.methods)
-        self._before = self._done()
+        self._before = self.done()
         self._new = 0
         self._started = self._told = self._clock()
         if common.err.is_terminal:
@@ -66,7 +66,8 @@ class Live:
         )
         return f"{self._pace()}; {self._title(setting)}: {means}"
 
-    def _done(self) -> int:
+    def done(self) -> int:
+        """Results of this run's episodes that there are by now."""
         return sum(len(self._wanted[index] & there.keys()) for index, row in enumerate(self._found) for there in row)
 
     def _pace(self) -> str:

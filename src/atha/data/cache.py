@@ -24,8 +24,15 @@ _SCHEMA = (
     "CREATE TRIGGER IF NOT EXISTS less AFTER DELETE ON entries BEGIN UPDATE total SET size = size - OLD.size; END",
 )
 # Shared by all entries, so that sizes are seen by eviction as they are on disk, roughly.
-_OVERHEAD = 80
+_OVERHEAD = 88
 _CHUNK = 500  # keys in one statement
+
+
+_MARK = 8  # bytes of a value's own hash in front of it
+
+
+def _mark(value: bytes) -> bytes:
+    return sha256(value).digest()[:_MARK]
 
 
 class Cache:
@@ -73,9 +80,13 @@ class Cache:
             for start in range(0, len(wanted), _CHUNK):
                 part = wanted[start : start + _CHUNK]
                 places = ",".join("?" * len(part))
-                found.update(
-                    self._connection.execute(f"SELECT key, value FROM entries WHERE key IN ({places})", part)  # noqa: S608
-                )
+                rows = self._connection.execute(f"SELECT key, value FROM entries WHERE key IN ({places})", part)  # noqa: S608
+                for key, value in rows.fetchall():
+                    # After a loss of power, or on a network's disk, what is there need not be what was written.
+                    if value[:_MARK] == _mark(value[_MARK:]):
+                        found[key] = value[_MARK:]
+                    else:
+                        self._connection.execute("DELETE FROM entries WHERE key = ?", (key,))
         except sqlite3.Error as error:
             self._give_up(error)
         self._touched.update(found)
@@ -86,7 +97,7 @@ class Cache:
         if self._connection is None or not values:
             return
         now = time.time_ns()
-        rows = [(key, len(value) + _OVERHEAD, now, value) for key, value in values.items()]
+        rows = [(key, len(value) + _OVERHEAD, now, _mark(value) + value) for key, value in values.items()]
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")

@@ -274,8 +274,11 @@ def _survey_chestx(facts: Facts, home: Path) -> None:
         elif findings[0] not in facts.benchmark.texts:
             passed["no finding" if findings[0] == "No Finding" else "another finding"] += 1
         else:
-            # Every official file name starts with the patient's number, in eight digits.
-            listed.append((name, findings[0], table.value(row, "Patient ID") or name[:8]))
+            listed.append((name, findings[0], table.value(row, "Patient ID")))
+    if not all(patient for _, _, patient in listed):
+        # Every official file name starts with the patient's number, in eight digits. One source for all rows: a number
+        # and a name's digits are written differently.
+        listed = [(name, finding, name[:8]) for name, finding, _ in listed]
     if passed:
         facts.notes.append("rows passed over: " + ", ".join(f"{passed[why]:,} with {why}" for why in sorted(passed)))
     _report_rows(facts, bad)

@@ -106,14 +106,11 @@ def check(
     if not duplicates or found.pool is None or not found.pool.ids:
         return found
     copies = find_duplicates(found.pool, progress=progress)
-    unreadable = (
-        (
-            f"{len(copies.unreadable):,} images cannot be read, the first is '{copies.unreadable[0][0]}' "
-            f"({copies.unreadable[0][1]}); get them again",
-        )
-        if copies.unreadable
-        else ()
-    )
+    unreadable: tuple[str, ...] = ()
+    if copies.unreadable:
+        (name, reason), count = copies.unreadable[0], len(copies.unreadable)
+        images = "1 image cannot" if count == 1 else f"{count:,} images cannot"
+        unreadable = (f"{images} be read, the first is '{name}' ({reason}); get them again",)
     return replace(found, duplicates=copies, problems=found.problems + unreadable)
 
 

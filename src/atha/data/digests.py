@@ -50,5 +50,5 @@ def _key(file: Path) -> bytes:
     try:
         stat = file.stat()
     except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}): run atha data check") from None
+        raise DataError(f"{file} cannot be read ({error.strerror}): restore it, or leave it out of the data") from None
     return Cache.key("digest", str(file.resolve()), str(stat.st_size), str(stat.st_mtime_ns))

@@ -7,7 +7,6 @@ axes, so that all eight orientations of an image come from one transform. What i
 looked at again at 24 x 24 and in colour. The verdict on two images depends on these two alone.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from atha.data.images import ImageProblem, content_hash, open_image
 from atha.data.pool import Pool
+from atha.machine import cores
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done, and how much there is."""
@@ -120,7 +120,7 @@ def find_duplicates(
         The groups, and the ids that are left when of each group only the first is kept.
     """
     tell = progress or (lambda stage, done, total: None)
-    looked = list(_look(pool.files, near, tell, workers or _cores()))
+    looked = list(_look(pool.files, near, tell, workers or cores()))
     first: dict[str, int] = {}
     pairs: list[tuple[int, int]] = []
     for index, one in enumerate(looked):
@@ -153,10 +153,6 @@ def find_duplicates(
             if not one.problem and index not in dropped
         ),
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _look(files: Sequence[Path], near: bool, tell: Progress, workers: int) -> Iterator[_Looked]:

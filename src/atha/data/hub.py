@@ -58,7 +58,7 @@ def fetch(reference: str, cache: Path) -> HubImages:
     # The fingerprint stands for the files that the data were made of, so that a new version is a new folder.
     folder = cache / f"{_safe(shown)}-{_safe(str(getattr(data, '_fingerprint', 'any')))}"
     if not (folder / "labels.csv").is_file():
-        _write(folder, _rows(library, data, image, label, shown))
+        _write(folder, _rows(library, data, name, image, label, shown))
     return HubImages(shown, folder / "labels.csv")
 
 
@@ -152,7 +152,7 @@ def _columns(data: Any) -> str:
     return ", ".join(f"'{column}'" for column in data.features)
 
 
-def _rows(library: Any, data: Any, image: str, label: str, name: str) -> Iterator[tuple[str, bytes, str]]:
+def _rows(library: Any, data: Any, source: str, image: str, label: str, name: str) -> Iterator[tuple[str, bytes, str]]:
     """The path, the bytes and the label of each image."""
     feature = data.features[label]
     names = list(feature.names) if isinstance(feature, library.ClassLabel) else None
@@ -164,12 +164,25 @@ def _rows(library: Any, data: Any, image: str, label: str, name: str) -> Iterato
         text = str(value if names is None else names[value]).strip()
         content = picture.get("bytes")
         if content is None and picture.get("path"):
-            content = Path(picture["path"]).read_bytes()
+            content = _read(Path(picture["path"]), source, index, name)
         if content is None:
             raise DataError(f"row {index} of '{name}' has no image; remove the row or give another split after '@'")
         # The number keeps apart what only differs in letters that a file name cannot have.
         folder = folders.setdefault(text, f"{len(folders):03}_{_safe(text)}")
         yield f"{folder}/{index:07}{_suffix(content, str(picture.get('path') or ''))}", content, text
+
+
+def _read(path: Path, source: str, index: int, name: str) -> bytes:
+    """An image that a row names: in the data set's own folder or where the library keeps what it fetches, no other."""
+    import datasets
+
+    homes = [Path(source), Path(datasets.config.HF_CACHE_HOME)]
+    if not any(path.resolve().is_relative_to(home.resolve()) for home in homes):
+        raise DataError(f"row {index} of '{name}' names the file '{path}' outside the data set: get it from elsewhere")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"row {index} of '{name}' names '{path}', which cannot be read ({error.strerror})") from error
 
 
 def _write(folder: Path, rows: Iterator[tuple[str, bytes, str]]) -> None:

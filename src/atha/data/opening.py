@@ -36,7 +36,8 @@ def open_pool(
     Args:
         dataset: ``eurosat``, ``cropdiseases``, ``isic2018`` or ``chestx``; ``hf:ORG/NAME@SPLIT`` or ``hf:FOLDER``; or
             the path of class folders, or of a table with columns of paths, of labels and, if it has one, of groups.
-        root: where the benchmark lies; for ``hf:``, where images are written; for a path, what it is relative to.
+        root: where the benchmark lies; for ``hf:``, where images are written; for a path that does not exist as it
+            is, what it is relative to.
         classes: class texts by label, or all of them as a list. Otherwise a benchmark has its own, and other data
             have their labels, cleaned.
         group_pattern: a regular expression that is searched in each file's name; its first group, or all that it
@@ -73,7 +74,9 @@ def own_path(dataset: str, root: Path | None) -> Path:
     Raises:
         DataError: nothing is there; the message names the benchmark that may have been meant.
     """
-    path = (root or Path()) / dataset
+    path = Path(dataset)
+    if root is not None and not kind_of(path):
+        path = root / dataset
     if not dataset or not kind_of(path):
         names = list(benchmarks())
         near = difflib.get_close_matches(dataset.casefold(), names, n=1)
@@ -138,10 +141,8 @@ def _name(path: Path) -> str:
 
 
 def _id(image: Path, base: Path) -> str:
-    """The path relative to the data set where it lies there, the same on every system."""
-    path = PurePath(os.path.normpath(image))
-    start = PurePath(os.path.normpath(base))
-    return (path.relative_to(start) if path.is_relative_to(start) else path).as_posix()
+    """The path relative to the data set, the same wherever that lies and whoever asks."""
+    return PurePath(os.path.relpath(image, base)).as_posix()
 
 
 def _check_unique(images: LabelledImages, ids: Sequence[str]) -> None:

@@ -86,7 +86,7 @@ class Pool:
             )
         cut = self._select([name in wanted for name in self.ids], dict(self.texts))
         listing = "".join(f"{name}\t{label}\n" for name, label in zip(cut.ids, cut.labels, strict=True))
-        return replace(cut, labels_hash=hashlib.sha256((self.labels_hash + "\n" + listing).encode()).hexdigest())
+        return replace(cut, labels_hash=_sha256(self.labels_hash + "\n" + listing))
 
     def _select(self, keep: list[bool], texts: Mapping[str, str]) -> "Pool":
         chosen = [index for index, kept in enumerate(keep) if kept]
@@ -103,4 +103,9 @@ class Pool:
 def listing_hash(ids: Iterable[str], labels: Iterable[str]) -> str:
     """SHA-256 of sorted ids and labels: the label hash of a data set that has no label file."""
     lines = sorted(f"{name}\t{label}\n" for name, label in zip(ids, labels, strict=True))
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return _sha256("".join(lines))
+
+
+def _sha256(text: str) -> str:
+    # Names of files need not be UTF-8.
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

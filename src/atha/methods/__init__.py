@@ -41,31 +41,29 @@ def make_method(name: str, options: Options = Options()) -> tuple[Method, dict[s
         options: what the run says of all methods.
 
     Returns:
-        The method, and its definition with its name.
+        The method, and its definition: ``name``, what its results are called, is not part of what they are.
 
     Raises:
         DataError: no such method, or it cannot be loaded.
         RecipeError: the recipe is not valid.
     """
     kind, _, argument = name.partition(":")
-    own: dict[str, Any] = {}
-    label = name
     if kind.endswith(".py"):
         made = _own(Path(kind), argument, options)
-        own = {"source": hashlib.sha256(Path(kind).read_bytes()).hexdigest()}
-        label = f"{Path(kind).name}:{argument}"
-    elif kind in METHODS:
+        source = hashlib.sha256(Path(kind).read_bytes()).hexdigest()
+        return made, {"name": f"{Path(kind).name}:{argument}", "kind": argument, "source": source, **made.definition()}
+    if kind in METHODS:
         if argument and not METHODS[kind].takes_argument:
             raise DataError(f"{kind} takes nothing after a colon and got '{argument}': leave it out")
         made = METHODS[kind](argument or None, options)
-    else:
-        near = difflib.get_close_matches(kind, METHODS, n=1)
-        hint = f"did you mean '{near[0]}'? Methods" if near else "methods"
-        raise DataError(
-            f"no method is called '{name}': {hint} are {', '.join(METHODS)} (atha:PRESET, atha:RECIPE.toml), and "
-            "FILE.py:CLASS for one of your own"
-        )
-    return made, {"name": made.label(label), **own, **made.definition()}
+        kind = "recipe" if made.uses_recipe else kind
+        return made, {"name": made.label(name), "kind": kind, **made.definition()}
+    near = difflib.get_close_matches(kind, METHODS, n=1)
+    hint = f"did you mean '{near[0]}'? Methods" if near else "methods"
+    raise DataError(
+        f"no method is called '{name}': {hint} are {', '.join(METHODS)} (atha:PRESET, atha:RECIPE.toml), and "
+        "FILE.py:CLASS for one of your own"
+    )
 
 
 def _own(file: Path, class_name: str, options: Options) -> Method:

@@ -107,6 +107,7 @@ class Method(ABC):
 
     summary: ClassVar[str]  # one line
     takes_argument: ClassVar[bool] = False  # whether it is written name:argument
+    uses_recipe: ClassVar[bool] = False  # whether it is defined by a recipe, which --set can change
 
     def __init__(self, argument: str | None = None, options: Options = Options()) -> None:
         self.argument, self.options = argument, options
@@ -125,9 +126,9 @@ class Method(ABC):
     def definition(self) -> dict[str, Any]:
         """All that defines the method, in plain types: results of another definition are other results.
 
-        A sub-class with numbers of its own adds them.
+        A sub-class adds numbers of its own, and ``template`` if it reads class texts.
         """
-        return {"precision": self.options.precision, "template": self.template}
+        return {"precision": self.options.precision}
 
     @property
     def template(self) -> str:

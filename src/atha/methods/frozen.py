@@ -20,7 +20,7 @@ from torch import Tensor
 
 from atha.backbones import Backbone
 from atha.data.cache import Cache
-from atha.data.images import open_image
+from atha.data.images import ImageProblem, content_hash, open_image
 from atha.data.views import Transform, Views
 from atha.devices import autocast
 
@@ -62,7 +62,7 @@ class FrozenModel:
             for squeeze in ((False, True) if transform == "cdfsl" else (False,))
         }
         self.identity = [_VERSION, transform, str(backbone.image_size), processor_settings(backbone)]
-        self._fingerprint = backbone.fingerprint()
+        self._content = backbone.content_hash()
         self._plain: OrderedDict[bytes, Tensor] = OrderedDict()
         self._plain_bytes = 0
         self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()
@@ -94,7 +94,7 @@ class FrozenModel:
         made = {}
         for key, file in zip(keys, files, strict=True):
             if key in missing and key not in made:
-                made[key] = views.plain(open_image(file.path))
+                made[key] = views.plain(_decode(file))
                 self._keep_plain(key, made[key])
         self._cache.put({key: image.numpy().tobytes() for key, image in made.items()})
         images = torch.stack([self._plain[key] for key in keys])
@@ -108,7 +108,7 @@ class FrozenModel:
         Raises:
             ImageProblem: an image cannot be read.
         """
-        return [open_image(file.path) for file in files]
+        return [_decode(file) for file in files]
 
     @torch.no_grad()
     def image_features(self, files: Sequence[ImageFile]) -> Float[np.ndarray, "n E"]:
@@ -117,7 +117,7 @@ class FrozenModel:
         Raises:
             ImageProblem: an image cannot be read.
         """
-        where = [self._fingerprint, self.precision, self.backbone.device.type]
+        where = [self._content, self.precision, self.backbone.device.type]
         keys = [Cache.key("features", file.digest, *where, *self.identity) for file in files]
         missing = dict.fromkeys(key for key in keys if key not in self._features)
         width = 4 * int(self.backbone.projection.shape[1])
@@ -162,14 +162,20 @@ class FrozenModel:
         self._plain_bytes += image.numel()
 
 
+def _decode(file: ImageFile) -> Image.Image:
+    if content_hash(file.path) != file.digest:
+        raise ImageProblem(str(file.path), "is no longer the image that it was when the run was started")
+    return open_image(file.path)
+
+
 # What an image processor does; its other settings change with the library's version and not with the pixels.
 _SETTINGS = (
     "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor", "do_normalize",
-    "image_mean", "image_std", "do_pad",
+    "image_mean", "image_std", "do_pad", "class",
 )  # fmt: skip
 
 
 def processor_settings(backbone: Backbone) -> str:
     """The image processor's settings as one text: another size, mean or resampling gives other results."""
-    settings = backbone.image_processor.to_dict()
+    settings = backbone.image_processor.to_dict() | {"class": type(backbone.image_processor).__name__}
     return json.dumps({key: settings.get(key) for key in _SETTINGS}, sort_keys=True, default=dict)

@@ -1,9 +1,14 @@
 """Linear probe: logistic regression on the frozen backbone's image features."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
 
 from atha.methods.base import Images, Method, Predictor, Support
+
+# scikit-learn's own penalty, written out so that it is part of what defines a result.
+_REGRESSION = {"C": 1.0, "max_iter": 1000}
 
 
 def linear_probe(
@@ -29,7 +34,7 @@ def linear_probe(
     if len(present) == 1:
         probabilities[:, present] = 1.0
         return probabilities
-    probe = make_pipeline(Normalizer(), StandardScaler(), LogisticRegression(max_iter=1000))
+    probe = make_pipeline(Normalizer(), StandardScaler(), LogisticRegression(**_REGRESSION))
     probabilities[:, present] = probe.fit(support, labels).predict_proba(query)
     return probabilities
 
@@ -47,3 +52,7 @@ class LinearProbe(Method):
             return linear_probe(features, support.labels, query.features, len(support.texts))
 
         return predict
+
+    def definition(self) -> dict[str, Any]:
+        """The regression's numbers, and what is done to the features before."""
+        return super().definition() | {"features": "unit length, standardised", **_REGRESSION}

@@ -56,7 +56,7 @@ class TipAdapter(Method):
 
     def definition(self) -> dict[str, Any]:
         """alpha and beta."""
-        return super().definition() | {"alpha": self.alpha, "beta": self.beta}
+        return super().definition() | {"template": self.template, "alpha": self.alpha, "beta": self.beta}
 
 
 class TipAdapterF(TipAdapter):

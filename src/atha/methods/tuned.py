@@ -24,6 +24,7 @@ class Tuned(Method):
 
     summary = "ATHA: the preset or recipe file after the colon"
     takes_argument = True
+    uses_recipe = True
     preset: str | None = None  # fixed by a sub-class; else it is the argument
 
     def __init__(self, argument: str | None = None, options: Options = Options()) -> None:  # noqa: B008 - frozen

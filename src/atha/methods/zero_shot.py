@@ -1,5 +1,7 @@
 """Zero-shot: the class whose text is nearest, nothing learned (CLIP, arXiv 2103.00020, section 3.1)."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
@@ -19,3 +21,7 @@ class ZeroShot(Method):
             return softmax(scale * unit(query.features) @ texts.T)
 
         return predict
+
+    def definition(self) -> dict[str, Any]:
+        """The template."""
+        return super().definition() | {"template": self.template}

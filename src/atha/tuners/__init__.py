@@ -111,10 +111,15 @@ class TunedModel:
         """The frozen backbone, as if there were no tuners. Alignment is off by itself: it needs anchors."""
         if self.context is not None:
             self.context.active = False
+        # The blocks made for training know nothing of an adapter that is switched off.
+        blocks = (*self.backbone.text_blocks, *self.backbone.vision_blocks)
+        fused = [(block, block.__dict__.pop("forward")) for block in blocks if "forward" in block.__dict__]
         try:
             with self.peft_model.disable_adapter() if self.peft_model is not None else nullcontext():
                 yield
         finally:
+            for block, forward in fused:
+                block.forward = forward
             if self.context is not None:
                 self.context.active = True
 

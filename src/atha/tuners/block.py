@@ -20,6 +20,7 @@ from typing import Any
 import peft
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from atha.tuners.dropout import keep_mask, random_bytes, threshold
 
@@ -197,6 +198,7 @@ class _Block(torch.autograd.Function):
         return result.view(batch, rows, width)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         fused, weights, rows = ctx.fused, ctx.weights, ctx.rows
         tokens, normed, combined, noise, lora_a, low, query, key, value, shares, middle, slope, *moments = (
