@@ -1,6 +1,6 @@
 """What is used when a user names nothing. Plain values: the command line shows them without loading anything."""
 
-#: Of the presets compared on real images (README, "What was measured"), the one that did best.
+#: Of the presets compared on real images (docs/results.md), none did better.
 RECIPE = "released-fixed"
 #: The embedded model.
 NANO = "nano"
