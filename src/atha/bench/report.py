@@ -267,12 +267,34 @@ def _told_apart(names: Sequence[str], definitions: Sequence[Mapping[str, Any]]) 
             made.append(name)
             continue
         keys = [key for key in values if any(other.get(key) != values[key] for other in namesakes)]
-        made.append(f"{name} ({', '.join(f'{key}={_short(values[key])}' for key in keys[:4]) or 'without'})")
+        words = dict.fromkeys(_in_words(key, values) for key in keys)
+        made.append(f"{name} ({', '.join(list(words)[:4]) or 'without'})")
     # Where that is not enough, the definition's hash is.
     return [
         label if made.count(label) == 1 else f"{label} {definition_hash(definition)[:8]}"
         for label, definition in zip(made, definitions, strict=True)
     ]
+
+
+# Keys that say little by themselves -> what to say for all of them.
+_WORDS = {
+    "dataset.classes": "other class texts",
+    "dataset.": "{images} images",
+    "episodes.key": "episodes {episodes.key:.6}",
+    "episodes.groups": "groups {episodes.groups:.6}",
+    "backbone.": "backbone {backbone.content:.6}",
+}
+
+
+def _in_words(key: str, values: Mapping[str, str]) -> str:
+    """What a key that differs means to a reader."""
+    known = next((words for start, words in _WORDS.items() if key.startswith(start)), None)
+    if known is None:
+        return f"{key.rpartition('.')[2] if key.startswith('episodes.') else key}={_short(values[key])}"
+    images = sum(int(count) for name, count in values.items() if name.startswith("dataset.counts."))
+    for name, value in {**values, "images": str(images)}.items():
+        known = known.replace(f"{{{name}}}", value).replace(f"{{{name}:.6}}", value[:6])
+    return known
 
 
 def _flat(values: Any, before: str = "") -> Iterable[tuple[str, str]]:
