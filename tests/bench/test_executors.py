@@ -1,7 +1,10 @@
 """Who runs the jobs must not matter: here, two or four workers, a Ray cluster, workers that die."""
 
 import random
+import signal
+import subprocess
 import sys
+import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -60,6 +63,13 @@ def content(store: Store) -> dict:
         for one in store.experiments()
         for accuracy, (episode, found) in zip(one.accuracy, store.probabilities(one.hash), strict=True)
     }
+
+
+def kills_module():
+    source = spec_from_file_location("kills", Path(__file__).parents[2] / "benchmarks" / "kills.py")
+    module = module_from_spec(source)
+    source.loader.exec_module(module)
+    return module
 
 
 def deadly(tmp_path: Path, count: int) -> str:
@@ -139,10 +149,28 @@ def test_ray_gives_the_same_and_replaces_dead_workers(folder, tmp_path):
 
 def test_killed_runs_end_as_undisturbed_ones(folder, tmp_path):
     """A few kills; benchmarks/kills.py is the same with fifty."""
-    source = spec_from_file_location("kills", Path(__file__).parents[2] / "benchmarks" / "kills.py")
-    kills = module_from_spec(source)
-    sys.modules["kills"] = kills
-    source.loader.exec_module(kills)
-    found = kills.survive(folder, tmp_path, 2, "local", 12, random.Random(3))
+    found = kills_module().survive(folder, tmp_path, 2, "local", 12, random.Random(3))
     assert found["equal"], found
     assert found["results"] == 36
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals as on Unix")
+@pytest.mark.parametrize("moment", ["start", "work"])
+def test_ctrl_c_ends_a_run_with_one_sentence(folder, tmp_path, moment):
+    store = tmp_path / "a.db"
+    command = [
+        sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--model", "nano", "--way", "3",
+        "--method", "zero-shot", "--shot", "1", "--query", "2", "--episodes", "100000", "--workers", "2",
+        "--store", str(store),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # While workers are being started, or when they have begun to give results.
+    wanted = store.exists if moment == "start" else (lambda: kills_module()._count(store) > 0)
+    while not wanted() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "the same command goes on" in errors
+    assert errors.rstrip().endswith("Error: stopped by the keyboard, nothing half-written is left")
+    assert "Traceback" not in errors

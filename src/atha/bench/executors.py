@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
@@ -121,13 +121,8 @@ class _Worker:
         context = get_context("spawn")  # torch's threads do not survive a fork
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(plan, theirs), daemon=True)
-        # Ignored from the start, through the imports: the parent says when to stop.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if _in_main_thread() else None
-        try:
+        with _keyboard_waits():
             self.process.start()
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
         theirs.close()  # so that the worker's end is gone when the worker is
         self.give(assignment)
 
@@ -189,8 +184,20 @@ def _portable(error: AthaError) -> AthaError:
     return BenchError(str(error))
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+@contextmanager
+def _keyboard_waits() -> Iterator[None]:
+    """Ctrl-C reaches this process when it is over, and never a process that is started meanwhile.
+
+    The parent says when to stop; a worker that is interrupted in its imports would only print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

@@ -24,6 +24,8 @@ class Live:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._plan: Plan | None = None
+        self._wanted: list[set[int]] = []
+        self._found: list[list[dict[int, float]]] = []
         self._live = live.Live(console=common.err, refresh_per_second=2, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> "Live":
