@@ -160,7 +160,7 @@ def test_ctrl_c_ends_a_run_with_one_sentence(folder, tmp_path, moment):
     store = tmp_path / "a.db"
     command = [
         sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--model", "nano", "--way", "3",
-        "--method", "zero-shot", "--shot", "1", "--query", "2", "--episodes", "100000", "--workers", "2",
+        "--method", "zero-shot", "--shot", "1", "--query", "2", "--episodes", "3000", "--workers", "2",
         "--store", str(store),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -162,14 +162,14 @@ def run(
             cache_limit=int(cache_size * 1e9), progress=lambda done, total: advance("Images", done, total),
         )  # fmt: skip
     run_jobs = _executor(executor, ray_address, workers, plan.device, backbone)
-    with Store(store, create=True) as results, Live() as live:
-        try:
+    live = Live()
+    try:
+        with Store(store, create=True) as results, live:
             summary = run_plan(plan, results, run_jobs, part, live)
-        except KeyboardInterrupt:
-            live.stop()
-            common.say(f"{live.done()} results are in {store}; the same command goes on.")
-            raise
-        live.stop()
+    except KeyboardInterrupt:
+        common.say(f"{live.done()} results are in {store}; the same command goes on.")
+        raise
+    with Store(store) as results:
         _conclude(results, [one for row in plan.experiments for one in row], summary, json, wide=suite is not None)
 
 

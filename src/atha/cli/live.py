@@ -32,10 +32,6 @@ class Live:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Show no more."""
         self._live.stop()
 
     def begin(self, plan: Plan, known: list[list[dict[int, float]]], wanted: list[set[int]]) -> None:
