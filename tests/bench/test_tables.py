@@ -156,7 +156,7 @@ def test_latex_as_it_is():
     made = Table("50% of pets", ["method", "accuracy"], [["a_b", "51.83 ± 0.66"]], ["A note."])
     assert to_latex(made).splitlines() == [
         r"\begin{table}",
-        r"\caption{50\% of pets A note.}",
+        r"\caption{50\% of pets. A note.}",
         r"\begin{tabular}{lr}",
         r"\toprule",
         r"method & accuracy \\",
