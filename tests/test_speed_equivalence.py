@@ -7,12 +7,15 @@ import transformers
 from torch import nn
 
 import atha
+from atha import training
+from atha.backbones import Prompts
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.siglip import SiglipBackbone
+from atha.devices import seeded
 from atha.recipe import Recipe
-from atha.training import train
-from atha.tuners import TunedModel, cosine
-from atha.tuners.block import ACTIVATIONS, FusedBlock, can_replace
+from atha.training import train, train_together
+from atha.tuners import StackedModel, TunedModel, can_stack, cosine
+from atha.tuners.block import ACTIVATIONS, FusedBlock, WeightStore, can_replace
 from atha.tuners.dropout import keep_mask, random_bytes
 
 STEPS = 20
@@ -24,14 +27,16 @@ VISION = VISION | {"image_size": 32, "patch_size": 8}
 class Support:
     """The same batch at every step."""
 
-    def __init__(self, size: int) -> None:
-        generator = torch.Generator().manual_seed(0)
+    def __init__(self, size: int, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
         self.pixels, self.labels = torch.randn(6, 3, size, size, generator=generator), torch.arange(6) % 3
         self.shot = 2
 
     def batches(self, batch_size):
+        order = torch.arange(len(self.labels))
         while True:
-            yield self.pixels, self.labels
+            for some in order.split(batch_size or len(order)):
+                yield self.pixels[some], self.labels[some]
 
 
 def made(family, activation="quick_gelu"):
@@ -46,8 +51,6 @@ def made(family, activation="quick_gelu"):
 
 
 def prompts():
-    from atha.backbones import Prompts
-
     ids = torch.randint(1, 60, (3, 8), generator=torch.Generator().manual_seed(1))
     ids[:, 0], ids[:, 1:3], ids[:, 6:], ids[1, 5] = 0, torch.tensor([5, 6]), 63, 63
     return Prompts(ids, slice(1, 3))
@@ -98,7 +101,7 @@ def compare(family, recipe, activation="quick_gelu", atol=1e-4):
 @pytest.mark.parametrize("preset", ["paper", "released", "released-fixed", "lora"])
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_losses_follow_the_plain_loop(family, preset):
-    compare(family, recipe_for(preset, "training.batch_size=null"))
+    compare(family, recipe_for(preset))
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
@@ -144,9 +147,95 @@ def test_blocks_are_replaced_while_training_only(family):
 
 def test_blocks_that_are_not_replaced():
     assert not can_replace(made("clip", "relu").vision_blocks[0])
-    meta = made("clip")
-    meta.model.to("meta")  # as on any other device
-    assert not can_replace(meta.vision_blocks[0])
+
+
+def test_blocks_of_other_devices_stay():
+    """A single episode on anything but a CPU goes through the model's own blocks, with their fused attention."""
+    backbone = made("clip")
+    backbone.model.to("meta")
+    tuned = TunedModel(backbone, Recipe.load("lora", ["prompt.learn_context=false"]), prompts())
+    tuned.train()
+    assert not any("forward" in vars(block) for block in (*backbone.text_blocks, *backbone.vision_blocks))
+
+
+def test_frozen_products_are_kept_until_weights_change():
+    backbone, store = made("clip"), WeightStore()
+    block = backbone.vision_blocks[0]
+    first = store.get(block, torch.float32)
+    assert store.get(block, torch.float32) is first
+    with torch.no_grad():
+        block.mlp.fc1.weight.mul_(2)
+    assert store.get(block, torch.float32) is not first
+
+
+def test_parts_of_a_step_change_nothing(monkeypatch):
+    """Images that go through one by one give the losses of all at once."""
+    recipe = recipe_for("released-fixed")
+    losses = []
+    for tokens in (4096, 17, 70):
+        monkeypatch.setitem(training._PART_TOKENS, "cpu", tokens)
+        torch.manual_seed(1)
+        losses.append(train(TunedModel(made("clip"), recipe, prompts()), Support(VISION["image_size"]), recipe))
+    assert training.part_size(made("clip")) == 4
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, atol=1e-5)
+
+
+def stack_prompts(count):
+    """Texts of other classes and other lengths in each episode."""
+    found = []
+    for index in range(count):
+        whole = prompts()
+        ids = whole.input_ids.roll(index, 0).clone()
+        ids[:, 3] = 7 + index
+        found.append(Prompts(ids[:, : 8 - index % 2].clone(), whole.context))
+    return found
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [
+        ("paper", ["lora.dropout=0.25"]),
+        ("released", ["lora.dropout=0.25"]),
+        ("released-fixed", ["lora.dropout=0.25", "training.batch_size=4"]),
+        ("lora", []),
+        ("clip-lora", ["lora.dropout=0.25", "training.steps=20", "views.support=single"]),
+        ("paper", ['lora.towers=["vision"]']),
+        ("paper", ['lora.towers=["text"]']),
+    ],
+)
+def test_a_stack_of_episodes_is_each_of_them(family, preset, overrides):
+    """Losses and trained values are those of one episode at a time, dropout included."""
+    recipe, seeds = recipe_for(preset, *overrides), [3, 4, 5]
+    supports = [Support(VISION["image_size"], seed) for seed in seeds]
+    texts = stack_prompts(len(seeds)) if family == "clip" else [prompts()] * len(seeds)
+    backbone = made(family)
+    assert can_stack(backbone, recipe)
+    before = backbone.content_hash()
+    stack = StackedModel(backbone, recipe, texts, seeds)
+    together = train_together(stack, supports, recipe)
+    stack.detach()
+    assert backbone.content_hash() == before
+    for group, (own, support, seed) in enumerate(zip(texts, supports, seeds, strict=True)):
+        with seeded(seed, torch.device("cpu")):
+            tuned = TunedModel(backbone, recipe, own)
+            alone = train(tuned, support, recipe)
+        np.testing.assert_allclose(together[group], alone, atol=1e-4)
+        for name, values in tuned.parameters().items():
+            for one, other in zip(stack.parameters(group)[name], values, strict=True):
+                torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
+        tuned.detach()
+
+
+def test_what_cannot_be_stacked():
+    assert not can_stack(made("clip", "relu"), Recipe.load("paper"))
+    assert not can_stack(made("clip"), Recipe.load("paper", ['lora.projections=["v", "out"]']))
+    recipe = recipe_for("paper")
+    stack = StackedModel(made("clip"), recipe, [prompts()] * 2, [1, 2])
+    smaller = Support(VISION["image_size"])
+    smaller.labels = smaller.labels[:3]
+    with pytest.raises(ValueError, match="as many images"):
+        train_together(stack, [Support(VISION["image_size"]), smaller], recipe)
 
 
 def test_gradients_of_one_block_with_dropout():

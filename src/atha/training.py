@@ -1,20 +1,24 @@
 """The one fit loop: every method that trains goes through it. It sees support images, and nothing else."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from atha.backbones import Backbone
 from atha.data.views import SupportSet
 from atha.devices import autocast, resolve_precision
 from atha.errors import TrainingError
 from atha.recipe import OptimiserRecipe, Recipe
-from atha.tuners import TunedModel, cosine
+from atha.tuners import ClassTexts, StackedModel, TunedModel, cosine
 
 #: Called after each step with (step, steps, loss).
 Progress = Callable[[int, int, float], None]
+
+# Tokens that go through a step at once. On a CPU, more are not faster; a GPU wants many.
+_PART_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
 def train(model: TunedModel, support: SupportSet, recipe: Recipe, progress: Progress | None = None) -> list[float]:
@@ -34,43 +38,110 @@ def train(model: TunedModel, support: SupportSet, recipe: Recipe, progress: Prog
     Raises:
         TrainingError: the loss is not finite; names the step and what to change.
     """
+    return train_together(model, [support], recipe, progress)[0]
+
+
+def train_together(
+    model: TunedModel | StackedModel, supports: Sequence[SupportSet], recipe: Recipe, progress: Progress | None = None
+) -> list[list[float]]:
+    """`train` for the episodes of a stacked model: as many images and as large a shot in each support set.
+
+    Args:
+        model: one episode's, or a stack.
+        supports: one for each episode.
+        recipe: of all of them.
+        progress: told of every step, with the mean loss.
+
+    Returns:
+        For each episode, the loss of each step.
+
+    Raises:
+        TrainingError: a loss is not finite; names the step and what to change.
+        ValueError: support sets of different sizes.
+    """
     settings, device = recipe.training, model.backbone.device
-    steps = settings.resolve_steps(support.shot)
-    scale = settings.resolve_logit_scale(support.shot)
+    if len({(len(support.labels), support.shot) for support in supports}) > 1:
+        raise ValueError("support sets that are trained together must have as many images and as large a shot each")
+    steps = settings.resolve_steps(supports[0].shot)
+    scale = settings.resolve_logit_scale(supports[0].shot)
     precision = resolve_precision(settings.precision, device)
     groups = model.parameters()
     optimisers = [_optimiser(parameters, getattr(settings, name)) for name, parameters in groups.items()]
     start_rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-    losses: list[float] = []
+    losses: list[list[float]] = []
     model.train()
     try:
-        for step, (pixels, labels) in zip(range(steps), support.batches(settings.batch_size), strict=False):
+        batches = zip(*(support.batches(settings.batch_size) for support in supports), strict=True)
+        for step, batch in zip(range(steps), batches, strict=False):
             if settings.schedule == "cosine":
                 for optimiser, rate in zip(optimisers, start_rates, strict=True):
                     optimiser.param_groups[0]["lr"] = _cosine_rate(rate, settings.final_lr, step / steps)
-            with autocast(precision, device):
-                texts = model.texts()
-                images = model.image_features(pixels.to(device), texts)
-            loss = nn.functional.cross_entropy(scale * cosine(images, texts.features), labels.to(device))
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
+            if step == 0 or model.trains_texts:
+                with autocast(precision, device):
+                    texts = model.texts()
+            losses.append(_backward(model, texts, batch, scale, precision, scaler))
+            if not all(map(math.isfinite, losses[-1])):
                 precise = "" if precision == "float32" else f" or set training.precision=float32 (now {precision})"
+                wrong = next(loss for loss in losses[-1] if not math.isfinite(loss))
                 raise TrainingError(
-                    f"the loss became {losses[-1]} at step {step + 1} of {steps}: lower training.lora.lr "
+                    f"the loss became {wrong} at step {step + 1} of {steps}: lower training.lora.lr "
                     f"(now {settings.lora.lr:g}){precise}"
                 )
-            scaler.scale(loss).backward()
             for optimiser in optimisers:
                 scaler.step(optimiser)
                 optimiser.zero_grad()
             scaler.update()
             if progress is not None:
-                progress(step + 1, steps, losses[-1])
+                progress(step + 1, steps, sum(losses[-1]) / len(supports))
     finally:
         model.train(False)
     _check_finite(groups.values(), steps)
-    return losses
+    return [list(of_one) for of_one in zip(*losses, strict=True)]
+
+
+def _backward(
+    model: TunedModel | StackedModel,
+    texts: ClassTexts,
+    batch: Sequence[tuple[Tensor, Tensor]],
+    scale: float,
+    precision: str,
+    scaler: torch.amp.GradScaler,
+) -> list[float]:
+    """Gradients of one step, and the loss of each episode.
+
+    The images go through in parts, so that memory is bounded: the gradient of the texts is that of all parts.
+    """
+    device = model.backbone.device
+    pixels, labels = (
+        batch[0][index][None] if len(batch) == 1 else torch.stack([one[index] for one in batch]) for index in (0, 1)
+    )
+    groups, count = labels.shape
+    learned = texts.features.requires_grad
+    cut = texts.detached() if learned else texts
+    sums = torch.zeros(groups)
+    parts = math.ceil(count / max(1, part_size(model.backbone) // groups))
+    for some, wanted in zip(pixels.tensor_split(parts, dim=1), labels.tensor_split(parts, dim=1), strict=True):
+        with autocast(precision, device):
+            images = model.image_features(some.flatten(0, 1).to(device), cut)
+        features = images.unflatten(0, (groups, -1)), cut.features.reshape(groups, -1, images.shape[-1])
+        logits = scale * cosine(*features)
+        each = nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten().to(device), reduction="none")
+        loss = each.view(groups, -1).sum(dim=1) / count
+        scaler.scale(loss.sum()).backward()
+        sums += loss.detach().cpu()
+    if learned:
+        pairs = [(whole, part.grad) for whole, part in zip(texts.tensors, cut.tensors, strict=True)]
+        reached = [(whole, gradient) for whole, gradient in pairs if gradient is not None]
+        torch.autograd.backward([whole for whole, _ in reached], [gradient for _, gradient in reached])
+    return sums.tolist()
+
+
+def part_size(backbone: Backbone) -> int:
+    """Images that go through a training step at once: what it keeps for the backward pass grows with them."""
+    tokens = _PART_TOKENS.get(backbone.device.type, _PART_TOKENS["cuda"])
+    rows, columns = backbone.grid
+    return max(1, tokens // (rows * columns + backbone.prefix_tokens))
 
 
 def _optimiser(parameters: list[nn.Parameter], recipe: OptimiserRecipe) -> torch.optim.Optimizer:

@@ -1,21 +1,21 @@
-"""A transformer block as one autograd function, for training on a CPU.
+"""A transformer block as one autograd function, for training beside frozen weights.
 
 A frozen block with LoRA on its attention inputs has few matrix products, and many small operations around them that
-autograd, PEFT and autocast repeat in every step: on a CPU those take longer than the products. Here the whole block
-has a backward pass by hand, which takes no gradient for frozen weights, has them in the precision of the products
-once and for all, and puts LoRA's rank into the same product as the frozen weights: ``[h, z] [W, B]^T`` with
-``z = dropout(h) A^T``. Modules and parameters are those of the model, PEFT's among them; results differ from theirs
-by rounding.
+autograd, PEFT and autocast repeat in every step. Here the whole block has a backward pass by hand, which takes no
+gradient for frozen weights, has them in the precision of the products once and for all, and adds LoRA's part in
+place. Modules and parameters are those of the model, PEFT's among them; results differ from theirs by rounding.
+
+Several episodes can share one pass: their sequences follow each other, the frozen products are one for all, and each
+has a LoRA of its own.
 
 Shapes: B sequences of M tokens, R of them wanted behind the block, T = B M, D width, H heads of width d, F inner
-width of the MLP, n of the three projections q, k, v with LoRA of rank r.
+width of the MLP, n of the three projections q, k, v with LoRA of rank r; G episodes ("groups"), t = T / G.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import peft
 import torch
@@ -23,68 +23,153 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from atha.tuners.dropout import keep_mask, random_bytes, threshold
+from atha.tuners.products import FrozenProduct
 
 _ATEN = torch.ops.aten
-_PART = 2**16  # numbers
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
-def _sigmoid_gelu(linear: float, cubic: float, inner: Tensor) -> tuple[Tensor, Tensor]:
-    # x sigmoid(a x + b x^3): both approximations of GELU have this form, and a sigmoid is much faster than a tanh.
-    active, slope = torch.empty_like(inner), torch.empty_like(inner)
-    # In parts that stay in a core's cache: a large new tensor costs more than the arithmetic on it.
-    for source, value, derivative in zip(*(part.view(-1).split(_PART) for part in (inner, active, slope)), strict=True):
-        values = source.float()
-        square = values.square()
-        gate = (square * cubic).add_(linear).mul_(values).sigmoid_()
-        result = values * gate
-        value.copy_(result)
-        square.mul_(3 * cubic).add_(linear).mul_(result)  # times 1 - gate, plus gate
-        derivative.copy_(gate.addcmul_(square, 1 - gate))
-    return active, slope
+class Activation(NamedTuple):
+    """``function(scale * x) / scale``, and what its gradient becomes: (gradient, scaled x) -> gradient."""
+
+    function: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    scale: float = 1.0
 
 
-def _exact_gelu(inner: Tensor) -> tuple[Tensor, Tensor]:
-    return nn.functional.gelu(inner), _ATEN.gelu_backward(torch.ones_like(inner), inner)
-
-
-#: Name of an activation in transformers -> its value and its derivative.
-_TANH_GELU = partial(_sigmoid_gelu, 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715)
-ACTIVATIONS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
-    "gelu": _exact_gelu,
+#: By its name in transformers. x sigmoid(1.702 x) is a SiLU of 1.702 x; the scale goes into the weights around it.
+_TANH_GELU = Activation(
+    partial(nn.functional.gelu, approximate="tanh"), partial(_ATEN.gelu_backward, approximate="tanh")
+)
+ACTIVATIONS = {
+    "gelu": Activation(nn.functional.gelu, _ATEN.gelu_backward),
     "gelu_new": _TANH_GELU,
     "gelu_pytorch_tanh": _TANH_GELU,
-    "quick_gelu": partial(_sigmoid_gelu, 1.702, 0.0),
+    "quick_gelu": Activation(nn.functional.silu, _ATEN.silu_backward, scale=1.702),
 }
 
 
 def can_replace(block: Any) -> bool:
-    """Whether `FusedBlock` computes what this block does: on a CPU, a known activation, LoRA on q, k, v alone."""
+    """Whether `FusedBlock` computes what this block does: a known activation, LoRA on q, k, v alone."""
     attention, mlp = block.self_attn, block.mlp
-    plain = (attention.out_proj, mlp.fc1, mlp.fc2, *(_base(getattr(attention, name)) for name in _PROJECTIONS))
-    return (
-        mlp.config.hidden_act in ACTIVATIONS
-        and all(type(layer) is nn.Linear for layer in plain)
-        and all(layer.weight.device.type == "cpu" and not layer.weight.requires_grad for layer in plain)
+    plain = (attention.out_proj, mlp.fc1, mlp.fc2, *(base_layer(getattr(attention, name)) for name in PROJECTIONS))
+    return mlp.config.hidden_act in ACTIVATIONS and all(
+        type(layer) is nn.Linear and not layer.weight.requires_grad for layer in plain
     )
 
 
-def _base(layer: Any) -> Any:
+def base_layer(layer: Any) -> Any:
+    """The frozen layer under LoRA's, where there is one."""
     return layer.base_layer if isinstance(layer, peft.tuners.lora.LoraLayer) else layer
 
 
 @dataclass(frozen=True)
-class _Weights:
-    """Frozen weights in the precision of the products; attention's scale is in those of q."""
+class BlockWeights:
+    """A block's frozen products; attention's scale is in those of q, the activation's in those around it."""
 
-    project: Tensor  # (3 D, D)
-    project_bias: Tensor
-    out: Tensor  # (D, D)
-    out_bias: Tensor
-    up: Tensor  # (F, D)
-    up_bias: Tensor
-    down: Tensor  # (D, F)
-    down_bias: Tensor
+    project: FrozenProduct  # D to 3 D
+    out: FrozenProduct  # D to D
+    up: FrozenProduct  # D to F
+    down: FrozenProduct  # F to D
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, block: Any, dtype: torch.dtype) -> "BlockWeights":
+        """Those of a block, in the precision of the products."""
+        attention, mlp = block.self_attn, block.mlp
+        bases = [base_layer(getattr(attention, name)) for name in PROJECTIONS]
+        pairs = list(zip(bases, (attention.scale, 1.0, 1.0), strict=True))
+        weight, bias = (
+            torch.cat([getattr(base, name) * scale for base, scale in pairs]) for name in ("weight", "bias")
+        )
+        scale = ACTIVATIONS[mlp.config.hidden_act].scale
+        return cls(
+            FrozenProduct(weight, bias, dtype),
+            FrozenProduct(attention.out_proj.weight, attention.out_proj.bias, dtype),
+            FrozenProduct(mlp.fc1.weight * scale, mlp.fc1.bias * scale, dtype),
+            FrozenProduct(mlp.fc2.weight / scale, mlp.fc2.bias, dtype),
+        )
+
+
+class WeightStore:
+    """Frozen products of a backbone's blocks, made at the first use and kept for all fits that follow."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[nn.Module, torch.dtype], tuple[list[Any], BlockWeights]] = {}
+
+    def get(self, block: Any, dtype: torch.dtype) -> BlockWeights:
+        """A block's products; made anew where its weights were moved or changed."""
+        layers = [base_layer(getattr(block.self_attn, name)) for name in PROJECTIONS]
+        layers += [block.self_attn.out_proj, block.mlp.fc1, block.mlp.fc2]
+        state = [(value.data_ptr(), value._version) for layer in layers for value in (layer.weight, layer.bias)]
+        kept = self._kept.get((block, dtype))
+        if kept is None or kept[0] != state:
+            kept = self._kept[block, dtype] = (state, BlockWeights.of(block, dtype))
+        return kept[1]
+
+
+@dataclass
+class BlockLora:
+    """LoRA of one block, for one episode or for several.
+
+    Attributes:
+        projections: which of q, k, v have it, as 0, 1, 2.
+        a: n G matrices A of shape (r, D), those of one projection after those of the other.
+        b: n G matrices B of shape (D, r), the same.
+        scaling: of ``B A x``.
+        dropout: share of LoRA's input that is zeroed.
+        generators: where each group's dropout comes from; None: torch's global generator, for one group.
+        lengths: of each group's sequences where they differ, as they are without padding.
+    """
+
+    projections: Sequence[int] = ()
+    a: list[Tensor] = field(default_factory=list)
+    b: list[Tensor] = field(default_factory=list)
+    scaling: float = 1.0
+    dropout: float = 0.0
+    generators: Sequence[torch.Generator | None] | None = None
+    lengths: Sequence[int] | None = None
+
+    @classmethod
+    def of(cls, block: Any) -> "BlockLora":
+        """PEFT's, of a block that has it or has not."""
+        layers = [getattr(block.self_attn, name) for name in PROJECTIONS]
+        found = [index for index, layer in enumerate(layers) if layer is not base_layer(layer)]
+        if not found:
+            return cls()
+        some = layers[found[0]]
+        return cls(
+            found,
+            [layers[index].lora_A["default"].weight for index in found],
+            [layers[index].lora_B["default"].weight for index in found],
+            some.scaling["default"],
+            some.lora_dropout["default"].p,
+        )
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return 1 if self.generators is None else len(self.generators)
+
+    def keep(self, sequences: int, length: int, width: int, like: Tensor) -> Tensor | None:
+        """(n, G, t, D): 1 where LoRA's input is kept, else 0; None where all of it is."""
+        limit = threshold(self.dropout)
+        if not limit:
+            return None
+        count, each = len(self.projections), sequences // self.groups
+        generators = self.generators if self.generators is not None else [None]
+        masks = []
+        # Drawn in the shape that a group has by itself, so that a group's numbers do not depend on the others.
+        for generator, own in zip(generators, self.lengths or [length] * self.groups, strict=True):
+            noise = random_bytes((count, each, own, width), generator)
+            mask = keep_mask(noise, limit, like.dtype)
+            masks.append(nn.functional.pad(mask, (0, 0, 0, length - own)) if own < length else mask)
+        return torch.stack(masks, 1).flatten(2, 3).to(like.device)
+
+    @property
+    def kept_scale(self) -> float:
+        """What makes up for dropout."""
+        return 256 / (256 - threshold(self.dropout))
 
 
 class FusedBlock:
@@ -92,26 +177,19 @@ class FusedBlock:
 
     Args:
         block: see `can_replace`.
+        weights: of the backbone.
+        lora: the block's.
         rows: R, how many tokens are wanted behind the block, the first ones; None: all.
     """
 
-    def __init__(self, block: Any, rows: int | None = None) -> None:
-        attention = block.self_attn
-        self.block, self.rows = block, rows
-        self.heads: int = attention.num_heads
+    def __init__(self, block: Any, weights: WeightStore, lora: BlockLora, rows: int | None = None) -> None:
+        self.block, self.weights, self.lora, self.rows = block, weights, lora, rows
+        self.heads: int = block.self_attn.num_heads
         self.activation = ACTIVATIONS[block.mlp.config.hidden_act]
-        layers = [getattr(attention, name) for name in _PROJECTIONS]
-        adapted = [index for index, layer in enumerate(layers) if layer is not _base(layer)]
-        self.adapted = adapted
-        self.lora_a: list[Tensor] = [layers[index].lora_A["default"].weight for index in adapted]
-        self.lora_b: list[Tensor] = [layers[index].lora_B["default"].weight for index in adapted]
-        dropout = layers[adapted[0]].lora_dropout["default"].p if adapted else 0.0
-        self.threshold = threshold(dropout)
-        self.scales = [attention.scale, 1.0, 1.0]
-        # What LoRA's product is multiplied by, dropout's own factor included.
-        kept = 256 / (256 - self.threshold)
-        self.factors = [layers[index].scaling["default"] * self.scales[index] * kept for index in adapted]
-        self._weights: dict[torch.dtype, _Weights] = {}
+        # What LoRA's products are multiplied by, for each projection: attention's scale and dropout's own included.
+        scales = (block.self_attn.scale, 1.0, 1.0)
+        factors = [lora.scaling * scales[index] * lora.kept_scale for index in lora.projections]
+        self.factors = torch.tensor(factors).view(-1, 1, 1, 1)
 
     def __call__(
         self,
@@ -121,62 +199,36 @@ class FusedBlock:
         **kwargs: Any,
     ) -> Tensor:
         """(B, M, D) to (B, R, D), as the block's own ``forward``; the products are in autocast's precision."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden_states.dtype
+        device = hidden_states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
         mask, length = attention_mask, hidden_states.shape[1]
         if mask is None and is_causal:
-            mask = torch.ones(length, length, dtype=torch.bool).tril()
+            mask = torch.ones(length, length, dtype=torch.bool, device=hidden_states.device).tril()
         if mask is not None and mask.dtype == torch.bool:
-            mask = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
-        with torch.autocast("cpu", enabled=False):
-            return _Block.apply(hidden_states, self, dtype, mask, *self.lora_a, *self.lora_b)  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def weights(self, dtype: torch.dtype) -> _Weights:
-        """The frozen weights in ``dtype``, made at the first use."""
-        if dtype not in self._weights:
-            attention, mlp = self.block.self_attn, self.block.mlp
-            bases = [_base(getattr(attention, name)) for name in _PROJECTIONS]
-            pairs = list(zip(bases, self.scales, strict=True))
-            values = [torch.cat([base.weight * scale for base, scale in pairs])]
-            values.append(torch.cat([base.bias * scale for base, scale in pairs]))
-            for layer in (attention.out_proj, mlp.fc1, mlp.fc2):
-                values += [layer.weight, layer.bias]
-            self._weights[dtype] = _Weights(*(value.to(dtype) for value in values))
-        return self._weights[dtype]
-
-    def project(self, weights: _Weights, lora_b: tuple[Tensor, ...]) -> Tensor:
-        """``[W, B]`` (3 D, D + n r): LoRA's B beside the frozen weights, each in the rows of its projection."""
-        if not lora_b:
-            return weights.project
-        width, rank = lora_b[0].shape
-        beside = torch.zeros(3, width, len(lora_b), rank, dtype=weights.project.dtype)
-        for place, (index, factor) in enumerate(zip(self.adapted, self.factors, strict=True)):
-            torch.mul(lora_b[place], factor, out=beside[index, :, place])
-        return torch.cat([weights.project, beside.view(3 * width, -1)], dim=1)
+            mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
+        with torch.autocast(device, enabled=False):
+            return _Block.apply(hidden_states, self, dtype, mask, *self.lora.a, *self.lora.b)  # type: ignore[no-any-return]
 
 
 class _Block(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, fused: FusedBlock, dtype: torch.dtype, mask: Tensor | None, *lora: Tensor
+        ctx: Any, tokens: Tensor, fused: FusedBlock, dtype: torch.dtype, mask: Tensor | None, *matrices: Tensor
     ) -> Tensor:
-        block, weights = fused.block, fused.weights(dtype)
+        block, lora, weights = fused.block, fused.lora, fused.weights.get(fused.block, dtype)
         batch, length, width = tokens.shape
         rows = length if fused.rows is None else min(fused.rows, length)
-        count = len(fused.adapted)
         # Attention's input, and LoRA's part of it.
         normed, *moments1 = _normalise(tokens.flatten(0, 1), block.layer_norm1)
         normed = normed.to(dtype)
-        combined = fused.project(weights, lora[count:])
-        noise = lora_a = low = None
-        source = normed
-        if count:
-            lora_a = torch.stack(lora[:count]).to(dtype)  # (n, r, D)
-            if fused.threshold:
-                noise = random_bytes((count, *normed.shape))
-            low = _dropped(normed, noise, fused, count) @ lora_a.transpose(1, 2)  # (n, T, r)
-            source = torch.cat([normed, low.transpose(0, 1).flatten(1)], dim=1)
-        projected = torch.addmm(weights.project_bias, source, combined.T)
+        projected = weights.project(normed)  # (T, 3 D)
+        keep = lora_a = lora_b = low = None
+        if lora.projections:
+            lora_a, lora_b = _stack(lora, matrices, fused.factors, dtype)  # (n, G, r, D), (n, G, D, r)
+            keep = lora.keep(batch, length, width, normed)
+            low = _dropped(normed, keep, lora) @ lora_a.transpose(2, 3)  # (n, G, t, r)
+            for part, b, z in _parts(projected, lora, lora_b, low):
+                part.addmm_(z, b.T)
         query, key, value = (
             projected.view(batch, length, 3, fused.heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
         )  # (B H, M, d)
@@ -185,15 +237,14 @@ class _Block(torch.autograd.Function):
             scores.unflatten(0, (batch, fused.heads)).add_(mask[..., :rows, :length])
         shares = scores.softmax(dim=-1)
         mixed = (shares @ value).view(batch, fused.heads, rows, -1).transpose(1, 2).reshape(batch * rows, width)
-        middle = tokens[:, :rows].flatten(0, 1) + torch.addmm(weights.out_bias, mixed, weights.out.T)
+        middle = tokens[:, :rows].flatten(0, 1) + weights.out(mixed)
         # The MLP.
         normed2, *moments2 = _normalise(middle, block.layer_norm2)
-        inner = torch.addmm(weights.up_bias, normed2.to(dtype), weights.up.T)
-        active, slope = fused.activation(inner)
-        result = middle + torch.addmm(weights.down_bias, active, weights.down.T)
+        inner = weights.up(normed2.to(dtype))
+        result = middle + weights.down(fused.activation.function(inner))
         ctx.fused, ctx.weights, ctx.rows = fused, weights, rows
         ctx.save_for_backward(
-            tokens, normed, combined, noise, lora_a, low, query, key, value, shares, middle, slope, *moments1, *moments2
+            tokens, normed, keep, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments1, *moments2
         )
         return result.view(batch, rows, width)
 
@@ -201,37 +252,44 @@ class _Block(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         fused, weights, rows = ctx.fused, ctx.weights, ctx.rows
-        tokens, normed, combined, noise, lora_a, low, query, key, value, shares, middle, slope, *moments = (
+        tokens, normed, keep, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments = (
             ctx.saved_tensors
         )
         batch, length, width = tokens.shape
-        count, dtype = len(fused.adapted), normed.dtype
+        lora, dtype = fused.lora, normed.dtype
         outer = gradients[0].flatten(0, 1)  # (B R, D), of the residual stream
-        inner = (outer.to(dtype) @ weights.down).mul_(slope) @ weights.up
-        outer = outer + _normalise_backward(inner, middle, fused.block.layer_norm2, moments[2:])
-        mixed = outer.to(dtype) @ weights.out
+        change = fused.activation.backward(weights.down.backward(outer.to(dtype)), inner)
+        outer = outer + _normalise_backward(weights.up.backward(change), middle, fused.block.layer_norm2, moments[2:])
+        mixed = weights.out.backward(outer.to(dtype))
         mixed = mixed.view(batch, rows, fused.heads, -1).transpose(1, 2).reshape(batch * fused.heads, rows, -1)
         scores = _ATEN._softmax_backward_data(mixed @ value.transpose(1, 2), shares, -1, dtype)
-        heads = torch.empty(3, *key.shape, dtype=dtype)
+        heads = torch.empty(3, *key.shape, dtype=dtype, device=key.device)
         heads[0, :, :rows], heads[0, :, rows:] = scores @ key, 0
         torch.bmm(scores.transpose(1, 2), query[:, :rows], out=heads[1])
         torch.bmm(shares.transpose(1, 2), mixed, out=heads[2])
         projected = heads.view(3, batch, fused.heads, length, -1).permute(1, 3, 0, 2, 4).reshape(-1, 3 * width)
-        source = projected @ combined  # (T, D + n r)
-        hidden, changes = source[:, :width], []
-        if count:
-            change = source[:, width:].unflatten(1, (count, -1)).transpose(0, 1).contiguous()  # (n, T, r), of low
-            changes = list((change.transpose(1, 2) @ _dropped(normed, noise, fused, count)).float())
-            for place, (index, factor) in enumerate(zip(fused.adapted, fused.factors, strict=True)):
-                part = projected[:, index * width : (index + 1) * width]
-                changes.append((part.T @ low[place]).float().mul_(factor))
+        changes: list[Tensor] = []
+        if lora.projections:
+            low_change = torch.empty_like(low)
+            b_change = torch.empty_like(lora_b)
+            for (part, b, z), down, wide in zip(
+                _parts(projected, lora, lora_b, low), low_change.flatten(0, 1), b_change.flatten(0, 1), strict=True
+            ):
+                torch.mm(part, b, out=down)
+                torch.mm(part.T, z, out=wide)
+            a_change = low_change.transpose(2, 3) @ _dropped(normed, keep, lora)
+            changes = [
+                *a_change.float().flatten(0, 1),
+                *(b_change.float() * fused.factors.to(b_change.device)).flatten(0, 1),
+            ]
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, *changes
-        if count:
-            through = change @ lora_a
-            if noise is not None:
-                through.mul_(keep_mask(noise, fused.threshold, dtype))
-            for part in through:  # faster than a sum over the first dimension
+        hidden = weights.project.backward(projected)
+        if lora.projections:
+            reached = low_change @ lora_a  # (n, G, t, D)
+            if keep is not None:
+                reached.mul_(keep)
+            for part in reached.flatten(1, 2):  # faster than a sum over the first dimension
                 hidden += part
         result = _normalise_backward(hidden, tokens.flatten(0, 1), fused.block.layer_norm1, moments[:2])
         result = result.view_as(tokens)
@@ -239,11 +297,26 @@ class _Block(torch.autograd.Function):
         return result, None, None, None, *changes
 
 
-def _dropped(normed: Tensor, noise: Tensor | None, fused: FusedBlock, count: int) -> Tensor:
-    # (n, T, D); the factor that makes up for what is dropped is in the block's own.
-    if noise is None:
-        return normed.expand(count, -1, -1)
-    return keep_mask(noise, fused.threshold, normed.dtype).mul_(normed)
+def _stack(lora: BlockLora, matrices: tuple[Tensor, ...], factors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    shape, half = (len(lora.projections), lora.groups), len(matrices) // 2
+    a, b = (torch.stack(matrices[place : place + half]).unflatten(0, shape) for place in (0, half))
+    return a.to(dtype), (b * factors.to(b.device)).to(dtype)
+
+
+def _parts(projected: Tensor, lora: BlockLora, lora_b: Tensor, low: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    # For each projection and group: its part of (T, 3 D), its B, its low-rank tokens.
+    width = lora_b.shape[2]
+    return [
+        (rows[:, index * width : (index + 1) * width], lora_b[place, group], low[place, group])
+        for place, index in enumerate(lora.projections)
+        for group, rows in enumerate(projected.chunk(lora.groups))
+    ]
+
+
+def _dropped(normed: Tensor, keep: Tensor | None, lora: BlockLora) -> Tensor:
+    # (n, G, t, D); the factor that makes up for what is dropped is in the block's own.
+    grouped = normed.view(lora.groups, -1, normed.shape[1])
+    return grouped.expand(len(lora.projections), -1, -1, -1) if keep is None else keep * grouped
 
 
 def _normalise(values: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,11 +15,11 @@ def threshold(p: float) -> int:
     return min(round(256 * p), 255)
 
 
-def random_bytes(shape: tuple[int, ...]) -> Tensor:
-    """Uniform random bytes from torch's global generator, on the CPU."""
+def random_bytes(shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+    """Uniform random bytes on the CPU, from torch's global generator if no other is given."""
     count = torch.Size(shape).numel()
     # Eight bytes per draw, over the whole range of int64.
-    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     return words.view(torch.uint8)[:count].view(shape)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from atha.alignment import TailHeadAlignment
@@ -17,20 +18,36 @@ class HookedAlignment:
     Args:
         backbone: hooks go on its vision blocks; nothing else of it changes.
         recipe: ratios, strengths at the start, whether CLS is kept out.
+        groups: how many episodes' images go through together, one after the other; each has strengths of its own.
     """
 
-    def __init__(self, backbone: Backbone, recipe: AlignmentRecipe) -> None:
+    def __init__(self, backbone: Backbone, recipe: AlignmentRecipe, groups: int = 1) -> None:
         pull, push = recipe.strengths(len(backbone.vision_blocks))
-        self.alignment = TailHeadAlignment(
-            pull, push, recipe.head_ratio, recipe.tail_ratio, backbone.prefix_tokens, recipe.keep_cls_out
-        ).to(backbone.device)
-        self.alignment.requires_grad_(recipe.learn)
+        self.of_groups = [
+            TailHeadAlignment(
+                pull, push, recipe.head_ratio, recipe.tail_ratio, backbone.prefix_tokens, recipe.keep_cls_out
+            )
+            .to(backbone.device)
+            .requires_grad_(recipe.learn)
+            for _ in range(groups)
+        ]
         self.kind = recipe.anchors
         self._anchors: Tensor | None = None
         self._handles = [
             block.register_forward_pre_hook(self._hook(index), with_kwargs=True)
             for index, block in enumerate(backbone.vision_blocks)
         ]
+
+    @property
+    def alignment(self) -> TailHeadAlignment:
+        """Of the first group."""
+        return self.of_groups[0]
+
+    def _align(self, tokens: Tensor, anchors: Tensor, block: int) -> Tensor:
+        if anchors.ndim == 2:
+            return self.alignment(tokens, anchors, block)  # type: ignore[no-any-return]
+        parts = zip(self.of_groups, tokens.chunk(len(anchors)), anchors, strict=True)
+        return torch.cat([alignment(part, own, block) for alignment, part, own in parts])
 
     def _hook(self, index: int) -> Any:
         def align(
@@ -39,15 +56,15 @@ class HookedAlignment:
             if self._anchors is None:
                 return None
             if args:
-                return (self.alignment(args[0], self._anchors, index), *args[1:]), kwargs
-            tokens = self.alignment(kwargs["hidden_states"], self._anchors, index)
+                return (self._align(args[0], self._anchors, index), *args[1:]), kwargs
+            tokens = self._align(kwargs["hidden_states"], self._anchors, index)
             return args, {**kwargs, "hidden_states": tokens}
 
         return align
 
     @contextmanager
     def towards(self, anchors: Tensor) -> Iterator[None]:
-        """Align towards ``anchors`` (N, D) for as long as the context lasts."""
+        """Align towards ``anchors``, (N, D) or one such for each group, for as long as the context lasts."""
         self._anchors = anchors
         try:
             yield
