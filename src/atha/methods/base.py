@@ -4,7 +4,7 @@ Shapes: n support images, Q query images, N classes, E joint width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -119,6 +119,18 @@ class Method(ABC):
         Returns:
             A function that classifies query images, each on its own: nothing may be learned from them.
         """
+
+    def fit_each(self, supports: Sequence[Support]) -> Iterator[Predictor]:
+        """Learn from the support images of several episodes, each by itself.
+
+        A method that is faster at many of them overrides this; nothing may be learned from one for another.
+
+        Yields:
+            For each episode what `fit` returns, to be used before the next one is asked for.
+        """
+        for support in supports:
+            yield self.fit(support)
+            self.release()
 
     def release(self) -> None:  # noqa: B027 - most methods leave the backbone alone
         """Give the backbone back as it was; called after each episode, whatever happened."""

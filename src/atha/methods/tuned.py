@@ -1,5 +1,6 @@
 """Methods that train tuners in the backbone: everything about them is in a recipe."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,13 +8,14 @@ import torch
 from jaxtyping import Float
 
 from atha import defaults
-from atha.adaptation import adapt
+from atha.adaptation import adapt, adapt_together
+from atha.backbones import Prompts
 from atha.data.views import SupportSet, crop_source
 from atha.devices import autocast
 from atha.errors import DataError
 from atha.methods.base import Images, Method, Options, Predictor, Support, softmax
 from atha.recipe import Recipe
-from atha.tuners import TunedModel, cosine
+from atha.tuners import ClassTexts, TunedModel, can_stack, cosine
 
 # Query images that go through the model at once: always the same ones of an episode together.
 _BATCH = defaults.BATCH_SIZE
@@ -49,28 +51,50 @@ class Tuned(Method):
 
     def fit(self, support: Support) -> Predictor:
         """Train on the support images, in the shared backbone."""
-        backbone, recipe = support.frozen.backbone, self.recipe
-        squeeze = recipe.views.support == "five-view"
-        views = support.frozen.views(squeeze)
-        crops = recipe.views.support == "random-crop"
+        labelled, prompts = self._ready(support)
+        self._tuned, texts, _ = adapt(support.frozen.backbone, self.recipe, prompts, labelled)
+        return self._predictor(self._tuned, texts, labelled)
+
+    def fit_each(self, supports: Sequence[Support]) -> Iterator[Predictor]:
+        """Train on all episodes' support images in one pass, where backbone and recipe allow it."""
+        if len(supports) == 1 or not can_stack(supports[0].frozen.backbone, self.recipe):
+            yield from super().fit_each(supports)
+            return
+        ready = [self._ready(support) for support in supports]
+        labelled, prompts = [one for one, _ in ready], [one for _, one in ready]
+        attach = adapt_together(supports[0].frozen.backbone, self.recipe, prompts, labelled)
+        for attached, one in zip(attach, labelled, strict=True):
+            self._tuned, texts = attached()
+            yield self._predictor(self._tuned, texts, one)
+            self.release()
+
+    def _ready(self, support: Support) -> tuple[SupportSet, Prompts]:
+        views = support.frozen.views(self._squeeze)
+        crops = self.recipe.views.support == "random-crop"
         labelled = SupportSet(
-            support.images.plain(squeeze),
+            support.images.plain(self._squeeze),
             torch.from_numpy(support.labels),
             views,
-            recipe.views.support,
+            self.recipe.views.support,
             support.seed,
             [crop_source(image, views.size) for image in support.images.decoded()] if crops else (),
         )
-        prompts = backbone.prompts(support.texts, recipe.prompt.template)
-        self._tuned, texts, _ = adapt(backbone, recipe, prompts, labelled)
-        tuned, scale = self._tuned, recipe.training.resolve_logit_scale(labelled.shot)
+        return labelled, support.frozen.backbone.prompts(support.texts, self.recipe.prompt.template)
+
+    @property
+    def _squeeze(self) -> bool:
+        return self.recipe.views.support == "five-view"
+
+    def _predictor(self, tuned: TunedModel, texts: ClassTexts, labelled: SupportSet) -> Predictor:
+        recipe, device = self.recipe, tuned.backbone.device
+        scale = recipe.training.resolve_logit_scale(labelled.shot)
 
         @torch.no_grad()
         def predict(query: Images) -> Float[np.ndarray, "Q N"]:
             logits = []
-            for batch in query.plain(squeeze).split(_BATCH):
-                pixels = views.normalise(batch).to(backbone.device)
-                with autocast(recipe.training.precision, backbone.device):
+            for batch in query.plain(self._squeeze).split(_BATCH):
+                pixels = labelled.views.normalise(batch).to(device)
+                with autocast(recipe.training.precision, device):
                     features = tuned.image_features(pixels, texts)
                 logits.append(scale * cosine(features, texts.features))
             return softmax(torch.cat(logits).cpu().numpy())
