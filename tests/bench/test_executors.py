@@ -155,16 +155,7 @@ def test_killed_runs_end_as_undisturbed_ones(folder, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals as on Unix")
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(
-            "start",
-            marks=pytest.mark.xfail(reason="a worker whose plan was cut off prints a traceback before the sentence"),
-        ),
-        "work",
-    ],
-)
+@pytest.mark.parametrize("moment", ["start", "work"])
 def test_ctrl_c_ends_a_run_with_one_sentence(folder, tmp_path, moment):
     store = tmp_path / "a.db"
     command = [

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -64,7 +64,8 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
     try:
         while True:
             while len(crew) < workers and (first := next_assignment()) is not None:
-                crew.append(_Worker(plan, first))
+                with _keyboard_waits():
+                    crew.append(_Worker(first))
             if not crew:
                 return
             for worker in connection.wait([worker.pipe for worker in crew]):
@@ -84,8 +85,10 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
                     else:
                         member.give(following)
     finally:
+        for member in crew:  # all, before any pipe is closed: what is dead prints nothing about a closed pipe
+            member.process.kill()
         for member in crew:
-            member.stop(kill=True)
+            member.stop()
 
 
 def died(plan: Plan, job: Job) -> str:
@@ -115,21 +118,27 @@ class _Assignment:
 
 
 class _Worker:
-    """A process and the pipe to it."""
+    """A process and the pipe to it.
 
-    def __init__(self, plan: Plan, assignment: _Assignment) -> None:
+    It is started with next to nothing, so that starting does not wait for its imports, and asks for the plan when it
+    can read it.
+    """
+
+    def __init__(self, assignment: _Assignment) -> None:
+        self.assignment, self.ready = assignment, False
         context = get_context("spawn")  # torch's threads do not survive a fork
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(plan, theirs), daemon=True)
-        with _keyboard_waits():
-            self.process.start()
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
+        self.process.start()
         theirs.close()  # so that the worker's end is gone when the worker is
-        self.give(assignment)
 
     def give(self, assignment: _Assignment) -> None:
         self.assignment = assignment
-        with suppress(BrokenPipeError):  # a dead worker is noticed when it is read from
-            self.pipe.send(assignment.job)
+        self._send(assignment.job)
+
+    def _send(self, message: Plan | Job) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # a dead worker is noticed when it is read from
+            self.pipe.send(message)
 
     def receive(self, plan: Plan) -> Iterator[Result]:
         try:
@@ -142,27 +151,31 @@ class _Worker:
             yield message
         elif isinstance(message, AthaError):
             raise message
+        elif message is None and not self.ready:
+            self.ready = True
+            self._send(plan)
+            self._send(self.assignment.job)
         elif message is None:
             self.assignment.finished = True
         else:
             raise RuntimeError(message)
 
-    def stop(self, kill: bool = False) -> None:
+    def stop(self) -> None:
         self.pipe.close()
-        if kill:
-            self.process.kill()
         self.process.join()
 
 
-def _work(plan: Plan, pipe: Connection) -> None:
-    """A worker's life: jobs in, results and then None out; or the error that ends it."""
+def _work(pipe: Connection) -> None:
+    """A worker's life: None out, the plan and jobs in, results and then None out; or the error that ends it."""
     warnings.simplefilter("ignore")  # libraries' own; the parent has shown them, or left them out
     warnings.simplefilter("default", AthaWarning)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(plan.threads)
     runner: EpisodeRunner | None = None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
+            pipe.send(None)
+            plan = pipe.recv()
+            torch.set_num_threads(plan.threads)
             runner = EpisodeRunner(plan)
             while True:
                 job = pipe.recv()
@@ -188,11 +201,35 @@ def _portable(error: AthaError) -> AthaError:
 def _keyboard_waits() -> Iterator[None]:
     """Ctrl-C reaches this process when it is over, and never a process that is started meanwhile.
 
-    The parent says when to stop; a worker that is interrupted in its imports would only print a traceback.
+    The parent says when to stop; a worker that is interrupted in its imports, or is told half of what it needs to
+    start, would print a traceback. Blocking the signal keeps it from the worker, which inherits that; but here any
+    thread of a library may be given it instead, so that what it does must wait too.
     """
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+
+    # Python acts on signals in the main thread alone, and cannot put back a handler that is not Python's.
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None
+    handler = signal.signal(signal.SIGINT, note) if ours else None
+    try:
+        with _blocked():
+            yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # started with the first worker, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
