@@ -1,7 +1,6 @@
 """Adapt CLIP-like models to image domains they have never seen, from a handful of labelled images per class."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # it takes longer than the rest of this file
+
         return version("atha")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'atha' has no attribute '{name}'")

@@ -16,14 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from atha.classes import Classes
 from atha.errors import AdapterError, AthaError
 from atha.recipe import Recipe
-from atha.tuners import TunedModel
+
+if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
+    from torch import Tensor
+
+    from atha.tuners import TunedModel
 
 FORMAT = 1
 RECORD, TENSORS, RECIPE, CLASSES, CARD = "atha.json", "atha.safetensors", "recipe.json", "classes.json", "README.md"
@@ -36,7 +38,7 @@ class Saved:
 
     classes: Classes
     recipe: Recipe
-    tensors: dict[str, Tensor]
+    tensors: "dict[str, Tensor]"
     record: dict[str, Any] = field(default_factory=dict)
 
 
@@ -137,9 +139,6 @@ def read_adapter(path: str | Path) -> Saved:
     Raises:
         AdapterError: no adapter, of a newer format, or with files missing, foreign or damaged; names the file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(path)
     if not folder.is_dir():
         raise AdapterError(f"there is no adapter folder {folder}, check the path or make one with atha fit")
@@ -163,6 +162,9 @@ def read_adapter(path: str | Path) -> Saved:
                 f"{folder / name} is not the file that was saved (damaged, edited or of another adapter): "
                 "copy the adapter again or fit it again"
             )
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         tensors = load_file(folder / TENSORS)
     except SafetensorError as error:
@@ -176,7 +178,7 @@ def read_adapter(path: str | Path) -> Saved:
     return Saved(Classes(tuple(named), tuple(named.values())), recipe, tensors, record)
 
 
-def save_lora(model: TunedModel) -> Callable[[Path], None]:
+def save_lora(model: "TunedModel") -> Callable[[Path], None]:
     """A function that writes LoRA's files into a folder, as `write_adapter` takes it."""
 
     def save(folder: Path) -> None:
@@ -186,7 +188,7 @@ def save_lora(model: TunedModel) -> Callable[[Path], None]:
     return save
 
 
-def load_state(model: TunedModel, tensors: dict[str, Tensor], folder: Path) -> None:
+def load_state(model: "TunedModel", tensors: "dict[str, Tensor]", folder: Path) -> None:
     """Put saved values into freshly made tuners, and make them ready to predict.
 
     Raises:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -18,9 +18,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from atha.data.images import ImageInput, ImageProblem, open_image
 from atha.errors import BackboneError
-
-Transform = Literal["processor", "cdfsl"]
-SupportKind = Literal["single", "five-view", "random-crop"]
+from atha.recipe import SupportKind, Transform
 
 # Random crops are cut from the photo itself; beyond this many model inputs in the short side nothing is gained.
 _CROP_SOURCE = 4

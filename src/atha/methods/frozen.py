@@ -21,8 +21,9 @@ from torch import Tensor
 from atha.backbones import Backbone
 from atha.data.cache import Cache
 from atha.data.images import ImageProblem, content_hash, open_image
-from atha.data.views import Transform, Views
+from atha.data.views import Views
 from atha.devices import autocast
+from atha.recipe import Transform
 
 # Of how images are decoded and made into views: a change of either makes what is on disk worthless.
 _VERSION = "1"
