@@ -7,10 +7,10 @@ if TYPE_CHECKING:
     from atha.backbones import Backbone as Backbone
     from atha.backbones import load_backbone as load_backbone
     from atha.classifier import Classifier as Classifier
-    from atha.classifier import Prediction as Prediction
     from atha.errors import AthaError as AthaError
     from atha.errors import AthaWarning as AthaWarning
     from atha.evaluation import Evaluation as Evaluation
+    from atha.prediction import Prediction as Prediction
     from atha.recipe import Recipe as Recipe
     from atha.recipe import presets as presets
 
@@ -21,7 +21,7 @@ _PUBLIC = {
     "Backbone": "atha.backbones",
     "Classifier": "atha.classifier",
     "Evaluation": "atha.evaluation",
-    "Prediction": "atha.classifier",
+    "Prediction": "atha.prediction",
     "Recipe": "atha.recipe",
     "load_backbone": "atha.backbones",
     "presets": "atha.recipe",

@@ -28,7 +28,7 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     device: common.Device = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
-    batch_size: common.BatchSize = defaults.BATCH_SIZE,
+    batch_size: common.BatchSize = None,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
