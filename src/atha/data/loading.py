@@ -35,7 +35,7 @@ def load_ahead(
     """
     waiting: deque[Future[Result]] = deque()
     rest = iter(sources)
-    with ThreadPoolExecutor(threads or min(machine.cores(), _MOST), initializer=_alone) as pool:
+    with ThreadPoolExecutor(threads or min(machine.cores(), _MOST), initializer=on_one_core) as pool:
         try:
             waiting.extend(pool.submit(load, source) for source in islice(rest, ahead))
             while waiting:
@@ -46,7 +46,7 @@ def load_ahead(
             pool.shutdown(cancel_futures=True)
 
 
-def _alone() -> None:
-    # One core for each of these threads: torch's own threads on top of them would only be in each other's way.
+def on_one_core() -> None:
+    """Keep this thread to itself: torch's own threads on top of several like it would be in each other's way."""
     torch.get_num_threads()  # sets this thread's number at its first use, which must be before ours
     threadpool_limits(1, user_api="openmp")
