@@ -81,7 +81,7 @@ def test_features_equal_the_librarys_own(backbone, folder):
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     recipe = Recipe.load("lora", ["training.precision=float32"])  # `auto` is bfloat16 on some processors
     clf = atha.Classifier(backbone, classes=["cat", "dog"], recipe=recipe)
-    ours = clf._frozen_features([clf._views.plain(image)])
+    ours = clf._predictor().frozen_features([clf._views.plain(image)])
     with torch.no_grad():
         theirs = model.get_image_features(**processor(images=[image], return_tensors="pt")).pooler_output
         torch.testing.assert_close(torch.from_numpy(ours), theirs, atol=1e-5, rtol=0)

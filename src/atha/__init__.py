@@ -1,17 +1,16 @@
 """Adapt CLIP-like models to image domains they have never seen, from a handful of labelled images per class."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atha.backbones import Backbone as Backbone
     from atha.backbones import load_backbone as load_backbone
     from atha.classifier import Classifier as Classifier
-    from atha.classifier import Prediction as Prediction
     from atha.errors import AthaError as AthaError
     from atha.errors import AthaWarning as AthaWarning
     from atha.evaluation import Evaluation as Evaluation
+    from atha.prediction import Prediction as Prediction
     from atha.recipe import Recipe as Recipe
     from atha.recipe import presets as presets
 
@@ -22,7 +21,7 @@ _PUBLIC = {
     "Backbone": "atha.backbones",
     "Classifier": "atha.classifier",
     "Evaluation": "atha.evaluation",
-    "Prediction": "atha.classifier",
+    "Prediction": "atha.prediction",
     "Recipe": "atha.recipe",
     "load_backbone": "atha.backbones",
     "presets": "atha.recipe",
@@ -43,6 +42,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # it takes longer than the rest of this file
+
         return version("atha")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'atha' has no attribute '{name}'")

@@ -16,14 +16,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from atha.classes import Classes
-from atha.errors import AdapterError, AthaError
+from atha.errors import AdapterError, AthaError, BackboneError
 from atha.recipe import Recipe
-from atha.tuners import TunedModel
+
+if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
+    from torch import Tensor
+
+    from atha.backbones import Backbone
+    from atha.tuners import ClassTexts, TunedModel
 
 FORMAT = 1
 RECORD, TENSORS, RECIPE, CLASSES, CARD = "atha.json", "atha.safetensors", "recipe.json", "classes.json", "README.md"
@@ -36,7 +39,7 @@ class Saved:
 
     classes: Classes
     recipe: Recipe
-    tensors: dict[str, Tensor]
+    tensors: "dict[str, Tensor]"
     record: dict[str, Any] = field(default_factory=dict)
 
 
@@ -137,9 +140,6 @@ def read_adapter(path: str | Path) -> Saved:
     Raises:
         AdapterError: no adapter, of a newer format, or with files missing, foreign or damaged; names the file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(path)
     if not folder.is_dir():
         raise AdapterError(f"there is no adapter folder {folder}, check the path or make one with atha fit")
@@ -163,6 +163,9 @@ def read_adapter(path: str | Path) -> Saved:
                 f"{folder / name} is not the file that was saved (damaged, edited or of another adapter): "
                 "copy the adapter again or fit it again"
             )
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         tensors = load_file(folder / TENSORS)
     except SafetensorError as error:
@@ -176,7 +179,65 @@ def read_adapter(path: str | Path) -> Saved:
     return Saved(Classes(tuple(named), tuple(named.values())), recipe, tensors, record)
 
 
-def save_lora(model: TunedModel) -> Callable[[Path], None]:
+def load_backbone_of(saved: Saved, folder: Path, elsewhere: str | None = None) -> "Backbone":
+    """The backbone that an adapter was made for.
+
+    Args:
+        saved: what the adapter's folder holds.
+        folder: the adapter's, for messages.
+        elsewhere: where the backbone is now, if not where it was.
+
+    Raises:
+        AdapterError: the record is incomplete, or the backbone is not found or another.
+    """
+    try:
+        made_for, _ = saved.record["backbone"], float(saved.record["run"]["logit_scale"])
+        source = elsewhere or made_for["path"] or made_for["name"]
+        fingerprint, revision = made_for["fingerprint"], made_for["revision"]
+    except (KeyError, TypeError, ValueError):
+        raise AdapterError(f"{folder} has an incomplete atha.json: copy the adapter again or fit it again") from None
+    try:
+        loaded = _load_pinned(source, None if elsewhere else revision)
+    except BackboneError as error:
+        raise AdapterError(
+            f"the backbone of {folder} cannot be loaded, say where it is with --model: {error}"
+        ) from None
+    if loaded.fingerprint() != fingerprint:
+        raise AdapterError(
+            f"{folder} was made for '{made_for['name']}' with other weights than those of '{source}': "
+            "give the backbone that it was made for with --model"
+        )
+    return loaded
+
+
+def describe_backbone(backbone: "Backbone") -> dict[str, Any]:
+    """What an adapter's record says of its backbone."""
+    from atha.backbones import NANO, licence
+
+    described = backbone.describe()
+    folder = Path(backbone.name).expanduser()
+    return {
+        **{key: described[key] for key in ("name", "revision", "family", "parameters")},
+        "path": str(folder.resolve()) if folder.is_dir() and backbone.name != NANO else None,
+        "fingerprint": backbone.fingerprint(),
+        "licence": licence(backbone.name, backbone.revision),
+    }
+
+
+def state_tensors(model: "TunedModel", texts: "ClassTexts") -> "dict[str, Tensor]":
+    """What was trained, LoRA left to PEFT, and what was made of the class texts."""
+    tensors = {"class_text_features": texts.features}
+    if texts.anchors is not None:
+        tensors["anchors"] = texts.anchors
+    if model.alignment is not None:
+        tensors["strengths.pull"] = model.alignment.alignment.pull
+        tensors["strengths.push"] = model.alignment.alignment.push
+    if model.context is not None:
+        tensors["context"] = model.context.vectors
+    return tensors
+
+
+def save_lora(model: "TunedModel") -> Callable[[Path], None]:
     """A function that writes LoRA's files into a folder, as `write_adapter` takes it."""
 
     def save(folder: Path) -> None:
@@ -186,7 +247,7 @@ def save_lora(model: TunedModel) -> Callable[[Path], None]:
     return save
 
 
-def load_state(model: TunedModel, tensors: dict[str, Tensor], folder: Path) -> None:
+def load_state(model: "TunedModel", tensors: "dict[str, Tensor]", folder: Path) -> None:
     """Put saved values into freshly made tuners, and make them ready to predict.
 
     Raises:
@@ -212,6 +273,19 @@ def load_state(model: TunedModel, tensors: dict[str, Tensor], folder: Path) -> N
             if shapes[0] != shapes[1]:
                 raise ValueError(f"LoRA's {name} is {shapes[0]} and should be {shapes[1]}")
         set_peft_model_state_dict(model.peft_model, lora)
+
+
+def _load_pinned(source: str, revision: str | None) -> "Backbone":
+    from atha.backbones import load_backbone
+
+    try:
+        return load_backbone(source, revision)
+    except BackboneError:
+        if revision is None:
+            raise
+        # A commit with pickle weights only has its safetensors elsewhere on the hub, found by the model's name; whether
+        # they are the same weights, the fingerprint decides.
+        return load_backbone(source)
 
 
 def _replace(new: Path, target: Path) -> None:

@@ -4,7 +4,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,43 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
-from atha import defaults, training
+from atha import adapter, defaults, training
 from atha.adaptation import adapt
-from atha.adapter import Saved, is_adapter, load_state, read_adapter, save_lora, update_record, write_adapter
-from atha.backbones import NANO, Backbone, licence, load_backbone
+from atha.backbones import Backbone, load_backbone
 from atha.card import write_card
 from atha.classes import Classes
-from atha.data import LabelledImages, LabelledSource, Sample, read_labelled
-from atha.data.images import ImageInput, ImageProblem, content_hash, open_image
+from atha.data import LabelledSource, read_labelled
+from atha.data.images import ImageInput
+from atha.data.support import decode_support
 from atha.data.views import SupportSet, Views, crop_source
 from atha.devices import autocast, resolve_device, resolve_precision, seeded
-from atha.errors import AdapterError, AthaError, AthaWarning, BackboneError, DataError
+from atha.errors import AdapterError, AthaError, AthaWarning, DataError
 from atha.evaluation import Evaluation
+from atha.inference import images_at_once
 from atha.methods.linear_probe import linear_probe
+from atha.prediction import Prediction, Predictor, softmax
 from atha.recipe import Recipe
 from atha.tuners import ClassTexts, TunedModel, cosine
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What `Classifier.stream` says of one image. With ``problem``, the image could not be read.
-
-    Attributes:
-        file: as given.
-        label: the class with the largest probability.
-        probability: of that class.
-        probabilities: of all classes, in their order.
-        problem: why there is no prediction.
-    """
-
-    file: str
-    label: str = ""
-    probability: float = float("nan")
-    probabilities: tuple[float, ...] = ()
-    problem: str = ""
 
 
 class Classifier:
@@ -92,6 +73,7 @@ class Classifier:
         self._texts: ClassTexts | None = None
         self._zero_shot: ClassTexts | None = None
         self._support: tuple[Tensor, np.ndarray] | None = None
+        self._ready: Predictor | None = None
 
     @classmethod
     def from_pretrained(
@@ -118,7 +100,7 @@ class Classifier:
         Raises:
             AthaError: a part cannot be found, read or used; the message says which and what to do.
         """
-        if not is_adapter(model):
+        if not adapter.is_adapter(model):
             if backbone is not None:
                 raise AdapterError(f"backbone is for a saved adapter and {model} is none: give only the model")
             return cls(
@@ -162,27 +144,30 @@ class Classifier:
         data = read_labelled(support)
         classes = Classes.of_support(data.labels, self._given)
         index = classes.index(data.labels, data.source)
-        images, labels, hashes, left_out = _decode_support(data)
-        targets = [index[raw] for raw in labels]
+        views, kind = self._views, self.recipe.views.support
+        crops = kind == "random-crop"
+        found = decode_support(
+            data, lambda image: (views.plain(image), crop_source(image, views.size) if crops else None)
+        )
+        targets = [index[raw] for raw in found.labels]
         counts = {label: targets.count(position) for position, label in enumerate(classes.labels)}
         if empty := [label for label, count in counts.items() if count == 0]:
             raise DataError(
-                f"class '{empty[0]}' has no support image that can be read{_reasons(left_out)}: add one, or leave the "
-                "class out"
+                f"class '{empty[0]}' has no support image that can be read{_reasons(found.left_out)}: add one, or "
+                "leave the class out"
             )
         prompts = self.backbone.prompts(classes.texts, self.recipe.prompt.template)
         self._drop()
         self.classes = classes
-        views = self.recipe.views.support
-        plain = torch.stack([self._views.plain(image) for image in images])
-        sources = [crop_source(image, self._views.size) for image in images] if views == "random-crop" else []
-        support_set = SupportSet(plain, torch.tensor(targets), self._views, views, seed, sources)
+        plain = torch.stack([view for view, _ in found.made])
+        sources = [source for _, source in found.made if source is not None]
+        support_set = SupportSet(plain, torch.tensor(targets), views, kind, seed, sources)
         tuned, self._texts, self.history = adapt(self.backbone, self.recipe, prompts, support_set, progress)
         self._tuned, self._support = tuned, (plain, np.array(targets))
         self._scale = self.recipe.training.resolve_logit_scale(support_set.shot)
         self.record = {
-            "backbone": self._describe_backbone(),
-            "support": {"counts": counts, "sha256": hashes, "left_out": [*data.ignored, *left_out]},
+            "backbone": adapter.describe_backbone(self.backbone),
+            "support": {"counts": counts, "sha256": found.hashes, "left_out": [*data.ignored, *found.left_out]},
             "run": {
                 "seed": seed,
                 "steps": len(self.history),
@@ -222,8 +207,12 @@ class Classifier:
         rows = np.array([prediction.probabilities for prediction in predictions])
         return rows.reshape(len(predictions), len(self._known_classes().labels))
 
-    def stream(self, images: Sequence[ImageInput], batch_size: int = defaults.BATCH_SIZE) -> Iterator[Prediction]:
+    def stream(self, images: Sequence[ImageInput], batch_size: int | None = None) -> Iterator[Prediction]:
         """Predict one image after the other in bounded memory, naming those that cannot be read.
+
+        Args:
+            images: of any number.
+            batch_size: images that go through the model at once; None: see `atha.inference.images_at_once`.
 
         Raises:
             DataError: no classes yet, or ``images`` is no sequence of images.
@@ -231,24 +220,12 @@ class Classifier:
         labels = self._known_classes().labels
         if isinstance(images, str | Path):
             raise DataError(f"images is the single value '{images}', give a list of images")
-        texts = self._current_texts()
-        position = 0
-        for batch in self._views.stream(images, batch_size):
-            rows = iter(self._probabilities([image for image in batch if isinstance(image, Tensor)], texts))
-            for image in batch:
-                file = str(images[position])
-                position += 1
-                if isinstance(image, ImageProblem):
-                    yield Prediction(file, problem=str(image))
-                else:
-                    row = next(rows)
-                    best = int(row.argmax())
-                    yield Prediction(file, labels[best], float(row[best]), tuple(row.tolist()))
+        yield from self._predictor().stream(images, labels, self._size(batch_size))
 
     def evaluate(
         self,
         test: LabelledSource,
-        batch_size: int = defaults.BATCH_SIZE,
+        batch_size: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Evaluation:
         """Classify labelled images and compare with their labels.
@@ -257,7 +234,7 @@ class Classifier:
 
         Args:
             test: class folders, a table, (image, label) pairs, or `LabelledImages`.
-            batch_size: images that go through the model at once.
+            batch_size: images that go through the model at once; None: see `atha.inference.images_at_once`.
             progress: called with (images done, images in all).
 
         Raises:
@@ -268,7 +245,7 @@ class Classifier:
     def compare(
         self,
         test: LabelledSource,
-        batch_size: int = defaults.BATCH_SIZE,
+        batch_size: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Evaluation]:
         """`evaluate`, beside what the frozen backbone does on the same images, from the same support set.
@@ -300,17 +277,12 @@ class Classifier:
         if self._tuned is None or self._texts is None or self.classes is None:
             raise AdapterError("there is no adaptation to save yet, call fit first")
         self._note(evaluation)
-        tensors = {"class_text_features": self._texts.features}
-        if self._texts.anchors is not None:
-            tensors["anchors"] = self._texts.anchors
-        if self._tuned.alignment is not None:
-            tensors["strengths.pull"] = self._tuned.alignment.alignment.pull
-            tensors["strengths.push"] = self._tuned.alignment.alignment.push
-        if self._tuned.context is not None:
-            tensors["context"] = self._tuned.context.vectors
-        saved = Saved(self.classes, self.recipe, tensors, self.record)
+        tensors = adapter.state_tensors(self._tuned, self._texts)
+        saved = adapter.Saved(self.classes, self.recipe, tensors, self.record)
         card = write_card(self.classes, self.recipe, self.record)
-        write_adapter(path, saved, save_lora(self._tuned) if self.recipe.lora else None, card, overwrite)
+        adapter.write_adapter(
+            path, saved, adapter.save_lora(self._tuned) if self.recipe.lora else None, card, overwrite
+        )
 
     def save_evaluation(self, path: str | Path, evaluation: Mapping[str, Evaluation]) -> None:
         """Add an evaluation to an adapter that was saved from this object; its weights are not touched.
@@ -321,39 +293,21 @@ class Classifier:
         if self.classes is None:
             raise AdapterError("there is no adaptation yet, call fit first")
         self._note(evaluation)
-        update_record(path, self.record, write_card(self.classes, self.recipe, self.record))
+        adapter.update_record(path, self.record, write_card(self.classes, self.recipe, self.record))
 
     @classmethod
     def _load(cls, folder: Path, backbone: str | None, device: str) -> "Classifier":
-        saved = read_adapter(folder)
-        try:
-            made_for, scale = saved.record["backbone"], float(saved.record["run"]["logit_scale"])
-            source = backbone or made_for["path"] or made_for["name"]
-            fingerprint, revision = made_for["fingerprint"], made_for["revision"]
-        except (KeyError, TypeError, ValueError):
-            raise AdapterError(
-                f"{folder} has an incomplete atha.json: copy the adapter again or fit it again"
-            ) from None
-        try:
-            loaded = _load_pinned(source, None if backbone else revision)
-        except BackboneError as error:
-            raise AdapterError(
-                f"the backbone of {folder} cannot be loaded, say where it is with --model: {error}"
-            ) from None
-        if loaded.fingerprint() != fingerprint:
-            raise AdapterError(
-                f"{folder} was made for '{made_for['name']}' with other weights than those of '{source}': "
-                "give the backbone that it was made for with --model"
-            )
+        saved = adapter.read_adapter(folder)
+        loaded = adapter.load_backbone_of(saved, folder, backbone)
         made = cls(loaded, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)), saved.recipe, device)
-        made.record, made._scale = saved.record, scale
+        made.record, made._scale = saved.record, float(saved.record["run"]["logit_scale"])
         made.history = list(saved.record["run"].get("losses", []))
         try:
             with seeded(0, made._device):  # LoRA's random start is overwritten: leave the caller's generator alone
                 made._tuned = TunedModel(
                     loaded, saved.recipe, loaded.prompts(saved.classes.texts, saved.recipe.prompt.template)
                 )
-            load_state(made._tuned, saved.tensors, folder)
+            adapter.load_state(made._tuned, saved.tensors, folder)
             made._texts = ClassTexts(
                 saved.tensors["class_text_features"].to(made._device),
                 saved.tensors["anchors"].to(made._device) if made._tuned.alignment else None,
@@ -363,62 +317,47 @@ class Classifier:
         return made
 
     def _evaluate(
-        self, test: LabelledSource, batch_size: int, progress: Callable[[int, int], None] | None, baselines: bool
+        self, test: LabelledSource, batch_size: int | None, progress: Callable[[int, int], None] | None, baselines: bool
     ) -> dict[str, Evaluation]:
         classes = self._known_classes()
         data = read_labelled(test)
         index = classes.index(data.labels, data.source)
-        samples, left_out = self._without_support(data)
-        texts = self._current_texts()
-        truth, files, rows, features = [], [], [], []
-        for number, batch in enumerate(self._views.stream([sample.image for sample in samples], batch_size)):
-            pairs = list(zip(samples[number * batch_size :], batch, strict=False))
-            left_out += [str(image) for _, image in pairs if isinstance(image, ImageProblem)]
-            good = [(sample, image) for sample, image in pairs if isinstance(image, Tensor)]
-            truth += [index[sample.label] for sample, _ in good]
-            files += [str(sample.image) for sample, _ in good]
-            images = [image for _, image in good]
-            rows += list(self._probabilities(images, texts))
-            if baselines:
-                features += list(self._frozen_features(images))
-            if progress is not None:
-                progress(min((number + 1) * batch_size, len(samples)), len(samples))
-        if not truth:
-            raise DataError(f"no image of {data.source} can be evaluated{_reasons(left_out)}: give other test images")
-        for sentence in left_out:
+        known = frozenset(self.record.get("support", {}).get("sha256", ()))
+        predictor, size = self._predictor(), self._size(batch_size)
+        found = predictor.classify(data, index, known, size, baselines, progress)
+        if not found.truth:
+            raise DataError(
+                f"no image of {data.source} can be evaluated{_reasons(found.left_out)}: give other test images"
+            )
+        for sentence in found.left_out:
             warnings.warn(f"not evaluated: {sentence}", AthaWarning, stacklevel=3)
 
         def evaluation(probabilities: Any) -> Evaluation:
-            return Evaluation(classes.labels, np.array(truth), np.array(probabilities), files, left_out)
+            truth = np.array(found.truth)
+            return Evaluation(classes.labels, truth, np.array(probabilities), found.files, found.left_out)
 
+        adapted = evaluation(found.probabilities)
         if not baselines or self._support is None:
-            return {"adapted": evaluation(rows)}
+            return {"adapted": adapted}
         pixels, labels = self._support
-        support = np.concatenate([self._frozen_features(list(part)) for part in pixels.split(batch_size)])
-        zero_shot = self._zero_shot_texts()
-        logits = self.backbone.logit_scale * cosine(torch.from_numpy(np.array(features)), zero_shot.features.cpu())
+        support = np.concatenate([predictor.frozen_features(list(part)) for part in pixels.split(size)])
+        features = np.array(found.features)
+        zero_shot = self._zero_shot_texts().features.cpu()
         return {
-            "zero-shot": evaluation(_softmax(logits)),
-            "linear probe": evaluation(linear_probe(support, labels, np.array(features), len(classes.labels))),
-            "adapted": evaluation(rows),
+            "zero-shot": evaluation(softmax(self.backbone.logit_scale * cosine(torch.from_numpy(features), zero_shot))),
+            "linear probe": evaluation(linear_probe(support, labels, features, len(classes.labels))),
+            "adapted": adapted,
         }
 
-    def _without_support(self, data: LabelledImages) -> tuple[list[Sample], list[str]]:
-        known = set(self.record.get("support", {}).get("sha256", ()))
-        kept, left_out = [], list(data.ignored)
-        for sample in data.samples:
-            try:
-                seen = bool(known) and content_hash(sample.image) in known
-            except ImageProblem:
-                seen = False  # named when it is decoded
-            if seen:
-                left_out.append(f"{sample.image}: the same image is in the support set")
-            else:
-                kept.append(sample)
-        return kept, left_out
+    def _predictor(self) -> Predictor:
+        texts = self._current_texts()
+        if self._ready is None or self._ready.texts is not texts:
+            scale = self._scale if self._tuned else self.backbone.logit_scale
+            self._ready = Predictor(self.backbone, self._views, self._precision, texts, scale, self._tuned)
+        return self._ready
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        return autocast(self._precision, self._device)
+    def _size(self, batch_size: int | None) -> int:
+        return images_at_once(self.backbone) if batch_size is None else batch_size
 
     def _known_classes(self) -> Classes:
         if self.classes is None:
@@ -432,29 +371,9 @@ class Classifier:
     def _zero_shot_texts(self) -> ClassTexts:
         if self._zero_shot is None:
             prompts = self.backbone.prompts(self._known_classes().texts, self.recipe.prompt.template)
-            with self._frozen(), self._autocast():
+            with self._frozen(), autocast(self._precision, self._device):
                 self._zero_shot = ClassTexts(self.backbone.encode_text(prompts).final.float())
         return self._zero_shot
-
-    @torch.no_grad()
-    def _probabilities(self, images: list[Tensor], texts: ClassTexts) -> Float[np.ndarray, "B N"]:
-        if not images:
-            return np.empty((0, len(texts.features)))
-        pixels = self._pixels(images)
-        with self._autocast():
-            found = self._tuned.image_features(pixels, texts) if self._tuned else self.backbone.encode_image(pixels)
-        scale = self._scale if self._tuned else self.backbone.logit_scale
-        return _softmax(scale * cosine(found, texts.features))
-
-    @torch.no_grad()
-    def _frozen_features(self, images: list[Tensor]) -> Float[np.ndarray, "B E"]:
-        if not images:
-            return np.empty((0, 0), dtype=np.float32)
-        with self._frozen(), self._autocast():
-            return self.backbone.encode_image(self._pixels(images)).float().cpu().numpy()
-
-    def _pixels(self, images: list[Tensor]) -> Float[Tensor, "B 3 H W"]:
-        return self._views.normalise(torch.stack(images)).to(self._device)
 
     def _frozen(self) -> AbstractContextManager[None]:
         return self._tuned.disabled() if self._tuned is not None else nullcontext()
@@ -462,18 +381,8 @@ class Classifier:
     def _drop(self) -> None:
         if self._tuned is not None:
             self._tuned.detach()
-        self._tuned = self._texts = self._zero_shot = self._support = None
+        self._tuned = self._texts = self._zero_shot = self._support = self._ready = None
         self.history, self.record = [], {}
-
-    def _describe_backbone(self) -> dict[str, Any]:
-        described = self.backbone.describe()
-        folder = Path(self.backbone.name).expanduser()
-        return {
-            **{key: described[key] for key in ("name", "revision", "family", "parameters")},
-            "path": str(folder.resolve()) if folder.is_dir() and self.backbone.name != NANO else None,
-            "fingerprint": self.backbone.fingerprint(),
-            "licence": licence(self.backbone.name, self.backbone.revision),
-        }
 
     def _note(self, evaluation: Mapping[str, Evaluation] | None) -> None:
         if evaluation is None:
@@ -482,45 +391,5 @@ class Classifier:
         self.record["evaluation"] = {**evaluation["adapted"].to_dict(), "baselines": others}
 
 
-def _load_pinned(source: str, revision: str | None) -> Backbone:
-    try:
-        return load_backbone(source, revision)
-    except BackboneError:
-        if revision is None:
-            raise
-        # A commit with pickle weights only has its safetensors elsewhere on the hub, found by the model's name; whether
-        # they are the same weights, the fingerprint decides.
-        return load_backbone(source)
-
-
-def _decode_support(data: LabelledImages) -> tuple[list[Image.Image], list[str], list[str], list[str]]:
-    """Images, raw labels and content hashes of all that can be read, and sentences on the rest."""
-    images, labels, hashes, left_out = [], [], [], []
-    first: dict[str, Sample] = {}
-    for sample in data.samples:
-        try:
-            image, digest = open_image(sample.image), content_hash(sample.image)
-        except ImageProblem as problem:
-            left_out.append(str(problem))
-            warnings.warn(f"not used: {problem}", AthaWarning, stacklevel=3)
-            continue
-        twin = first.setdefault(digest, sample)
-        if twin.label != sample.label:
-            raise DataError(
-                f"{sample.image} ({sample.label}) and {twin.image} ({twin.label}) are the same image in two classes: "
-                "remove one"
-            )
-        images.append(image)
-        labels.append(sample.label)
-        hashes.append(digest)
-    for sentence in data.ignored:
-        warnings.warn(sentence, AthaWarning, stacklevel=3)
-    return images, labels, hashes, left_out
-
-
 def _reasons(left_out: Sequence[str]) -> str:
     return f" ({left_out[0]})" if left_out else ""
-
-
-def _softmax(logits: Tensor) -> Float[np.ndarray, "B N"]:
-    return logits.double().softmax(dim=-1).cpu().numpy()

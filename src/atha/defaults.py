@@ -5,5 +5,5 @@ RECIPE = "released-fixed"
 #: The embedded model.
 NANO = "nano"
 MODEL = "openai/clip-vit-base-patch16"
-#: Images that go through the model at once, in prediction.
+#: Images that go through the model at once in prediction, where memory is no limit.
 BATCH_SIZE = 32

@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 
 from atha.errors import AthaError
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+from atha.recipe import Precision
 
 
 def resolve_device(name: str = "auto") -> torch.device:

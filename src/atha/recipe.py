@@ -24,6 +24,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Transform = Literal["processor", "cdfsl"]
+SupportKind = Literal["single", "five-view", "random-crop"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class Part(BaseModel):
@@ -104,7 +107,7 @@ class TrainingRecipe(Part):
     schedule: Literal["constant", "cosine"] = "constant"
     final_lr: NonNegative = 0.0  # where the cosine ends
     logit_scale: Positive | Literal["by-shot"] = "by-shot"  # by-shot: 4 at five shots, else 2
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     lora: OptimiserRecipe = OptimiserRecipe()
     context: OptimiserRecipe = OptimiserRecipe(name="sgd", lr=2e-3, weight_decay=5e-4, momentum=0.9)
     strengths: OptimiserRecipe = OptimiserRecipe()
@@ -127,8 +130,8 @@ class ViewsRecipe(Part):
     ``cdfsl`` as the published benchmarks have it (squeezed to a square).
     """
 
-    transform: Literal["processor", "cdfsl"] = "processor"
-    support: Literal["single", "five-view", "random-crop"] = "single"
+    transform: Transform = "processor"
+    support: SupportKind = "single"
 
 
 class Recipe(Part):

@@ -14,7 +14,7 @@ from atha.bench.executors import DEATHS, run_here, run_in_workers
 from atha.bench.plan import make_plan
 from atha.bench.runner import run_plan
 from atha.bench.store import Store
-from atha.bench.work import BenchError
+from atha.bench.work import BenchError, EpisodeRunner
 from atha.data.opening import open_pool
 from atha.episodes import draw_episodes
 from atha.errors import AthaError
@@ -86,6 +86,19 @@ def test_the_number_of_workers_changes_nothing(folder, tmp_path):
     for workers in (2, 4):
         there = stored(tmp_path / f"{workers}.db", plan, lambda p, jobs, n=workers: run_in_workers(p, jobs, n))
         assert there == here
+
+
+def test_images_made_ready_while_a_processor_is_idle_change_nothing(folder, tmp_path, monkeypatch):
+    plan, backbone = planned(folder, ("zero-shot",))
+    found, prepared = [], []
+    real = EpisodeRunner.prepare
+    monkeypatch.setattr(EpisodeRunner, "prepare", lambda self, job: (prepared.append(job.episode), real(self, job)))
+    for cores in (1, 2):
+        monkeypatch.setattr("atha.machine.cores", lambda cores=cores: cores)
+        store = tmp_path / f"{cores}.db"
+        found.append(stored(store, plan, lambda plan, jobs: run_here(plan, jobs, backbone)))
+    assert found[0] == found[1]
+    assert prepared == [1, 2, 3], "on one core, nothing is prepared"
 
 
 def test_two_shards_are_a_whole(folder, tmp_path):

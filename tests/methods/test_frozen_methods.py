@@ -1,6 +1,7 @@
 """Methods on frozen features, against the same computed by hand, and what all methods must keep to."""
 
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from small_episode import FROZEN, QUERY, SHOT, WAY, Small, run
 
 import atha
 from atha.data.cache import Cache
+from atha.data.images import ImageProblem
 from atha.errors import AthaWarning, DataError, RecipeError
 from atha.methods import METHODS, Method, Options, make_method
 from atha.methods.frozen import FrozenModel, ImageFile
@@ -314,3 +316,26 @@ def test_images_kept_in_memory_are_bounded(small, monkeypatch):
     assert np.array_equal(fresh.image_features(files), frozen.image_features(files))
     assert len(fresh._features) <= 4
     assert np.array_equal(fresh.image_features([files[0], files[0]]), frozen.image_features([files[0], files[0]]))
+
+
+def test_prepared_images_are_those_made_at_once(small, tmp_path):
+    files = list(small.setting.files.values())[:4]
+    plain = FrozenModel(small.backbone, "cdfsl", "float32", Cache(None)).plain(files)
+    for cache in (Cache(None), Cache(tmp_path / "a.db"), Cache(tmp_path / "a.db")):
+        frozen = FrozenModel(small.backbone, "cdfsl", "float32", cache)
+        frozen.prepare(files[:3])
+        frozen.prepare(files[1:])
+        assert torch.equal(frozen.plain(files), plain)
+        frozen.close()
+        cache.close()
+
+
+def test_what_is_wrong_with_a_prepared_image_is_said_when_it_is_asked_for(small):
+    frozen = FrozenModel(small.backbone, "cdfsl", "float32", Cache(None))
+    missing = ImageFile(Path("nowhere.png"), "0")
+    good = next(iter(small.setting.files.values()))
+    frozen.prepare([good, missing])
+    assert len(frozen.plain([good])) == 1
+    with pytest.raises(ImageProblem, match="nowhere"):
+        frozen.plain([missing])
+    frozen.close()

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
+from atha import machine
 from atha.backbones import Backbone
 from atha.bench.plan import Plan
 from atha.bench.results import Result
@@ -31,9 +32,17 @@ def run_here(plan: Plan, jobs: Iterable[Job], backbone: Backbone | None = None) 
     threads = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
     runner = EpisodeRunner(plan, backbone)
+    # While a processor is idle, and only then: times are measured.
+    ahead = plan.device != "cpu" or machine.cores() > plan.threads
+    waiting = iter(jobs)
+    job = next(waiting, None)
     try:
-        for job in jobs:
+        while job is not None:
+            following = next(waiting, None)
+            if ahead and following is not None:
+                runner.prepare(following)
             yield from runner.run(job)
+            job = following
     finally:
         runner.close()
         torch.set_num_threads(threads)

@@ -11,12 +11,12 @@ from atha.bench.results import definition_hash
 from atha.data.cache import Cache
 from atha.data.digests import combined, digests
 from atha.data.pool import Pool
-from atha.devices import Precision, resolve_device, resolve_precision
+from atha.devices import resolve_device, resolve_precision
 from atha.episodes import Episode, EpisodeSet
 from atha.errors import DataError
 from atha.methods import Options, make_method
 from atha.methods.frozen import ImageFile, processor_settings
-from atha.recipe import Recipe
+from atha.recipe import Precision, Recipe
 
 #: Of the definition of an experiment; a change of what results mean changes this number.
 VERSION = 1

@@ -8,9 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from atha.data.views import Transform
-from atha.devices import Precision
 from atha.errors import DataError
+from atha.recipe import Precision, Transform
 
 
 class Suite(BaseModel):

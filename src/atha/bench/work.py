@@ -1,5 +1,6 @@
 """One worker's part: the model loaded once, episodes run one after the other, by every method that is asked for."""
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from atha import machine
 from atha.backbones import Backbone, load_backbone
@@ -52,7 +53,8 @@ class EpisodeRunner:
             if backbone.content_hash() != plan.backbone:
                 raise BackboneError(f"{plan.model} has other weights here than where the run was started: give all one")
         self._cache = Cache(plan.cache, plan.cache_limit)
-        self._frozen = FrozenModel(backbone, plan.options.transform, plan.options.precision, self._cache)
+        self._frozen = FrozenModel(backbone, plan.options.transform, plan.options.precision, self._cache, plan.backbone)
+        self._pools: tuple[int, ThreadpoolController] | None = None
         self._methods = []
         for number, name in enumerate(plan.methods):
             method, definition = make_method(name, plan.options)
@@ -95,9 +97,23 @@ class EpisodeRunner:
                 memory,
             )
 
+    def prepare(self, job: Job) -> None:
+        """Begin to decode the images of a job that is to be run after the one that is running."""
+        setting = self.plan.settings[job.setting]
+        episode = setting.episodes.episodes[job.episode]
+        rows = (*episode.support, *episode.query)
+        self._frozen.prepare([setting.files[name] for row in rows for name in row])
+
     def close(self) -> None:
-        """Close the cache."""
+        """Close the cache, and end what prepares images."""
+        self._frozen.close()
         self._cache.close()
+
+    def _threadpools(self) -> ThreadpoolController:
+        # To look at all libraries of the process takes longer than some methods: only after an import of new ones.
+        if self._pools is None or self._pools[0] != len(sys.modules):
+            self._pools = len(sys.modules), ThreadpoolController()
+        return self._pools[1]
 
     def _timed(
         self, method: Method, setting: Setting, episode: Episode
@@ -111,7 +127,7 @@ class EpisodeRunner:
         device = torch.device(self.plan.device)
         _reset_peak(device)
         seconds = 0.0
-        with threadpool_limits(self.plan.threads):
+        with self._threadpools().limit(limits=self.plan.threads):
             try:
                 # Decoding is not timed: else the first method would pay for all. No query image is within reach of
                 # the method until it has learned.

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from atha import defaults
 from atha.errors import AthaError, AthaWarning
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ err = Console(stderr=True, highlight=False)
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the model at once.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help=f"Images that go through the model at once. (default: {defaults.BATCH_SIZE}, or what memory allows)"
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Backbone = Annotated[
     str | None, typer.Option("--model", help="Where the adapter's backbone is now, if not where it was.")

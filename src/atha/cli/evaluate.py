@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 
@@ -19,7 +18,7 @@ def evaluate(
     test: Annotated[str, typer.Argument(help="Labelled images: class folders or a CSV (path, label).")],
     model: common.Backbone = None,
     device: common.Device = "auto",
-    batch_size: common.BatchSize = defaults.BATCH_SIZE,
+    batch_size: common.BatchSize = None,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:

@@ -28,7 +28,7 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     device: common.Device = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
-    batch_size: common.BatchSize = defaults.BATCH_SIZE,
+    batch_size: common.BatchSize = None,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
@@ -37,7 +37,6 @@ def fit(
     from atha.adapter import check_free
     from atha.classes import Classes
     from atha.data import read_labelled
-    from atha.devices import resolve_device
     from atha.recipe import Recipe
 
     # All that can be wrong is looked at before the model is loaded.
@@ -50,6 +49,9 @@ def fit(
     test = None if eval_ is None else read_labelled(eval_)
     if test is not None:
         task.index(test.labels, test.source)
+
+    from atha.devices import resolve_device
+
     resolve_device(device)
     if not json:
         counts = {task.labels[index[label]]: count for label, count in data.counts.items()}

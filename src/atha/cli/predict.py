@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.errors import AthaError, DataError
@@ -24,7 +23,7 @@ def predict(
     all_classes: Annotated[bool, typer.Option("--all", help="Add the probability of every class.")] = False,
     model: common.Backbone = None,
     device: common.Device = "auto",
-    batch_size: common.BatchSize = defaults.BATCH_SIZE,
+    batch_size: common.BatchSize = None,
     overwrite: common.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per image and line.")] = False,
     debug: common.Debug = False,

@@ -4,11 +4,9 @@ Geometry (resize, crop) ends in 8-bit tensors; scaling and normalisation to the 
 after augmentation. Both are done by the backbone's image processor, so that its settings hold.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -18,9 +16,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from atha.data.images import ImageInput, ImageProblem, open_image
 from atha.errors import BackboneError
-
-Transform = Literal["processor", "cdfsl"]
-SupportKind = Literal["single", "five-view", "random-crop"]
+from atha.recipe import SupportKind, Transform
 
 # Random crops are cut from the photo itself; beyond this many model inputs in the short side nothing is gained.
 _CROP_SOURCE = 4
@@ -74,26 +70,6 @@ class Views:
             return self.plain(open_image(source))
         except ImageProblem as problem:
             return problem
-
-    def stream(
-        self, sources: Sequence[ImageInput], batch_size: int, threads: int = 2
-    ) -> Iterator[list[UInt8[Tensor, "3 H W"] | ImageProblem]]:
-        """Decode images in background threads, a batch ahead, in bounded memory and in order.
-
-        Yields:
-            For each batch of consecutive sources, their plain views, or why there is none.
-        """
-        ahead: deque[Future[Tensor | ImageProblem]] = deque()
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                for start in range(0, len(sources), batch_size):
-                    submitted = start + len(ahead)
-                    ahead.extend(
-                        pool.submit(self.load, source) for source in sources[submitted : start + 2 * batch_size]
-                    )
-                    yield [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
-            finally:
-                pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

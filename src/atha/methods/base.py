@@ -14,9 +14,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from atha.data.views import Transform
 from atha.methods.frozen import FrozenModel, ImageFile
-from atha.recipe import PromptRecipe
+from atha.recipe import PromptRecipe, Transform
 
 #: Classifies query images: -> (Q, N), rows sum to 1.
 Predictor = Callable[["Images"], Float[np.ndarray, "Q N"]]

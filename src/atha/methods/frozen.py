@@ -7,8 +7,10 @@ results are the same for any order of work.
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,16 @@ from torch import Tensor
 from atha.backbones import Backbone
 from atha.data.cache import Cache
 from atha.data.images import ImageProblem, content_hash, open_image
-from atha.data.views import Transform, Views
+from atha.data.loading import on_one_core
+from atha.data.views import Views
 from atha.devices import autocast
+from atha.inference import Inference
+from atha.recipe import Transform
 
 # Of how images are decoded and made into views: a change of either makes what is on disk worthless.
 _VERSION = "1"
+# Of the forward pass: another order of its sums gives other last bits.
+_FORWARD = "2"
 # Plain views kept in memory, in bytes, and features kept there, in number.
 _MEMORY = 256 << 20
 _FEATURES = 200_000
@@ -52,9 +59,12 @@ class FrozenModel:
         transform: geometry of the plain view.
         precision: of forward passes.
         cache: on disk.
+        content: the backbone's `content_hash`, where it is known already.
     """
 
-    def __init__(self, backbone: Backbone, transform: Transform, precision: str, cache: Cache) -> None:
+    def __init__(
+        self, backbone: Backbone, transform: Transform, precision: str, cache: Cache, content: str | None = None
+    ) -> None:
         self.backbone, self.precision = backbone, precision
         self._cache = cache
         self._views = {
@@ -62,9 +72,10 @@ class FrozenModel:
             for squeeze in ((False, True) if transform == "cdfsl" else (False,))
         }
         self.identity = [_VERSION, transform, str(backbone.image_size), processor_settings(backbone)]
-        self._content = backbone.content_hash()
+        self._content = content or backbone.content_hash()
         self._plain: OrderedDict[bytes, Tensor] = OrderedDict()
         self._plain_bytes = 0
+        self._coming: dict[bytes, Future[Tensor]] = {}
         self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._texts: dict[tuple[str, str], np.ndarray] = {}
 
@@ -84,23 +95,34 @@ class FrozenModel:
             ImageProblem: an image cannot be read.
         """
         views = self.views(squeeze_to_size)
-        keys = [Cache.key("plain", file.digest, str(squeeze_to_size), *self.identity) for file in files]
-        missing = dict.fromkeys(key for key in keys if key not in self._plain)
-        shape = (3, views.size, views.size)
-        for key, value in self._cache.get(missing).items():
-            if len(value) == np.prod(shape):
-                self._keep_plain(key, torch.frombuffer(bytearray(value), dtype=torch.uint8).view(shape))
-                del missing[key]
+        keys = self._plain_keys(files, squeeze_to_size)
+        missing = self._recall_plain(keys)
         made = {}
         for key, file in zip(keys, files, strict=True):
             if key in missing and key not in made:
-                made[key] = views.plain(_decode(file))
+                coming = self._coming.pop(key, None)
+                made[key] = views.plain(_decode(file)) if coming is None else coming.result()
                 self._keep_plain(key, made[key])
         self._cache.put({key: image.numpy().tobytes() for key, image in made.items()})
         images = torch.stack([self._plain[key] for key in keys])
         while self._plain_bytes > _MEMORY:
             self._plain_bytes -= self._plain.popitem(last=False)[1].numel()
         return images
+
+    def prepare(self, files: Sequence[ImageFile]) -> None:
+        """Make the plain views of images that `plain` will be asked for next, in a thread of their own.
+
+        What is wrong with an image is said when it is asked for. All else stays with the caller's thread.
+        """
+        views, keys = self.views(), self._plain_keys(files)
+        missing = self._recall_plain(keys) - self._coming.keys()
+        for key, file in {key: file for key, file in zip(keys, files, strict=True) if key in missing}.items():
+            self._coming[key] = self._preparing.submit(lambda file: views.plain(_decode(file)), file)
+
+    def close(self) -> None:
+        """End the thread that prepares images."""
+        if "_preparing" in vars(self):
+            self._preparing.shutdown(cancel_futures=True)
 
     def decoded(self, files: Sequence[ImageFile]) -> list[Image.Image]:
         """The images themselves.
@@ -117,7 +139,7 @@ class FrozenModel:
         Raises:
             ImageProblem: an image cannot be read.
         """
-        where = [self._content, self.precision, self.backbone.device.type]
+        where = [self._content, self.precision, self.backbone.device.type, _FORWARD]
         keys = [Cache.key("features", file.digest, *where, *self.identity) for file in files]
         missing = dict.fromkeys(key for key in keys if key not in self._features)
         width = 4 * int(self.backbone.projection.shape[1])
@@ -130,7 +152,7 @@ class FrozenModel:
         if todo:
             for key, image in zip(todo, self.plain(list(todo.values())), strict=True):
                 pixels = self.views().normalise(image[None]).to(self.backbone.device)
-                made[key] = self._forward(self.backbone.encode_image, pixels)[0]
+                made[key] = self._forward(self.backbone.encode_image, pixels, self._inference.running())[0]
         self._features |= made
         self._cache.put({key: value.tobytes() for key, value in made.items()})
         found = np.stack([self._features[key] for key in keys])
@@ -148,14 +170,39 @@ class FrozenModel:
         for name in names:
             if (name, template) not in self._texts:
                 prompts = self.backbone.prompts([name], template)
-                self._texts[name, template] = self._forward(lambda p: self.backbone.encode_text(p).final, prompts)[0]
+                running = autocast(self.precision, self.backbone.device)
+                encoded = self._forward(lambda texts: self.backbone.encode_text(texts).final, prompts, running)
+                self._texts[name, template] = encoded[0]
         return np.stack([self._texts[name, template] for name in names])
 
-    def _forward(self, encode: Callable[[Any], Tensor], given: Any) -> np.ndarray:
+    def _forward(
+        self, encode: Callable[[Any], Tensor], given: Any, running: AbstractContextManager[object]
+    ) -> np.ndarray:
         # While a method has adapted the backbone, frozen still means frozen.
         tuned = self.backbone.tuned
-        with tuned.disabled() if tuned is not None else nullcontext(), autocast(self.precision, self.backbone.device):
+        with tuned.disabled() if tuned is not None else nullcontext(), running:
             return encode(given).float().cpu().numpy()
+
+    @cached_property
+    def _inference(self) -> Inference:
+        return Inference(self.backbone, None, self.precision)
+
+    @cached_property
+    def _preparing(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, initializer=on_one_core)
+
+    def _plain_keys(self, files: Sequence[ImageFile], squeeze_to_size: bool = False) -> list[bytes]:
+        return [Cache.key("plain", file.digest, str(squeeze_to_size), *self.identity) for file in files]
+
+    def _recall_plain(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of the plain views that are not in memory, after those on disk have been brought there."""
+        missing = {key for key in keys if key not in self._plain}
+        shape = (3, self.views().size, self.views().size)
+        for key, value in self._cache.get(missing).items():
+            if len(value) == np.prod(shape):
+                self._keep_plain(key, torch.frombuffer(bytearray(value), dtype=torch.uint8).view(shape))
+                missing.remove(key)
+        return missing
 
     def _keep_plain(self, key: bytes, image: Tensor) -> None:
         self._plain[key] = image

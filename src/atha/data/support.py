@@ -1,0 +1,75 @@
+"""The support set's images: decoded and hashed, those that cannot be used named."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from PIL import Image
+
+from atha.data import LabelledImages, Sample
+from atha.data.images import ImageProblem, content_hash, open_image
+from atha.data.loading import load_ahead
+from atha.errors import AthaWarning, DataError
+
+Made = TypeVar("Made")
+_AHEAD = 16
+
+
+@dataclass
+class SupportImages(Generic[Made]):
+    """What can be learned from.
+
+    Attributes:
+        made: what was made of each image.
+        labels: raw labels.
+        hashes: see `atha.data.images.content_hash`.
+        left_out: sentences on images that cannot be read.
+    """
+
+    made: list[Made] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def decode_support(data: LabelledImages, make: Callable[[Image.Image], Made]) -> SupportImages[Made]:
+    """Decode images, in order and in background threads.
+
+    Args:
+        data: the images.
+        make: of each image, what is kept of it: photos as they are may be larger than memory.
+
+    Raises:
+        DataError: one image is in two classes.
+
+    Warns:
+        AthaWarning: for each image that cannot be read, and what else was passed over.
+    """
+
+    def load(sample: Sample) -> tuple[Made, str] | ImageProblem:
+        try:
+            return make(open_image(sample.image)), content_hash(sample.image)
+        except ImageProblem as problem:
+            return problem
+
+    found: SupportImages[Made] = SupportImages()
+    first: dict[str, Sample] = {}
+    for sample, loaded in zip(data.samples, load_ahead(load, data.samples, _AHEAD), strict=True):
+        if isinstance(loaded, ImageProblem):
+            found.left_out.append(str(loaded))
+            warnings.warn(f"not used: {loaded}", AthaWarning, stacklevel=3)
+            continue
+        made, digest = loaded
+        twin = first.setdefault(digest, sample)
+        if twin.label != sample.label:
+            raise DataError(
+                f"{sample.image} ({sample.label}) and {twin.image} ({twin.label}) are the same image in two classes: "
+                "remove one"
+            )
+        found.made.append(made)
+        found.labels.append(sample.label)
+        found.hashes.append(digest)
+    for sentence in data.ignored:
+        warnings.warn(sentence, AthaWarning, stacklevel=3)
+    return found

@@ -1,0 +1,198 @@
+"""Prediction: images decoded in background threads, one batch after the other through the model, in bounded memory.
+
+Shapes: B images of a batch, N classes, E joint width.
+"""
+
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from atha.backbones import Backbone
+from atha.data import LabelledImages
+from atha.data.images import ImageInput, ImageProblem, content_hash
+from atha.data.loading import load_ahead
+from atha.data.views import Views
+from atha.inference import Inference
+from atha.tuners import ClassTexts, TunedModel, cosine
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `Classifier.stream` says of one image. With ``problem``, the image could not be read.
+
+    Attributes:
+        file: as given.
+        label: the class with the largest probability.
+        probability: of that class.
+        probabilities: of all classes, in their order.
+        problem: why there is no prediction.
+    """
+
+    file: str
+    label: str = ""
+    probability: float = float("nan")
+    probabilities: tuple[float, ...] = ()
+    problem: str = ""
+
+
+@dataclass
+class Classified:
+    """Labelled images and what was made of them.
+
+    Attributes:
+        truth: class indices.
+        files: names of the images.
+        probabilities: of each image.
+        features: frozen ones of each image, where they were asked for.
+        left_out: sentences on images that are not among these.
+    """
+
+    truth: list[int] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    probabilities: list[Float[np.ndarray, "N"]] = field(default_factory=list)
+    features: list[Float[np.ndarray, "E"]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model as it is now, ready to classify.
+
+    Attributes:
+        backbone: on its device.
+        views: makes tensors of images.
+        precision: of forward passes.
+        texts: class texts to classify by.
+        scale: of the cosines.
+        tuned: the tuners in the backbone; None where there are none.
+    """
+
+    backbone: Backbone
+    views: Views
+    precision: str
+    texts: ClassTexts
+    scale: float
+    tuned: TunedModel | None = None
+
+    def batches(
+        self, images: Sequence[ImageInput], size: int, known: Container[str] = ()
+    ) -> Iterator[list[UInt8[Tensor, "3 H W"] | ImageProblem]]:
+        """Plain views of consecutive images, in order, decoded while the batch before is worked on.
+
+        Args:
+            images: of any number.
+            size: images of a batch.
+            known: `content_hash` of support images, which are not to be classified.
+
+        Yields:
+            For each image of a batch its view, or why there is none.
+        """
+
+        def load(image: ImageInput) -> UInt8[Tensor, "3 H W"] | ImageProblem:
+            try:
+                if known and content_hash(image) in known:
+                    return ImageProblem(str(image), "the same image is in the support set")
+            except ImageProblem:
+                pass  # told by the next line too
+            return self.views.load(image)
+
+        loaded = load_ahead(load, images, 2 * size)
+        while batch := list(islice(loaded, size)):
+            yield batch
+
+    def stream(self, images: Sequence[ImageInput], labels: Sequence[str], size: int) -> Iterator[Prediction]:
+        """Classify images, ``size`` at once, into ``labels``; those that cannot be read are named in their place."""
+        files = iter(images)
+        for batch in self.batches(images, size):
+            rows = iter(self.probabilities([image for image in batch if isinstance(image, Tensor)]))
+            for image in batch:
+                file = str(next(files))
+                if isinstance(image, ImageProblem):
+                    yield Prediction(file, problem=str(image))
+                else:
+                    row = next(rows)
+                    best = int(row.argmax())
+                    yield Prediction(file, labels[best], float(row[best]), tuple(row.tolist()))
+
+    def classify(
+        self,
+        data: LabelledImages,
+        index: dict[str, int],
+        known: Container[str],
+        size: int,
+        features: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> Classified:
+        """Classify labelled images.
+
+        Args:
+            data: the images.
+            index: raw label -> class.
+            known: as for `batches`.
+            size: images of a batch.
+            features: whether frozen features are wanted too.
+            progress: called with (images done, images in all).
+        """
+        found = Classified(left_out=list(data.ignored))
+        samples = iter(data.samples)
+        done = 0
+        for batch in self.batches([sample.image for sample in data.samples], size, known):
+            good = []
+            for sample, image in zip(islice(samples, len(batch)), batch, strict=True):
+                if isinstance(image, ImageProblem):
+                    found.left_out.append(str(image))
+                    continue
+                found.truth.append(index[sample.label])
+                found.files.append(str(sample.image))
+                good.append(image)
+            found.probabilities += list(self.probabilities(good))
+            if features:
+                found.features += list(self.frozen_features(good))
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(data.samples))
+        return found
+
+    @torch.no_grad()
+    def probabilities(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[np.ndarray, "B N"]:
+        """Class probabilities of plain views; rows sum to 1."""
+        if not images:
+            return np.empty((0, len(self.texts.features)))
+        pixels = self._pixels(images)
+        with self._adapted.running():
+            tuned = self.tuned
+            found = tuned.image_features(pixels, self.texts) if tuned else self.backbone.encode_image(pixels)
+        return softmax(self.scale * cosine(found, self.texts.features))
+
+    @torch.no_grad()
+    def frozen_features(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[np.ndarray, "B E"]:
+        """What the frozen backbone makes of plain views, not normalised."""
+        if not images:
+            return np.empty((0, 0), dtype=np.float32)
+        with self.tuned.disabled() if self.tuned else nullcontext(), self._frozen.running():
+            return self.backbone.encode_image(self._pixels(images)).float().cpu().numpy()
+
+    @cached_property
+    def _adapted(self) -> Inference:
+        return Inference(self.backbone, self.tuned, self.precision)
+
+    @cached_property
+    def _frozen(self) -> Inference:
+        if self.tuned is None or self.precision != "float32":
+            return self._adapted  # nothing of LoRA is in it
+        return Inference(self.backbone, None, self.precision)
+
+    def _pixels(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[Tensor, "B 3 H W"]:
+        return self.views.normalise(torch.stack(images)).to(self.backbone.device)
+
+
+def softmax(logits: Float[Tensor, "B N"]) -> Float[np.ndarray, "B N"]:
+    """Probabilities, in float64."""
+    return logits.double().softmax(dim=-1).cpu().numpy()
