@@ -63,7 +63,7 @@ def runner_of(small: Small, methods: list[str], options: Options = QUICK) -> Epi
 
 
 def job_of(runner: EpisodeRunner, episode: int = 0) -> Job:
-    return Job(0, episode, tuple(range(len(runner.plan.methods))))
+    return Job(0, (episode,), tuple(range(len(runner.plan.methods))))
 
 
 def same_definition(one: dict, other: dict) -> bool:

@@ -140,4 +140,4 @@ def test_a_fault_of_ones_own_method_names_it(small, tmp_path):
     )
     plan, backbone = plan_of(small, [f"{file}:Mine"], Options())
     with pytest.raises(BenchError, match=r"mine\.py:Mine on episode 0 of photos: KeyError in the method"):
-        list(EpisodeRunner(plan, backbone).run(Job(0, 0, (0,))))
+        list(EpisodeRunner(plan, backbone).run(Job(0, (0,), (0,))))

@@ -99,7 +99,7 @@ def test_the_backbone_is_given_back_after_a_failure(small, parts, lora, name):
     assert np.array_equal(run("lora", *parts), lora)  # and the next method works as ever
 
 
-@pytest.mark.parametrize("where", ["atha.tuners.HookedAlignment", "atha.tuners.LearnedContext"])
+@pytest.mark.parametrize("where", ["atha.tuners.tuned.HookedAlignment", "atha.tuners.tuned.LearnedContext"])
 def test_the_backbone_is_given_back_when_a_tuner_cannot_be_made(tmp_path, where, monkeypatch):
     """An error or interruption between the first tuner and the last."""
     own = Small(tmp_path, atha.load_backbone("nano"))  # of its own: what is left in it must not reach other tests
@@ -189,7 +189,7 @@ def test_neither_order_nor_global_generators_matter(small):
         torch.manual_seed(seed)
         np.random.seed(seed)  # just the generator that must not matter
         if seed == 1:  # another episode before
-            list(runner.run(Job(0, 1, tuple(map(order.index, ("tip-adapter-f", "lora"))))))
+            list(runner.run(Job(0, (1,), tuple(map(order.index, ("tip-adapter-f", "lora"))))))
         before = torch.get_rng_state(), np.random.get_state()[1].copy()
         results = zip(order, runner.run(job_of(runner)), strict=True)
         found.append({name: result.probabilities for name, result in results})

@@ -103,8 +103,10 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
 def died(plan: Plan, job: Job) -> str:
     """The sentence on a job that killed its workers."""
     setting = plan.settings[job.setting]
+    first, *_, last = (*job.episodes, job.episodes[-1])
+    numbers = dict.fromkeys(str(setting.episodes.episodes[position].index) for position in (first, last))
     return (
-        f"{DEATHS} workers died on episode {setting.episodes.episodes[job.episode].index} of {setting.pool.name}, "
+        f"{DEATHS} workers died on episode {' to '.join(numbers)} of {setting.pool.name}, "
         "probably for want of memory: lower --workers, or choose a smaller --model; all results so far are kept"
     )
 
@@ -115,15 +117,20 @@ class _Assignment:
 
     job: Job
     deaths: int = 0
-    arrived: set[int] = field(default_factory=set)  # positions of methods
+    arrived: set[tuple[int, int]] = field(default_factory=set)  # (method, episode), as in the job
     finished: bool = False
+
+    def arrive(self, plan: Plan, result: Result) -> None:
+        """Note a result."""
+        episodes = plan.settings[self.job.setting].episodes.episodes
+        position = next(one for one in self.job.episodes if episodes[one].index == result.episode)
+        self.arrived.add((plan.experiments[self.job.setting].index(result.experiment), position))
 
     def after_death(self, plan: Plan) -> "_Assignment":
         """What is left of the job when its worker died."""
         if self.deaths + 1 >= DEATHS:
             raise BenchError(died(plan, self.job))
-        rest = tuple(index for index in self.job.methods if index not in self.arrived)
-        return _Assignment(self.job._replace(methods=rest), self.deaths + 1)
+        return _Assignment(self.job._replace(done=self.job.done | self.arrived), self.deaths + 1)
 
 
 class _Worker:
@@ -155,8 +162,7 @@ class _Worker:
         except ConnectionResetError:
             raise EOFError from None
         if isinstance(message, Result):
-            experiments = plan.experiments[self.assignment.job.setting]
-            self.assignment.arrived.add(experiments.index(message.experiment))
+            self.assignment.arrive(plan, message)
             yield message
         elif isinstance(message, AthaError):
             raise message

@@ -82,6 +82,7 @@ class Plan:
         backbone: hash of the backbone's weights and settings.
         device: where to compute.
         threads: of a CPU, for each worker.
+        together: episodes that a worker takes at once, and trains in one pass where a method can.
         cache: file of the cache; None for none.
         cache_limit: its size in bytes.
         definitions: for each setting, that of each method's experiment.
@@ -96,6 +97,7 @@ class Plan:
     backbone: str
     device: str
     threads: int
+    together: int
     cache: Path | None
     cache_limit: int
     definitions: tuple[tuple[dict[str, Any], ...], ...]
@@ -116,6 +118,7 @@ def make_plan(
     precision: Precision = "auto",
     device: str = "auto",
     threads: int = 1,
+    together: int = 1,
     cache: Path | None = None,
     cache_limit: int = 2 << 30,
     progress: Callable[[int, int], None] | None = None,
@@ -131,6 +134,7 @@ def make_plan(
         precision: of all forward passes; ``auto`` by the device.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         threads: of a CPU, for each worker; results may differ in the last bits with it.
+        together: episodes trained in one pass; the same.
         cache: file for features and decoded images; None keeps none.
         cache_limit: its size in bytes.
         progress: called with (images looked at, images in all).
@@ -188,6 +192,7 @@ def make_plan(
         str(described["content"]),
         str(where),
         threads,
+        together,
         cache,
         cache_limit,
         definitions,

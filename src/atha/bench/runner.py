@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, Protocol
 
 from atha.bench.plan import Plan
@@ -68,16 +69,29 @@ class _Pending:
     def jobs(self) -> Iterator[Job]:
         for setting, experiments in enumerate(self.plan.experiments):
             wanted = self.wanted(setting)
-            for position, index in enumerate(one.index for one in self.plan.settings[setting].episodes.episodes):
-                if index not in wanted:
-                    continue
+            episodes = self.plan.settings[setting].episodes.episodes
+            positions = (place for place, episode in enumerate(episodes) if episode.index in wanted)
+            # Always the same ones together, whatever is done already.
+            for together in _batched(positions, self.plan.together):
+                done = frozenset(
+                    (number, position)
+                    for number, experiment in enumerate(experiments)
+                    for position in together
+                    if (index := episodes[position].index) in self.known[setting][number]
+                    or self.store.has(experiment, index)
+                )
                 methods = tuple(
                     number
-                    for number, experiment in enumerate(experiments)
-                    if index not in self.known[setting][number] and not self.store.has(experiment, index)
+                    for number in range(len(experiments))
+                    if any((number, position) not in done for position in together)
                 )
                 if methods:
-                    yield Job(setting, position, methods)
+                    yield Job(setting, together, methods, done)
+
+
+def _batched(positions: Iterator[int], size: int) -> Iterator[tuple[int, ...]]:
+    while batch := tuple(islice(positions, size)):
+        yield batch
 
 
 def run_plan(
@@ -139,5 +153,6 @@ def _environment(plan: Plan) -> dict[str, Any]:
         "machine": platform.machine(),
         "device": plan.device,
         "threads": plan.threads,
+        "together": plan.together,
         "model": plan.model,
     }

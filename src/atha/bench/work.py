@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +28,16 @@ class BenchError(AthaError):
 
 
 class Job(NamedTuple):
-    """One episode for some methods; all are positions in a plan."""
+    """Some episodes of one setting for some methods; settings, episodes and methods are positions in a plan."""
 
     setting: int
-    episode: int
+    episodes: tuple[int, ...]
     methods: tuple[int, ...]
+    done: frozenset[tuple[int, int]] = frozenset()  # (method, episode) whose results are there already
+
+    def open(self, method: int) -> tuple[int, ...]:
+        """The episodes whose results are wanted of a method."""
+        return tuple(episode for episode in self.episodes if (method, episode) not in self.done)
 
 
 class EpisodeRunner:
@@ -63,19 +69,27 @@ class EpisodeRunner:
             self._methods.append(method)
 
     def run(self, job: Job) -> Iterator[Result]:
-        """The result of each of the job's methods, as soon as it is there.
+        """The results of the job's methods, each as soon as it is there.
 
         Raises:
             BenchError: a method gives no probabilities.
             AthaError: an image cannot be read, or training fails; names method and episode.
         """
-        setting = self.plan.settings[job.setting]
-        episode = setting.episodes.episodes[job.episode]
         for index in job.methods:
-            name = self.plan.methods[index]
+            if job.open(index):
+                yield from self._run_method(job, index)
+
+    def _run_method(self, job: Job, index: int) -> Iterator[Result]:
+        setting, method, name = self.plan.settings[job.setting], self._methods[index], self.plan.methods[index]
+        # Episodes that are trained together are trained so again after an interruption: the same numbers then.
+        positions = job.episodes if method.together else job.open(index)
+        episodes = [setting.episodes.episodes[position] for position in positions]
+        wanted = [position in job.open(index) for position in positions]
+        found = self._timed(method, setting, episodes, wanted)
+        for episode, want in zip(episodes, wanted, strict=True):
             where = f"{name} on episode {episode.index} of {setting.pool.name}"
             try:
-                probabilities, seconds, memory = self._timed(self._methods[index], setting, episode)
+                probabilities, seconds, memory = next(found)
             except ImageProblem as error:
                 raise BenchError(
                     f"{where}: {error}: leave it out with atha data check --write-list keep.csv, then --keep keep.csv"
@@ -83,9 +97,11 @@ class EpisodeRunner:
             except AthaError as error:
                 raise BenchError(f"{where}: {error}") from error
             except Exception as error:
-                if name in METHODS or self._methods[index].uses_recipe:
+                if name in METHODS or method.uses_recipe:
                     raise
                 raise BenchError(f"{where}: {type(error).__name__} in the method ({error}), correct it") from error
+            if not want:
+                continue
             way, query = len(episode.classes), len(episode.query[0])
             yield Result(
                 self.plan.experiments[job.setting][index],
@@ -100,9 +116,10 @@ class EpisodeRunner:
     def prepare(self, job: Job) -> None:
         """Begin to decode the images of a job that is to be run after the one that is running."""
         setting = self.plan.settings[job.setting]
-        episode = setting.episodes.episodes[job.episode]
-        rows = (*episode.support, *episode.query)
-        self._frozen.prepare([setting.files[name] for row in rows for name in row])
+        for position in job.episodes:
+            episode = setting.episodes.episodes[position]
+            rows = (*episode.support, *episode.query)
+            self._frozen.prepare([setting.files[name] for row in rows for name in row])
 
     def close(self) -> None:
         """Close the cache, and end what prepares images."""
@@ -116,32 +133,44 @@ class EpisodeRunner:
         return self._pools[1]
 
     def _timed(
-        self, method: Method, setting: Setting, episode: Episode
-    ) -> tuple[Float[np.ndarray, "Q N"], float, int | None]:
-        support, query = (
-            Images([setting.files[name] for row in side for name in row], self._frozen)
-            for side in (episode.support, episode.query)
-        )
-        labels = np.repeat(np.arange(len(episode.classes)), [len(row) for row in episode.support])
-        texts = tuple(setting.pool.texts[label] for label in episode.classes)
+        self, method: Method, setting: Setting, episodes: Sequence[Episode], wanted: Sequence[bool]
+    ) -> Iterator[tuple[Float[np.ndarray, "Q N"], float, int | None]]:
+        """Probabilities, seconds and peak memory of each episode; those that are not wanted have no rows."""
+        supports = [self._support(method, setting, episode) for episode in episodes]
         device = torch.device(self.plan.device)
         _reset_peak(device)
-        seconds = 0.0
-        with self._threadpools().limit(limits=self.plan.threads):
+        with self._threadpools().limit(limits=self.plan.threads), closing(method.fit_each(supports)) as predictors:
             try:
                 # Decoding is not timed: else the first method would pay for all. No query image is within reach of
                 # the method until it has learned.
-                support.plain()
-                started = time.perf_counter()
-                predict = method.fit(Support(support, labels, texts, method.template, episode.seed))
-                seconds += time.perf_counter() - started
-                query.plain()
-                started = time.perf_counter()
-                probabilities = predict(query)
-                seconds += time.perf_counter() - started
+                for support in supports:
+                    support.images.plain()
+                shared = 0.0  # what the first one took for all
+                for number, (episode, want) in enumerate(zip(episodes, wanted, strict=True)):
+                    started = time.perf_counter()
+                    predict = next(predictors)
+                    seconds = time.perf_counter() - started
+                    if method.together and number == 0:
+                        shared = seconds / len(episodes)
+                        seconds = 0.0
+                    probabilities = np.empty((0, len(episode.classes)))
+                    if want:
+                        query = self._images(setting, episode.query)
+                        query.plain()
+                        started = time.perf_counter()
+                        probabilities = predict(query)
+                        seconds += time.perf_counter() - started
+                    yield probabilities, seconds + shared, _peak(device)
             finally:
                 method.release()
-        return probabilities, seconds, _peak(device)
+
+    def _images(self, setting: Setting, side: Sequence[Sequence[str]]) -> Images:
+        return Images([setting.files[name] for row in side for name in row], self._frozen)
+
+    def _support(self, method: Method, setting: Setting, episode: Episode) -> Support:
+        labels = np.repeat(np.arange(len(episode.classes)), [len(row) for row in episode.support])
+        texts = tuple(setting.pool.texts[label] for label in episode.classes)
+        return Support(self._images(setting, episode.support), labels, texts, method.template, episode.seed)
 
 
 def _checked(probabilities: np.ndarray, shape: tuple[int, int], name: str) -> Float[np.ndarray, "Q N"]:

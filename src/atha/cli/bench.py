@@ -94,6 +94,14 @@ def run(
         typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=_RUN),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=_RUN)] = 1,
+    together: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Episodes trained in one pass: faster for small models and GPUs. Last bits differ with it.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 1,
     executor: Annotated[
         Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.", rich_help_panel=_RUN)
     ] = "local",
@@ -158,7 +166,7 @@ def run(
         plan, backbone = make_plan(
             sources, names, chosen, revision=revision, options=options,
             precision=precision or (fixed.precision if fixed else "auto"), device=device,
-            threads=threads, cache=cache_folder() / "bench.db" if cache_size else None,
+            threads=threads, together=together, cache=cache_folder() / "bench.db" if cache_size else None,
             cache_limit=int(cache_size * 1e9), progress=lambda done, total: advance("Images", done, total),
         )  # fmt: skip
     run_jobs = _executor(executor, ray_address, workers, plan.device, backbone)

@@ -4,7 +4,7 @@ Shapes: n support images, Q query images, N classes, E joint width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -106,6 +106,7 @@ class Method(ABC):
 
     summary: ClassVar[str]  # one line
     takes_argument: ClassVar[bool] = False  # whether it is written name:argument
+    together: ClassVar[bool] = False  # whether `fit_each` is faster than `fit` for each; its last bits may differ
     uses_recipe: ClassVar[bool] = False  # whether it is defined by a recipe, which --set can change
 
     def __init__(self, argument: str | None = None, options: Options = Options()) -> None:
@@ -119,10 +120,11 @@ class Method(ABC):
             A function that classifies query images, each on its own: nothing may be learned from them.
         """
 
-    def fit_each(self, supports: Sequence[Support]) -> Iterator[Predictor]:
+    def fit_each(self, supports: Sequence[Support]) -> Generator[Predictor]:
         """Learn from the support images of several episodes, each by itself.
 
-        A method that is faster at many of them overrides this; nothing may be learned from one for another.
+        A method that is faster at many of them overrides this and says so in `together`; nothing may be learned from
+        one episode for another.
 
         Yields:
             For each episode what `fit` returns, to be used before the next one is asked for.

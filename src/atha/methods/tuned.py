@@ -1,6 +1,6 @@
 """Methods that train tuners in the backbone: everything about them is in a recipe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Tuned(Method):
     summary = "ATHA: the preset or recipe file after the colon"
     takes_argument = True
     uses_recipe = True
+    together = True
     preset: str | None = None  # fixed by a sub-class; else it is the argument
 
     def __init__(self, argument: str | None = None, options: Options = Options()) -> None:  # noqa: B008 - frozen
@@ -55,7 +56,7 @@ class Tuned(Method):
         self._tuned, texts, _ = adapt(support.frozen.backbone, self.recipe, prompts, labelled)
         return self._predictor(self._tuned, texts, labelled)
 
-    def fit_each(self, supports: Sequence[Support]) -> Iterator[Predictor]:
+    def fit_each(self, supports: Sequence[Support]) -> Generator[Predictor]:
         """Train on all episodes' support images in one pass, where backbone and recipe allow it."""
         if len(supports) == 1 or not can_stack(supports[0].frozen.backbone, self.recipe):
             yield from super().fit_each(supports)
