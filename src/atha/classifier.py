@@ -25,6 +25,7 @@ from atha.data import LabelledImages, LabelledSource, Sample, read_labelled
 from atha.data.images import ImageInput, ImageProblem, content_hash, open_image
 from atha.data.views import SupportSet, Views, crop_source
 from atha.devices import autocast, resolve_device, resolve_precision, seeded
+from atha.diagnostics.tokens import UNALIGNED, Explanation, TokenMaps, describe_anchors, token_maps, watch
 from atha.errors import AdapterError, AthaError, AthaWarning, BackboneError, DataError
 from atha.evaluation import Evaluation
 from atha.methods.linear_probe import linear_probe
@@ -245,6 +246,33 @@ class Classifier:
                     best = int(row.argmax())
                     yield Prediction(file, labels[best], float(row[best]), tuple(row.tolist()))
 
+    @torch.no_grad()
+    def explain(self, image: ImageInput) -> Explanation:
+        """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.
+
+        The numbers are taken out of the forward passes that also give the probabilities, so they are those computed
+        with. Without alignment nothing is moved; patches are then compared with adjoint anchors, and the tenth of
+        them that would be head or tail is marked all the same.
+
+        Args:
+            image: one image.
+
+        Raises:
+            DataError: no classes yet, or the image cannot be read.
+        """
+        classes = self._known_classes()
+        photo = open_image(image)
+        plain = self._views.plain(photo)
+        return Explanation(
+            image if isinstance(image, str) else str(image) if isinstance(image, Path) else "image",
+            classes.labels,
+            np.asarray(photo),
+            plain.permute(1, 2, 0).numpy(),
+            self._views.visible_box(photo.size),
+            self._token_maps(plain, adapted=False),
+            self._token_maps(plain, adapted=True) if self.fitted else None,
+        )
+
     def evaluate(
         self,
         test: LabelledSource,
@@ -445,6 +473,29 @@ class Classifier:
             found = self._tuned.image_features(pixels, texts) if self._tuned else self.backbone.encode_image(pixels)
         scale = self._scale if self._tuned else self.backbone.logit_scale
         return _softmax(scale * cosine(found, texts.features))
+
+    def _token_maps(self, plain: Tensor, adapted: bool) -> TokenMaps:
+        settings = self.recipe.alignment
+        kind, head, tail = (settings.anchors, settings.head_ratio, settings.tail_ratio) if settings else UNALIGNED
+        tuned = self._tuned if adapted else None
+        alignment = tuned.alignment.alignment if tuned is not None and tuned.alignment is not None else None
+        texts = self._current_texts() if adapted else self._zero_shot_texts()
+        with nullcontext() if adapted else self._frozen():
+            anchors = texts.anchors
+            if anchors is None:
+                prompts = self.backbone.prompts(self._known_classes().texts, self.recipe.prompt.template)
+                with self._autocast():
+                    anchors = self.backbone.anchors(self.backbone.encode_text(prompts), kind)
+            with watch(self.backbone, anchors, head, tail, alignment) as steps:
+                probabilities = self._probabilities([plain], texts) if adapted else self._frozen_probabilities([plain])
+        strengths = None
+        if alignment is not None:
+            strengths = alignment.pull.tolist(), alignment.push.tolist()
+        return token_maps(steps, self.backbone.grid, strengths, probabilities[0], describe_anchors(kind, adapted))
+
+    def _frozen_probabilities(self, images: list[Tensor]) -> Float[np.ndarray, "B N"]:
+        features = torch.from_numpy(self._frozen_features(images))
+        return _softmax(self.backbone.logit_scale * cosine(features, self._zero_shot_texts().features.cpu()))
 
     @torch.no_grad()
     def _frozen_features(self, images: list[Tensor]) -> Float[np.ndarray, "B E"]:
