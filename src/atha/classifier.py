@@ -26,10 +26,11 @@ from atha.data.images import ImageInput, ImageProblem, content_hash, open_image
 from atha.data.views import SupportSet, Views, crop_source
 from atha.devices import autocast, resolve_device, resolve_precision, seeded
 from atha.diagnostics.tokens import UNALIGNED, Explanation, TokenMaps, describe_anchors, token_maps, watch
-from atha.errors import AdapterError, AthaError, AthaWarning, BackboneError, DataError
+from atha.errors import AdapterError, AthaWarning, BackboneError, DataError
 from atha.evaluation import Evaluation
 from atha.methods.linear_probe import linear_probe
 from atha.recipe import Recipe
+from atha.support import SupportRecord, choose_pictures, picture
 from atha.tuners import ClassTexts, TunedModel, cosine
 
 
@@ -92,7 +93,7 @@ class Classifier:
         self._tuned: TunedModel | None = None
         self._texts: ClassTexts | None = None
         self._zero_shot: ClassTexts | None = None
-        self._support: tuple[Tensor, np.ndarray] | None = None
+        self._support: SupportRecord | None = None
 
     @classmethod
     def from_pretrained(
@@ -137,6 +138,11 @@ class Classifier:
         return dict(zip(self.classes.labels, self.classes.texts, strict=True)) if self.classes else {}
 
     @property
+    def support(self) -> SupportRecord | None:
+        """What is kept of the support set; None before `fit`, and for an adapter that was saved without it."""
+        return self._support
+
+    @property
     def fitted(self) -> bool:
         """Whether there is an adaptation, or predictions are zero-shot."""
         return self._tuned is not None
@@ -179,7 +185,8 @@ class Classifier:
         sources = [crop_source(image, self._views.size) for image in images] if views == "random-crop" else []
         support_set = SupportSet(plain, torch.tensor(targets), self._views, views, seed, sources)
         tuned, self._texts, self.history = adapt(self.backbone, self.recipe, prompts, support_set, progress)
-        self._tuned, self._support = tuned, (plain, np.array(targets))
+        self._tuned = tuned
+        self._support = self._support_record(plain, images, targets)
         self._scale = self.recipe.training.resolve_logit_scale(support_set.shot)
         self.record = {
             "backbone": self._describe_backbone(),
@@ -302,18 +309,20 @@ class Classifier:
         """`evaluate`, beside what the frozen backbone does on the same images, from the same support set.
 
         Returns:
-            Evaluations named ``zero-shot``, ``linear probe`` (logistic regression on frozen features) and ``adapted``.
+            Evaluations named ``zero-shot``, ``linear probe`` (logistic regression on frozen features) and ``adapted``;
+            without the probe where a saved adapter does not keep its support set's features.
 
         Raises:
-            AthaError: `fit` was not called on this object: a saved adapter holds no support images.
             DataError: as for `evaluate`.
         """
-        if self._support is None:
-            raise AthaError("baselines need the support images, which a saved adapter does not hold: call fit first")
         return self._evaluate(test, batch_size, progress, baselines=True)
 
     def save_pretrained(
-        self, path: str | Path, evaluation: Mapping[str, Evaluation] | None = None, overwrite: bool = False
+        self,
+        path: str | Path,
+        evaluation: Mapping[str, Evaluation] | None = None,
+        overwrite: bool = False,
+        keep_support: bool = True,
     ) -> None:
         """Write the adaptation to a folder, whole or not at all; see `atha.adapter` for what is in it.
 
@@ -321,6 +330,7 @@ class Classifier:
             path: the folder to make.
             evaluation: result of `compare`, or ``{"adapted": ...}``, for record and model card.
             overwrite: replace an adapter that is there.
+            keep_support: keep frozen features and small pictures of the support images in it, for reports.
 
         Raises:
             AdapterError: there is nothing to save, or the folder is in use or cannot be written.
@@ -336,7 +346,9 @@ class Classifier:
             tensors["strengths.push"] = self._tuned.alignment.alignment.push
         if self._tuned.context is not None:
             tensors["context"] = self._tuned.context.vectors
-        saved = Saved(self.classes, self.recipe, tensors, self.record)
+        kept = self._support if keep_support else None
+        self.record["support"]["kept"] = kept is not None
+        saved = Saved(self.classes, self.recipe, tensors, self.record, kept)
         card = write_card(self.classes, self.recipe, self.record)
         write_adapter(path, saved, save_lora(self._tuned) if self.recipe.lora else None, card, overwrite)
 
@@ -375,6 +387,7 @@ class Classifier:
             )
         made = cls(loaded, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)), saved.recipe, device)
         made.record, made._scale = saved.record, scale
+        made._support = saved.support
         made.history = list(saved.record["run"].get("losses", []))
         try:
             with seeded(0, made._device):  # LoRA's random start is overwritten: leave the caller's generator alone
@@ -419,17 +432,20 @@ class Classifier:
         def evaluation(probabilities: Any) -> Evaluation:
             return Evaluation(classes.labels, np.array(truth), np.array(probabilities), files, left_out)
 
-        if not baselines or self._support is None:
+        if not baselines:
             return {"adapted": evaluation(rows)}
-        pixels, labels = self._support
-        support = np.concatenate([self._frozen_features(list(part)) for part in pixels.split(batch_size)])
         zero_shot = self._zero_shot_texts()
         logits = self.backbone.logit_scale * cosine(torch.from_numpy(np.array(features)), zero_shot.features.cpu())
-        return {
-            "zero-shot": evaluation(_softmax(logits)),
-            "linear probe": evaluation(linear_probe(support, labels, np.array(features), len(classes.labels))),
-            "adapted": evaluation(rows),
-        }
+        made = {"zero-shot": evaluation(_softmax(logits))}
+        if (known := self._support) is not None:
+            probe = linear_probe(known.features, known.labels, np.array(features), len(classes.labels))
+            made["linear probe"] = evaluation(probe)
+        return made | {"adapted": evaluation(rows)}
+
+    def _support_record(self, plain: Tensor, images: list[Image.Image], targets: list[int]) -> SupportRecord:
+        features = np.concatenate([self._frozen_features(list(part)) for part in plain.split(defaults.BATCH_SIZE)])
+        shown = choose_pictures(targets)
+        return SupportRecord(features, np.array(targets), tuple(picture(images[place]) for place in shown), shown)
 
     def _without_support(self, data: LabelledImages) -> tuple[list[Sample], list[str]]:
         known = set(self.record.get("support", {}).get("sha256", ()))

@@ -66,7 +66,7 @@ def draw_panel(
     block: Block,
     limits: tuple[float, float],
     mark_size: float = 1.0,
-) -> object:
+) -> Any:
     """One map over its photo; returns the image that a colour bar belongs to."""
     photo = _grey(explanation.photo)
     height, width = explanation.photo.shape[:2]
