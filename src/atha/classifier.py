@@ -143,6 +143,14 @@ class Classifier:
         return self._support
 
     @property
+    def strengths(self) -> tuple[list[float], list[float]] | None:
+        """Pull and push of each vision block as they are now; None without alignment."""
+        if self._tuned is None or self._tuned.alignment is None:
+            return None
+        alignment = self._tuned.alignment.alignment
+        return alignment.pull.tolist(), alignment.push.tolist()
+
+    @property
     def fitted(self) -> bool:
         """Whether there is an adaptation, or predictions are zero-shot."""
         return self._tuned is not None
@@ -504,9 +512,7 @@ class Classifier:
                     anchors = self.backbone.anchors(self.backbone.encode_text(prompts), kind)
             with watch(self.backbone, anchors, head, tail, alignment) as steps:
                 probabilities = self._probabilities([plain], texts) if adapted else self._frozen_probabilities([plain])
-        strengths = None
-        if alignment is not None:
-            strengths = alignment.pull.tolist(), alignment.push.tolist()
+        strengths = self.strengths if adapted else None
         return token_maps(steps, self.backbone.grid, strengths, probabilities[0], describe_anchors(kind, adapted))
 
     def _frozen_probabilities(self, images: list[Tensor]) -> Float[np.ndarray, "B N"]:

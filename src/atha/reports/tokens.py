@@ -18,7 +18,7 @@ Show = Literal["both", "before", "after"]
 
 HOW_TO_READ = (
     "Colour is the cosine similarity of each patch token to the text of the class, at the input of a block or summed "
-    "over all blocks; the same colour is the same number in all pictures of a figure. A ring marks head tokens "
+    "over all blocks; the same colour is the same number in all maps of one photo. A ring marks head tokens "
     "(closest to any class), a cross tail tokens (farthest from all); summed, the larger the mark, the more blocks. "
     "Grey is what the model did not see."
 )
@@ -43,7 +43,7 @@ def draw(explanation: Explanation, label: str, blocks: Sequence[Block], show: Sh
     low, high = float(np.min(heats)), float(np.max(heats))
     height = 0.9 + len(blocks) * 2.8 * _aspect(explanation)
     made, axes = figures.figure(len(blocks), len(states), height, 3.4 * len(states) + 0.6, squeeze=False)
-    image = None
+    image: Any = None
     for row, block in enumerate(blocks):
         for column, (name, maps) in enumerate(states.items()):
             image = draw_panel(axes[row][column], explanation, maps, index, block, (low, high))
@@ -107,12 +107,6 @@ def panel_png(
     axes.set_position((0, 0, 1, 1))
     draw_panel(axes, explanation, maps, label, block, limits, 0.7)
     return figures.png(made, dpi=105)
-
-
-def limits_of(explanation: Explanation, label: int, block: Block) -> tuple[float, float]:
-    """Smallest and largest similarity in all states, for one scale of colours."""
-    heats = [maps.heat(label, block) for maps in explanation.states.values()]
-    return float(np.min(heats)), float(np.max(heats))
 
 
 def _title(state: str, maps: TokenMaps, label: str, index: int, block: Block) -> str:
