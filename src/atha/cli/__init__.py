@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from atha.cli import bench, data, demo, evaluate, explain, fit, info, predict, report
+from atha.cli import bench, data, demo, evaluate, explain, fit, info, predict, report, study
 
 app = typer.Typer(
     name="atha",
@@ -19,6 +19,7 @@ for verb in (demo.demo, fit.fit, predict.predict, evaluate.evaluate, explain.exp
     app.command()(verb)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 
 
 def _version(asked: bool) -> None:

@@ -138,7 +138,7 @@ def run(
     part = _shard(shard)
     if ray_address is not None and executor != "ray":
         raise DataError("--ray-address is for --executor ray: add it, or leave the address out")
-    _check_store(store)
+    check_store(store)
     sources = wanted.draw(root, classes, listed(without), keep, group_pattern, ignore_groups, episodes_file)
     common.say("Loading libraries ...")
     from atha.bench.plan import make_plan
@@ -161,7 +161,7 @@ def run(
             threads=threads, cache=cache_folder() / "bench.db" if cache_size else None,
             cache_limit=int(cache_size * 1e9), progress=lambda done, total: advance("Images", done, total),
         )  # fmt: skip
-    run_jobs = _executor(executor, ray_address, workers, plan.device, backbone)
+    run_jobs = choose_executor(executor, ray_address, workers, plan.device, backbone)
     live = Live()
     try:
         with Store(store, create=True) as results, live:
@@ -289,7 +289,7 @@ def _shard(given: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def _check_store(path: Path) -> None:
+def check_store(path: Path) -> None:
     """Whether the store can be used, before anything takes long; a new one is not made yet."""
     from atha.bench.store import Store, StoreError
 
@@ -301,7 +301,7 @@ def _check_store(path: Path) -> None:
         )
 
 
-def _executor(kind: str, address: str | None, workers: int | None, device: str, backbone: Any) -> "Executor":
+def choose_executor(kind: str, address: str | None, workers: int | None, device: str, backbone: Any) -> "Executor":
     from atha.bench.executors import run_here, run_in_workers
     from atha.machine import cores
 

@@ -74,7 +74,7 @@ def watch(
         return score
 
     handles = [
-        block.register_forward_pre_hook(hook(index), with_kwargs=True)
+        block.register_forward_pre_hook(hook(index), with_kwargs=True, prepend=True)  # before an alignment moves tokens
         for index, block in enumerate(backbone.vision_blocks)
     ]
     try:

@@ -52,15 +52,7 @@ class Tuned(Method):
         backbone, recipe = support.frozen.backbone, self.recipe
         squeeze = recipe.views.support == "five-view"
         views = support.frozen.views(squeeze)
-        crops = recipe.views.support == "random-crop"
-        labelled = SupportSet(
-            support.images.plain(squeeze),
-            torch.from_numpy(support.labels),
-            views,
-            recipe.views.support,
-            support.seed,
-            [crop_source(image, views.size) for image in support.images.decoded()] if crops else (),
-        )
+        labelled = self.support_set(support)
         prompts = backbone.prompts(support.texts, recipe.prompt.template)
         self._tuned, texts, _ = adapt(backbone, recipe, prompts, labelled)
         tuned, scale = self._tuned, recipe.training.resolve_logit_scale(labelled.shot)
@@ -76,6 +68,21 @@ class Tuned(Method):
             return softmax(torch.cat(logits).cpu().numpy())
 
         return predict
+
+    def support_set(self, support: Support) -> SupportSet:
+        """The support images as the recipe trains on them."""
+        kind = self.recipe.views.support
+        squeeze = kind == "five-view"
+        views = support.frozen.views(squeeze)
+        sources = support.images.decoded() if kind == "random-crop" else []
+        return SupportSet(
+            support.images.plain(squeeze),
+            torch.from_numpy(support.labels),
+            views,
+            kind,
+            support.seed,
+            [crop_source(image, views.size) for image in sources],
+        )
 
     def release(self) -> None:
         """Take the tuners out of the backbone."""
