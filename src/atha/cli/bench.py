@@ -240,18 +240,33 @@ def report(
     store: StoreFile,
     method: Methods = None,
     dataset: Datasets = None,
-    output: OutputFormat = "table",
+    output: Annotated[
+        Literal["table", "markdown", "latex", "csv", "json", "html"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    out: Annotated[Path | None, typer.Option(help="File for --format html. (default: STORE.html)")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="For --format html: the method that the others are compared with.")
+    ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="Methods by data sets, as papers have it.")] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="Accuracy of each class too.")] = False,
     time: Annotated[bool, typer.Option("--time", help="Seconds and memory too.")] = False,
+    overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:
-    """Mean accuracy of each method with its interval, and calibration."""
+    """Mean accuracy of each method with its interval, and calibration; --format html: everything, in one file."""
     from atha.bench.report import report_tables, rows, wide_table
 
-    found = _arenas(store, listed(dataset), listed(method))
     form = "json" if json else output
+    if form == "html":
+        if wide or per_class:
+            raise DataError("--format html has tables of its own: leave out --wide and --per-class")
+        _write_html(store, listed(dataset), listed(method), out or store.with_suffix(".html"), baseline, overwrite)
+        return
+    for option, given in (("--out", out is not None), ("--baseline", baseline is not None), ("--overwrite", overwrite)):
+        if given:
+            raise DataError(f"{option} is for --format html: add it, or leave {option} out")
+    found = _arenas(store, listed(dataset), listed(method))
     if wide and form in ("json", "csv"):
         raise DataError(f"--wide is for people, and {form} has a row for each result: leave --wide out")
     if wide and (per_class or time):
@@ -259,6 +274,22 @@ def report(
     tables = [wide_table(found)] if wide else report_tables(found, time, per_class)
     values = [row.to_dict(time, per_class) for row in rows(found)] if form in ("json", "csv") else []
     _print(tables, [], values, form)
+
+
+def _write_html(
+    store: Path, datasets: list[str], methods: list[str], out: Path, baseline: str | None, overwrite: bool
+) -> None:
+    from atha.files import check_free, write_whole
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"--out {out} must end in .html: give it such a name")
+    check_free(out, overwrite)
+    found = _arenas(store, datasets, methods)
+    from atha.reports.benchmark import benchmark_report
+
+    html = benchmark_report(found, store.name, baseline)
+    write_whole(out, html, overwrite)
+    common.print_text(f"Report in {out}, {len(html.encode()) / 1e6:.1f} MB")
 
 
 @app.command()
