@@ -202,7 +202,7 @@ def _time(arena: Arena) -> Figure:
     return Figure(
         made,
         "Time",
-        "Median seconds per episode, lines from the 5th to the 95th percentile; a step of the axis is a factor of ten. "
+        "Median seconds per episode, lines from the 5th to the 95th percentile; equal distances are equal factors. "
         "Times are those of the machine as it was: they compare only where it did nothing else.",
         "Median seconds per episode: "
         + "; ".join(f"{row.label} {np.median(one):.3g}" for row, one in zip(here, seconds, strict=True))
