@@ -1,6 +1,5 @@
 """``atha bench``: run methods on the same episodes, compare them in pairs, report."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,11 +28,12 @@ from atha.cli.drawing import (
     or_default,
     shots_of,
 )
+from atha.cli.running import check_store, choose_executor
 from atha.errors import DataError
 
 if TYPE_CHECKING:
     from atha.bench.report import Arena
-    from atha.bench.runner import Executor, Summary
+    from atha.bench.runner import Summary
     from atha.bench.tables import Table
 
 app = typer.Typer(
@@ -318,32 +318,6 @@ def _shard(given: str) -> tuple[int, int]:
     if not (found and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise DataError(f"--shard is '{given}', it must be such as 1/2: the first of two parts")
     return int(part), int(parts)
-
-
-def check_store(path: Path) -> None:
-    """Whether the store can be used, before anything takes long; a new one is not made yet."""
-    from atha.bench.store import Store, StoreError
-
-    if path.exists():
-        Store(path, create=True).close()
-    elif not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise StoreError(
-            f"{path} cannot be made, {path.parent} is no folder that can be written: check the folder or give another"
-        )
-
-
-def choose_executor(kind: str, address: str | None, workers: int | None, device: str, backbone: Any) -> "Executor":
-    from atha.bench.executors import run_here, run_in_workers
-    from atha.machine import cores
-
-    if kind == "ray":
-        from atha.bench.on_ray import run_on_ray
-
-        return lambda plan, jobs: run_on_ray(plan, jobs, address, workers)
-    count = workers or (cores() if device == "cpu" else 1)
-    if count == 1:
-        return lambda plan, jobs: run_here(plan, jobs, backbone)
-    return lambda plan, jobs: run_in_workers(plan, jobs, count)
 
 
 def _conclude(store: Any, experiments: list[str], summary: "Summary", json: bool, wide: bool) -> None:

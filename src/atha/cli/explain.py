@@ -46,11 +46,14 @@ def explain(
         if out.suffix.lower() not in FORMATS:
             raise DataError(f"--out {out} must end in {', '.join(FORMATS)}: give it such a name")
         check_free(out, overwrite)
-    if classes is None or is_adapter(adapter) or Path(adapter).is_dir():
-        if classes is not None and is_adapter(adapter):
+    if is_adapter(adapter):
+        if classes is not None:
             raise DataError(f"{adapter} is an adapter with classes of its own: leave --classes out")
-        if classes is None:
-            read_adapter(adapter)
+        read_adapter(Path(adapter))
+    elif classes is None:
+        raise DataError(
+            f"{adapter} is no adapter: give the folder that atha fit --out made, or --classes for a model as it is"
+        )
     given = common.read_classes(classes)
     open_image(image)
 

@@ -111,8 +111,8 @@ def tail(
 
     Stopped or killed, the same command goes on where it stopped.
     """
-    from atha.cli.bench import check_store, choose_executor
     from atha.cli.live import Live
+    from atha.cli.running import check_store, choose_executor
 
     pushes, ratios = _numbers("--push", push), _numbers("--ratio", ratio)
     results = store or out / "study.db"

@@ -157,7 +157,7 @@ def _measure(look: _Look, target: Draw, source: Draw | None) -> dict[str, Any]:
         sides[side] = look.score(found, target.labels(side == "query"))
         features[side] = found
         curves["target" if side == "query" else "support"] = [sorted_similarity(one).tolist() for one in similarity]
-    cka: dict[str, float | None] = {}
+    cka: dict[str, float] = {}
     if source is not None:
         images = source.images(look.frozen, query=True)
         features["source"], _ = look(images)
@@ -168,7 +168,7 @@ def _measure(look: _Look, target: Draw, source: Draw | None) -> dict[str, Any]:
             cka[name] = domain_cka(features[key][::2], features[key][1::2])
     return {
         "curves": curves,
-        "cka": cka,
+        "cka": _finite(cka),
         "accuracy": {side: values[0] for side, values in sides.items()},
         "loss": {side: values[1] for side, values in sides.items()},
         "gap": modality_gap(features["query"], look.texts.features.cpu().numpy()),
@@ -176,11 +176,16 @@ def _measure(look: _Look, target: Draw, source: Draw | None) -> dict[str, Any]:
     }
 
 
-def _kept(frozen: FrozenModel, features: dict[str, np.ndarray], target: Draw, source: Draw) -> dict[str, float]:
+def _kept(frozen: FrozenModel, features: dict[str, np.ndarray], target: Draw, source: Draw) -> dict[str, float | None]:
     """How much of the pre-trained features is left, on the same images."""
     before = {"query": target.images(frozen, True).features, "source": source.images(frozen, True).features}
     names = {"source": "before and after, source", "query": "before and after, target"}
-    return {name: linear_cka(before[key], features[key]) for key, name in names.items()}
+    return _finite({name: linear_cka(before[key], features[key]) for key, name in names.items()})
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Features that are constant have no CKA, and JSON has no NaN."""
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def _recorder(frozen: FrozenModel, history: list[list[list[float]]]) -> Callable[[int, int, float], None]:

@@ -289,7 +289,7 @@ def _mistakes(classifier: Classifier, data: LabelledImages, result: Evaluation, 
         except ImageProblem as problem:
             section.items.append(Warn(str(problem)))
             continue
-        pictures = [Picture(_small(images[result.files[place]], 220) or b"", "The photo", "The photo")]
+        pictures = [Picture(_small(images[result.files[place]], 189) or b"", "The photo", "The photo")]
         maps = found.last
         heats = [maps.heat(index) for index in (said, true)]
         limits = float(np.min(heats)), float(np.max(heats))

@@ -102,7 +102,7 @@ def panel_png(
     explanation: Explanation, maps: TokenMaps, label: int, block: Block, limits: tuple[float, float]
 ) -> bytes:
     """One map as a picture without words, for a page that says them itself."""
-    made, axes = figures.figure(height=2.1 * _aspect(explanation), width=2.1)
+    made, axes = figures.figure(height=1.8 * _aspect(explanation), width=1.8)
     made.set_layout_engine("none")
     axes.set_position((0, 0, 1, 1))
     draw_panel(axes, explanation, maps, label, block, limits, 0.7)
