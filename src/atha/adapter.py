@@ -5,6 +5,7 @@ atha.safetensors                                 strengths, context, class text 
 recipe.json                                      the resolved recipe
 classes.json                                     label -> class text, in order; what ``--classes`` takes
 atha.json                                        backbone, support, run, evaluation; checksums of the files above
+support.safetensors                              features and small pictures of the support images, where kept
 README.md                                        the model card
 """
 
@@ -26,10 +27,12 @@ if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
     from torch import Tensor
 
     from atha.backbones import Backbone
+    from atha.support import SupportRecord
     from atha.tuners import ClassTexts, TunedModel
 
 FORMAT = 1
 RECORD, TENSORS, RECIPE, CLASSES, CARD = "atha.json", "atha.safetensors", "recipe.json", "classes.json", "README.md"
+SUPPORT = "support.safetensors"
 LORA_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -41,6 +44,7 @@ class Saved:
     recipe: Recipe
     tensors: "dict[str, Tensor]"
     record: dict[str, Any] = field(default_factory=dict)
+    support: "SupportRecord | None" = None
 
 
 def is_adapter(path: str | Path) -> bool:
@@ -97,10 +101,13 @@ def write_adapter(
         if save_lora is not None:
             save_lora(new)
         save_file({name: value.detach().cpu().contiguous() for name, value in saved.tensors.items()}, new / TENSORS)
+        if saved.support is not None:
+            save_file(saved.support.to_tensors(), new / SUPPORT)
         _write_json(new / RECIPE, saved.recipe.model_dump(mode="json"))
         _write_json(new / CLASSES, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)))
         (new / CARD).write_text(card, "utf-8", "backslashreplace")
         names = [TENSORS, RECIPE, CLASSES, *(LORA_FILES if save_lora is not None else ())]
+        names += [SUPPORT] if saved.support is not None else []
         checksums = {name: _checksum(new / name) for name in names}
         _write_json(new / RECORD, {"format": FORMAT, **saved.record, "sha256": checksums})
         for file in new.iterdir():
@@ -152,7 +159,7 @@ def read_adapter(path: str | Path) -> Saved:
         raise AdapterError(f"{folder / RECORD} is damaged, a part of it is no table: copy the adapter again")
     checksums = record.pop("sha256", None)
     if not isinstance(checksums, dict) or not {TENSORS, RECIPE, CLASSES} <= checksums.keys() <= {
-        TENSORS, RECIPE, CLASSES, *LORA_FILES,
+        TENSORS, RECIPE, CLASSES, SUPPORT, *LORA_FILES,
     }:  # fmt: skip
         raise AdapterError(f"{folder / RECORD} is damaged, its list of files is not as written: save the adapter again")
     for name, expected in checksums.items():
@@ -166,17 +173,22 @@ def read_adapter(path: str | Path) -> Saved:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from atha.support import SupportRecord
+
+    support = None
     try:
         tensors = load_file(folder / TENSORS)
-    except SafetensorError as error:
-        raise AdapterError(f"{folder / TENSORS} cannot be read ({error}): fit the adapter again") from None
+        if SUPPORT in checksums:
+            support = SupportRecord.from_tensors(load_file(folder / SUPPORT))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise AdapterError(f"{folder} holds tensors that cannot be read ({error}): fit the adapter again") from None
     named = _read_json(folder, CLASSES)
     try:
         recipe = Recipe.check(_read_json(folder, RECIPE))
     except AthaError as error:
         raise AdapterError(f"{folder / RECIPE} is not valid ({error}): update atha or fit the adapter again") from None
     record.pop("format")
-    return Saved(Classes(tuple(named), tuple(named.values())), recipe, tensors, record)
+    return Saved(Classes(tuple(named), tuple(named.values())), recipe, tensors, record, support)
 
 
 def load_backbone_of(saved: Saved, folder: Path, elsewhere: str | None = None) -> "Backbone":

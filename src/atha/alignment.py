@@ -6,6 +6,7 @@ Shapes: B images, P prefix tokens (CLS), L patch tokens, D token width, N classe
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,15 @@ def select_tokens(
         head_ratio: share of the patch tokens to pull, 0 to 1.
         tail_ratio: share of the patch tokens to push, 0 to 1.
         prefix: number of leading tokens that are no patches (CLS: 1; none: 0).
+
+    Raises:
+        ValueError: ratios outside 0 to 1, or widths of tokens and anchors that differ.
     """
+    for name, ratio in (("head_ratio", head_ratio), ("tail_ratio", tail_ratio)):
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"{name} is {ratio}, it must lie between 0 and 1")
+    if tokens.shape[-1] != anchors.shape[-1]:
+        raise ValueError(f"tokens have width {tokens.shape[-1]} and anchors {anchors.shape[-1]}, they must be equal")
     with torch.autocast(tokens.device.type, enabled=False):
         patches = nn.functional.normalize(tokens[:, prefix:].float(), dim=-1)
         similarity = patches @ nn.functional.normalize(anchors.float(), dim=-1).T
@@ -88,12 +97,19 @@ def align_tokens(
     Raises:
         ValueError: ratios outside 0 to 1, or widths of tokens and anchors that differ.
     """
-    for name, ratio in (("head_ratio", head_ratio), ("tail_ratio", tail_ratio)):
-        if not 0 <= ratio <= 1:
-            raise ValueError(f"{name} is {ratio}, it must lie between 0 and 1")
-    if tokens.shape[-1] != anchors.shape[-1]:
-        raise ValueError(f"tokens have width {tokens.shape[-1]} and anchors {anchors.shape[-1]}, they must be equal")
     selection = select_tokens(tokens, anchors, head_ratio, tail_ratio, prefix)
+    return move_tokens(tokens, anchors, selection, pull, push, prefix)
+
+
+def move_tokens(
+    tokens: Float[Tensor, "B P+L D"],
+    anchors: Float[Tensor, "N D"],
+    selection: Selection,
+    pull: float | Float[Tensor, ""],
+    push: float | Float[Tensor, ""],
+    prefix: int = 1,
+) -> Float[Tensor, "B P+L D"]:
+    """Step 3 alone, for tokens that are selected already; see `align_tokens`."""
     anchors = anchors.to(tokens.dtype)
     nearest, farthest = selection.similarity.argmax(dim=-1), selection.similarity.argmin(dim=-1)
     starts = torch.arange(prefix, tokens.shape[:2].numel(), tokens.shape[1], device=tokens.device)[:, None]
@@ -136,16 +152,23 @@ class TailHeadAlignment(nn.Module):
         self.push = nn.Parameter(torch.tensor(push))
         self.head_ratio, self.tail_ratio = head_ratio, tail_ratio
         self.prefix, self.keep_prefix_out = prefix, keep_prefix_out
+        #: Told, where it is set, of every block's number, input and selection; see `atha.diagnostics.tokens`.
+        self.watcher: Callable[[int, Tensor, Selection], None] | None = None
 
     def forward(self, tokens: Float[Tensor, "B M D"], anchors: Float[Tensor, "N D"], block: int) -> Tensor:
         """Align the input of block ``block``; see `align_tokens` for shapes."""
         pull, push = self.pull[block], self.push[block]
-        if self.keep_prefix_out:
-            if not (self.pull.requires_grad or pull or push):
-                return tokens
-            return align_tokens(tokens, anchors, pull, push, self.head_ratio, self.tail_ratio, self.prefix)
-        moved = align_tokens(tokens, anchors, pull, push, self.head_ratio, self.tail_ratio, prefix=0)
-        return torch.cat([tokens[:, : self.prefix], moved], dim=1)
+        idle = self.keep_prefix_out and not (self.pull.requires_grad or pull or push)
+        if idle and self.watcher is None:
+            return tokens
+        prefix = self.prefix if self.keep_prefix_out else 0
+        selection = select_tokens(tokens, anchors, self.head_ratio, self.tail_ratio, prefix)
+        if self.watcher is not None:
+            self.watcher(block, tokens, selection)
+        if idle:
+            return tokens
+        moved = move_tokens(tokens, anchors, selection, pull, push, prefix)
+        return moved if self.keep_prefix_out else torch.cat([tokens[:, : self.prefix], moved], dim=1)
 
     def extra_repr(self) -> str:
         """Shown by ``print(module)``."""

@@ -24,6 +24,11 @@ def write_card(classes: Classes, recipe: Recipe, record: dict[str, Any]) -> str:
         + f" ({backbone['family']}, {backbone['parameters'] / 1e6:.1f} million parameters, "
         + f"licence: {_inline(licence)}).",
         "The backbone is not part of this folder and keeps its own licence.",
+        *(
+            ["`support.safetensors` holds small pictures and features of the support images."]
+            if support.get("kept")
+            else []
+        ),
         "",
         "## Classes and support images",
         "",

@@ -19,16 +19,18 @@ from atha.backbones import Backbone, load_backbone
 from atha.card import write_card
 from atha.classes import Classes
 from atha.data import LabelledSource, read_labelled
-from atha.data.images import ImageInput
+from atha.data.images import ImageInput, open_image
 from atha.data.support import decode_support
 from atha.data.views import SupportSet, Views, crop_source
 from atha.devices import autocast, resolve_device, resolve_precision, seeded
-from atha.errors import AdapterError, AthaError, AthaWarning, DataError
+from atha.diagnostics.tokens import UNALIGNED, Explanation, TokenMaps, describe_anchors, token_maps, watch
+from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
 from atha.inference import images_at_once
 from atha.methods.linear_probe import linear_probe
 from atha.prediction import Prediction, Predictor, softmax
 from atha.recipe import Recipe
+from atha.support import SupportRecord, choose_pictures, picture
 from atha.tuners import ClassTexts, TunedModel, cosine
 
 
@@ -72,7 +74,7 @@ class Classifier:
         self._tuned: TunedModel | None = None
         self._texts: ClassTexts | None = None
         self._zero_shot: ClassTexts | None = None
-        self._support: tuple[Tensor, np.ndarray] | None = None
+        self._support: SupportRecord | None = None
         self._ready: Predictor | None = None
 
     @classmethod
@@ -118,6 +120,19 @@ class Classifier:
         return dict(zip(self.classes.labels, self.classes.texts, strict=True)) if self.classes else {}
 
     @property
+    def support(self) -> SupportRecord | None:
+        """What is kept of the support set; None before `fit`, and for an adapter that was saved without it."""
+        return self._support
+
+    @property
+    def strengths(self) -> tuple[list[float], list[float]] | None:
+        """Pull and push of each vision block as they are now; None without alignment."""
+        if self._tuned is None or self._tuned.alignment is None:
+            return None
+        alignment = self._tuned.alignment.alignment
+        return alignment.pull.tolist(), alignment.push.tolist()
+
+    @property
     def fitted(self) -> bool:
         """Whether there is an adaptation, or predictions are zero-shot."""
         return self._tuned is not None
@@ -147,7 +162,8 @@ class Classifier:
         views, kind = self._views, self.recipe.views.support
         crops = kind == "random-crop"
         found = decode_support(
-            data, lambda image: (views.plain(image), crop_source(image, views.size) if crops else None)
+            data,
+            lambda image: (views.plain(image), crop_source(image, views.size) if crops else None, picture(image)),
         )
         targets = [index[raw] for raw in found.labels]
         counts = {label: targets.count(position) for position, label in enumerate(classes.labels)}
@@ -159,12 +175,13 @@ class Classifier:
         prompts = self.backbone.prompts(classes.texts, self.recipe.prompt.template)
         self._drop()
         self.classes = classes
-        plain = torch.stack([view for view, _ in found.made])
-        sources = [source for _, source in found.made if source is not None]
+        plain = torch.stack([view for view, _, _ in found.made])
+        sources = [source for _, source, _ in found.made if source is not None]
         support_set = SupportSet(plain, torch.tensor(targets), views, kind, seed, sources)
         tuned, self._texts, self.history = adapt(self.backbone, self.recipe, prompts, support_set, progress)
-        self._tuned, self._support = tuned, (plain, np.array(targets))
+        self._tuned = tuned
         self._scale = self.recipe.training.resolve_logit_scale(support_set.shot)
+        self._support = self._support_record(plain, [small for _, _, small in found.made], targets)
         self.record = {
             "backbone": adapter.describe_backbone(self.backbone),
             "support": {"counts": counts, "sha256": found.hashes, "left_out": [*data.ignored, *found.left_out]},
@@ -222,6 +239,33 @@ class Classifier:
             raise DataError(f"images is the single value '{images}', give a list of images")
         yield from self._predictor().stream(images, labels, self._size(batch_size))
 
+    @torch.no_grad()
+    def explain(self, image: ImageInput) -> Explanation:
+        """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.
+
+        The numbers are taken out of the forward passes that also give the probabilities, so they are those computed
+        with. Without alignment nothing is moved; patches are then compared with adjoint anchors, and the tenth of
+        them that would be head or tail is marked all the same.
+
+        Args:
+            image: one image.
+
+        Raises:
+            DataError: no classes yet, or the image cannot be read.
+        """
+        classes = self._known_classes()
+        photo = open_image(image)
+        plain = self._views.plain(photo)
+        return Explanation(
+            image if isinstance(image, str) else str(image) if isinstance(image, Path) else "image",
+            classes.labels,
+            np.asarray(photo),
+            plain.permute(1, 2, 0).numpy(),
+            self._views.visible_box(photo.size),
+            self._token_maps(plain, adapted=False),
+            self._token_maps(plain, adapted=True) if self.fitted else None,
+        )
+
     def evaluate(
         self,
         test: LabelledSource,
@@ -251,18 +295,20 @@ class Classifier:
         """`evaluate`, beside what the frozen backbone does on the same images, from the same support set.
 
         Returns:
-            Evaluations named ``zero-shot``, ``linear probe`` (logistic regression on frozen features) and ``adapted``.
+            Evaluations named ``zero-shot``, ``linear probe`` (logistic regression on frozen features) and ``adapted``;
+            without the probe where a saved adapter does not keep its support set's features.
 
         Raises:
-            AthaError: `fit` was not called on this object: a saved adapter holds no support images.
             DataError: as for `evaluate`.
         """
-        if self._support is None:
-            raise AthaError("baselines need the support images, which a saved adapter does not hold: call fit first")
         return self._evaluate(test, batch_size, progress, baselines=True)
 
     def save_pretrained(
-        self, path: str | Path, evaluation: Mapping[str, Evaluation] | None = None, overwrite: bool = False
+        self,
+        path: str | Path,
+        evaluation: Mapping[str, Evaluation] | None = None,
+        overwrite: bool = False,
+        keep_support: bool = True,
     ) -> None:
         """Write the adaptation to a folder, whole or not at all; see `atha.adapter` for what is in it.
 
@@ -270,6 +316,7 @@ class Classifier:
             path: the folder to make.
             evaluation: result of `compare`, or ``{"adapted": ...}``, for record and model card.
             overwrite: replace an adapter that is there.
+            keep_support: keep frozen features and small pictures of the support images in it, for reports.
 
         Raises:
             AdapterError: there is nothing to save, or the folder is in use or cannot be written.
@@ -277,8 +324,10 @@ class Classifier:
         if self._tuned is None or self._texts is None or self.classes is None:
             raise AdapterError("there is no adaptation to save yet, call fit first")
         self._note(evaluation)
+        kept = self._support if keep_support else None
+        self.record["support"]["kept"] = kept is not None
         tensors = adapter.state_tensors(self._tuned, self._texts)
-        saved = adapter.Saved(self.classes, self.recipe, tensors, self.record)
+        saved = adapter.Saved(self.classes, self.recipe, tensors, self.record, kept)
         card = write_card(self.classes, self.recipe, self.record)
         adapter.write_adapter(
             path, saved, adapter.save_lora(self._tuned) if self.recipe.lora else None, card, overwrite
@@ -301,6 +350,7 @@ class Classifier:
         loaded = adapter.load_backbone_of(saved, folder, backbone)
         made = cls(loaded, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)), saved.recipe, device)
         made.record, made._scale = saved.record, float(saved.record["run"]["logit_scale"])
+        made._support = saved.support
         made.history = list(saved.record["run"].get("losses", []))
         try:
             with seeded(0, made._device):  # LoRA's random start is overwritten: leave the caller's generator alone
@@ -337,17 +387,20 @@ class Classifier:
             return Evaluation(classes.labels, truth, np.array(probabilities), found.files, found.left_out)
 
         adapted = evaluation(found.probabilities)
-        if not baselines or self._support is None:
+        if not baselines:
             return {"adapted": adapted}
-        pixels, labels = self._support
-        support = np.concatenate([predictor.frozen_features(list(part)) for part in pixels.split(size)])
         features = np.array(found.features)
-        zero_shot = self._zero_shot_texts().features.cpu()
-        return {
-            "zero-shot": evaluation(softmax(self.backbone.logit_scale * cosine(torch.from_numpy(features), zero_shot))),
-            "linear probe": evaluation(linear_probe(support, labels, features, len(classes.labels))),
-            "adapted": adapted,
-        }
+        made = {"zero-shot": evaluation(self._zero_shot_probabilities(features))}
+        if (support := self._support) is not None:
+            probe = linear_probe(support.features, support.labels, features, len(classes.labels))
+            made["linear probe"] = evaluation(probe)
+        return made | {"adapted": adapted}
+
+    def _support_record(self, plain: Tensor, pictures: list[bytes], targets: list[int]) -> SupportRecord:
+        predictor, shown = self._predictor(), choose_pictures(targets)
+        parts = plain.split(self._size(None))
+        features = np.concatenate([predictor.frozen_features(list(part)) for part in parts])
+        return SupportRecord(features, np.array(targets), tuple(pictures[place] for place in shown), shown)
 
     def _predictor(self) -> Predictor:
         texts = self._current_texts()
@@ -374,6 +427,30 @@ class Classifier:
             with self._frozen(), autocast(self._precision, self._device):
                 self._zero_shot = ClassTexts(self.backbone.encode_text(prompts).final.float())
         return self._zero_shot
+
+    def _zero_shot_probabilities(self, features: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B N"]:
+        texts = self._zero_shot_texts().features.cpu()
+        return softmax(self.backbone.logit_scale * cosine(torch.from_numpy(features), texts))
+
+    def _token_maps(self, plain: Tensor, adapted: bool) -> TokenMaps:
+        settings = self.recipe.alignment
+        kind, head, tail = (settings.anchors, settings.head_ratio, settings.tail_ratio) if settings else UNALIGNED
+        tuned = self._tuned if adapted else None
+        alignment = tuned.alignment.alignment if tuned is not None and tuned.alignment is not None else None
+        predictor, texts = self._predictor(), self._current_texts() if adapted else self._zero_shot_texts()
+        with nullcontext() if adapted else self._frozen():
+            anchors = texts.anchors
+            if anchors is None:
+                prompts = self.backbone.prompts(self._known_classes().texts, self.recipe.prompt.template)
+                with autocast(self._precision, self._device):
+                    anchors = self.backbone.anchors(self.backbone.encode_text(prompts), kind)
+        with watch(self.backbone, anchors, head, tail, alignment) as steps:
+            if adapted:
+                probabilities = predictor.probabilities([plain])
+            else:
+                probabilities = self._zero_shot_probabilities(predictor.frozen_features([plain]))
+        strengths = self.strengths if adapted else None
+        return token_maps(steps, self.backbone.grid, strengths, probabilities[0], describe_anchors(kind, adapted))
 
     def _frozen(self) -> AbstractContextManager[None]:
         return self._tuned.disabled() if self._tuned is not None else nullcontext()

@@ -28,11 +28,11 @@ class Table:
 
 def to_markdown(table: Table) -> str:
     """A pipe table; text is escaped."""
-    lines = [f"**{_markdown(table.title)}**", ""] if table.title else []
-    lines.append("| " + " | ".join(map(_markdown, table.headers)) + " |")
+    lines = [f"**{escape_markdown(table.title)}**", ""] if table.title else []
+    lines.append("| " + " | ".join(map(escape_markdown, table.headers)) + " |")
     lines.append("|" + "|".join(["---"] + ["---:"] * (len(table.headers) - 1)) + "|")
-    lines += ["| " + " | ".join(map(_markdown, row)) + " |" for row in table.rows]
-    lines += ["", *map(_markdown, table.notes)] if table.notes else []
+    lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in table.rows]
+    lines += ["", *map(escape_markdown, table.notes)] if table.notes else []
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +62,8 @@ def to_csv(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     escaped = "".join(f"\\{letter}" if letter in "\\`*_[]~|" else letter for letter in escaped)
     return " ".join(escaped.split())

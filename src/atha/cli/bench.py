@@ -1,6 +1,5 @@
 """``atha bench``: run methods on the same episodes, compare them in pairs, report."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,11 +28,12 @@ from atha.cli.drawing import (
     or_default,
     shots_of,
 )
+from atha.cli.running import check_store, choose_executor
 from atha.errors import DataError
 
 if TYPE_CHECKING:
     from atha.bench.report import Arena
-    from atha.bench.runner import Executor, Summary
+    from atha.bench.runner import Summary
     from atha.bench.tables import Table
 
 app = typer.Typer(
@@ -146,7 +146,7 @@ def run(
     part = _shard(shard)
     if ray_address is not None and executor != "ray":
         raise DataError("--ray-address is for --executor ray: add it, or leave the address out")
-    _check_store(store)
+    check_store(store)
     sources = wanted.draw(root, classes, listed(without), keep, group_pattern, ignore_groups, episodes_file)
     common.say("Loading libraries ...")
     from atha.bench.plan import make_plan
@@ -169,7 +169,7 @@ def run(
             threads=threads, together=together, cache=cache_folder() / "bench.db" if cache_size else None,
             cache_limit=int(cache_size * 1e9), progress=lambda done, total: advance("Images", done, total),
         )  # fmt: skip
-    run_jobs = _executor(executor, ray_address, workers, plan.device, backbone)
+    run_jobs = choose_executor(executor, ray_address, workers, plan.device, backbone)
     live = Live()
     try:
         with Store(store, create=True) as results, live:
@@ -248,18 +248,33 @@ def report(
     store: StoreFile,
     method: Methods = None,
     dataset: Datasets = None,
-    output: OutputFormat = "table",
+    output: Annotated[
+        Literal["table", "markdown", "latex", "csv", "json", "html"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    out: Annotated[Path | None, typer.Option(help="File for --format html. (default: STORE.html)")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="For --format html: the method that the others are compared with.")
+    ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="Methods by data sets, as papers have it.")] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="Accuracy of each class too.")] = False,
     time: Annotated[bool, typer.Option("--time", help="Seconds and memory too.")] = False,
+    overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:
-    """Mean accuracy of each method with its interval, and calibration."""
+    """Mean accuracy of each method with its interval, and calibration; --format html: everything, in one file."""
     from atha.bench.report import report_tables, rows, wide_table
 
-    found = _arenas(store, listed(dataset), listed(method))
     form = "json" if json else output
+    if form == "html":
+        if wide or per_class:
+            raise DataError("--format html has tables of its own: leave out --wide and --per-class")
+        _write_html(store, listed(dataset), listed(method), out or store.with_suffix(".html"), baseline, overwrite)
+        return
+    for option, given in (("--out", out is not None), ("--baseline", baseline is not None), ("--overwrite", overwrite)):
+        if given:
+            raise DataError(f"{option} is for --format html: add it, or leave {option} out")
+    found = _arenas(store, listed(dataset), listed(method))
     if wide and form in ("json", "csv"):
         raise DataError(f"--wide is for people, and {form} has a row for each result: leave --wide out")
     if wide and (per_class or time):
@@ -267,6 +282,22 @@ def report(
     tables = [wide_table(found)] if wide else report_tables(found, time, per_class)
     values = [row.to_dict(time, per_class) for row in rows(found)] if form in ("json", "csv") else []
     _print(tables, [], values, form)
+
+
+def _write_html(
+    store: Path, datasets: list[str], methods: list[str], out: Path, baseline: str | None, overwrite: bool
+) -> None:
+    from atha.files import check_free, write_whole
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"--out {out} must end in .html: give it such a name")
+    check_free(out, overwrite)
+    found = _arenas(store, datasets, methods)
+    from atha.reports.benchmark import benchmark_report
+
+    html = benchmark_report(found, store.name, baseline)
+    write_whole(out, html, overwrite)
+    common.print_text(f"Report in {out}, {len(html.encode()) / 1e6:.1f} MB")
 
 
 @app.command()
@@ -295,32 +326,6 @@ def _shard(given: str) -> tuple[int, int]:
     if not (found and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise DataError(f"--shard is '{given}', it must be such as 1/2: the first of two parts")
     return int(part), int(parts)
-
-
-def _check_store(path: Path) -> None:
-    """Whether the store can be used, before anything takes long; a new one is not made yet."""
-    from atha.bench.store import Store, StoreError
-
-    if path.exists():
-        Store(path, create=True).close()
-    elif not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise StoreError(
-            f"{path} cannot be made, {path.parent} is no folder that can be written: check the folder or give another"
-        )
-
-
-def _executor(kind: str, address: str | None, workers: int | None, device: str, backbone: Any) -> "Executor":
-    from atha.bench.executors import run_here, run_in_workers
-    from atha.machine import cores
-
-    if kind == "ray":
-        from atha.bench.on_ray import run_on_ray
-
-        return lambda plan, jobs: run_on_ray(plan, jobs, address, workers)
-    count = workers or (cores() if device == "cpu" else 1)
-    if count == 1:
-        return lambda plan, jobs: run_here(plan, jobs, backbone)
-    return lambda plan, jobs: run_in_workers(plan, jobs, count)
 
 
 def _conclude(store: Any, experiments: list[str], summary: "Summary", json: bool, wide: bool) -> None:

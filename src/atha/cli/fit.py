@@ -26,6 +26,10 @@ def fit(
         Path | None, typer.Option(help="JSON: folder name -> text for the model, or a list of texts.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
+    keep_support: Annotated[
+        bool,
+        typer.Option(help="Keep small pictures and frozen features of the support images in the adapter, for reports."),
+    ] = True,
     device: common.Device = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     batch_size: common.BatchSize = None,
@@ -68,7 +72,7 @@ def fit(
     with common.progress(f"Training ({chosen.name})") as advance:
         classifier.fit(data, seed=seed, progress=advance)
     # Saved before the evaluation: a fault there must not cost the training.
-    classifier.save_pretrained(out, overwrite=overwrite)
+    classifier.save_pretrained(out, overwrite=overwrite, keep_support=keep_support)
     results = {}
     if test is not None:
         with common.progress("Evaluating", len(test.samples)) as advance:

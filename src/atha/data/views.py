@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
@@ -58,6 +59,30 @@ class Views:
             return cropped
         made = self._processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="pt")
         return made["pixel_values"][0].to(torch.uint8)  # type: ignore[no-any-return]
+
+    def visible_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Which part of a photo its plain view shows.
+
+        Measured on ramps of brightness that go through `plain`, so that it holds for every processor's geometry.
+
+        Args:
+            size: width and height of the photo in pixels.
+
+        Returns:
+            Left, top, right and bottom edge in pixels of the photo; outside of it where the processor pads.
+        """
+        spans = [(0.0, float(side)) for side in size]
+        for _ in range(2):  # the second time on a ramp that is no wider than need be
+            ramp = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+            ramp[..., 0], ramp[..., 1] = _ramp(size[0], spans[0])[None, :], _ramp(size[1], spans[1])[:, None]
+            seen = self.plain(Image.fromarray(ramp)).numpy().astype(float)
+            found = [_span(seen[axis], axis, size[axis], spans[axis]) for axis in (0, 1)]
+            spans = [
+                (max(0.0, low - (high - low) / 2), min(float(side), high + (high - low) / 2))
+                for (low, high), side in zip(found, size, strict=True)
+            ]
+        (left, right), (top, bottom) = found
+        return left, top, right, bottom
 
     def normalise(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Scale and normalise as the backbone was trained."""
@@ -138,6 +163,36 @@ class SupportSet:
                 ]
             )
             return crop(image)  # type: ignore[no-any-return]
+
+
+# Ramps of brightness run from here to there: black and white may be padding.
+_DARK, _BRIGHT = 32, 224
+
+
+def _ramp(side: int, span: tuple[float, float]) -> UInt8[np.ndarray, "side"]:
+    """Brightness of the pixels of one side, rising over ``span``."""
+    share = ((np.arange(side) + 0.5 - span[0]) / (span[1] - span[0])).clip(0, 1)
+    return (_DARK + (_BRIGHT - _DARK) * share).round().astype(np.uint8)
+
+
+def _span(seen: Float[np.ndarray, "H W"], axis: int, side: int, ramp: tuple[float, float]) -> tuple[float, float]:
+    """The part of a side that a view shows, from a ramp as the view has it."""
+    values = seen if axis == 0 else seen.T
+    brightness = _ramp(side, ramp)
+    # The ends of a ramp are flat, and padding is no part of it.
+    inside = (values > int(brightness.min()) + 1) & (values < int(brightness.max()) - 1)
+    columns = np.flatnonzero(inside.mean(axis=0) > 0.25)
+    if len(columns) < 2:
+        return 0.0, float(side)  # a photo of one pixel has no ramp, and all of it is seen
+    counts = inside[:, columns].sum(axis=0)
+    means = (values[:, columns] * inside[:, columns]).sum(axis=0) / counts
+    places = ramp[0] + (means - _DARK) / (_BRIGHT - _DARK) * (ramp[1] - ramp[0])
+    slope, start = np.polyfit(columns + 0.5, places, 1)
+    errors = abs(start + slope * (columns + 0.5) - places)
+    good = errors <= 3 * np.median(errors) + 1e-9  # where padding begins, brightness is that of neither
+    if good.sum() > 1:
+        slope, start = np.polyfit(columns[good] + 0.5, places[good], 1)
+    return float(start), float(start + slope * values.shape[1])
 
 
 def crop_source(image: Image.Image, size: int) -> Image.Image:

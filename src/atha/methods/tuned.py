@@ -70,17 +70,7 @@ class Tuned(Method):
             self.release()
 
     def _ready(self, support: Support) -> tuple[SupportSet, Prompts]:
-        views = support.frozen.views(self._squeeze)
-        crops = self.recipe.views.support == "random-crop"
-        labelled = SupportSet(
-            support.images.plain(self._squeeze),
-            torch.from_numpy(support.labels),
-            views,
-            self.recipe.views.support,
-            support.seed,
-            [crop_source(image, views.size) for image in support.images.decoded()] if crops else (),
-        )
-        return labelled, support.frozen.backbone.prompts(support.texts, self.recipe.prompt.template)
+        return self.support_set(support), support.frozen.backbone.prompts(support.texts, self.recipe.prompt.template)
 
     @property
     def _squeeze(self) -> bool:
@@ -101,6 +91,19 @@ class Tuned(Method):
             return softmax(torch.cat(logits).cpu().numpy())
 
         return predict
+
+    def support_set(self, support: Support) -> SupportSet:
+        """The support images as the recipe trains on them."""
+        kind, views = self.recipe.views.support, support.frozen.views(self._squeeze)
+        sources = support.images.decoded() if kind == "random-crop" else []
+        return SupportSet(
+            support.images.plain(self._squeeze),
+            torch.from_numpy(support.labels),
+            views,
+            kind,
+            support.seed,
+            [crop_source(image, views.size) for image in sources],
+        )
 
     def release(self) -> None:
         """Take the tuners out of the backbone."""

@@ -1,0 +1,44 @@
+"""``atha report``: everything about one adaptation, in one HTML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atha.cli import common
+from atha.cli.common import verb
+from atha.errors import DataError
+
+
+@verb
+def report(
+    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
+    test: Annotated[str, typer.Option(help="Labelled images: class folders or a CSV (path, label).")],
+    out: Annotated[Path, typer.Option(help="HTML file to make.")],
+    mistakes: Annotated[int, typer.Option(min=0, max=20, help="Most confident mistakes to show with token maps.")] = 6,
+    model: common.Backbone = None,
+    device: common.Device = "auto",
+    batch_size: common.BatchSize = None,
+    overwrite: common.Overwrite = False,
+    debug: common.Debug = False,
+) -> None:
+    """Write a report on ADAPTER: data, accuracy beside baselines, mistakes with token maps, what to do next."""
+    from atha.adapter import read_adapter
+    from atha.data import read_labelled
+    from atha.files import check_free, write_whole
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"--out {out} must end in .html: give it such a name")
+    check_free(out, overwrite)
+    saved = read_adapter(adapter)
+    data = read_labelled(test)
+    saved.classes.index(data.labels, data.source)
+
+    from atha.classifier import Classifier
+    from atha.reports.adaptation import adaptation_report
+
+    classifier = Classifier.from_pretrained(adapter, backbone=model, device=device)
+    with common.stages() as advance:
+        html = adaptation_report(classifier, data, adapter.resolve().name, mistakes, batch_size, advance)
+    write_whole(out, html, overwrite)
+    common.print_text(f"Report in {out}, {len(html.encode()) / 1e6:.1f} MB")

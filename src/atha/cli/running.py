@@ -1,0 +1,35 @@
+"""What the verbs that run benchmarks share: a store that can be used, and who does the work."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atha.bench.runner import Executor
+
+
+def check_store(path: Path) -> None:
+    """Whether the store can be used, before anything takes long; a new one is not made yet."""
+    from atha.bench.store import Store, StoreError
+
+    if path.exists():
+        Store(path, create=True).close()
+    elif not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise StoreError(
+            f"{path} cannot be made, {path.parent} is no folder that can be written: check the folder or give another"
+        )
+
+
+def choose_executor(kind: str, address: str | None, workers: int | None, device: str, backbone: Any) -> "Executor":
+    """Runs jobs in this process, in several, or on a Ray cluster."""
+    from atha.bench.executors import run_here, run_in_workers
+    from atha.machine import cores
+
+    if kind == "ray":
+        from atha.bench.on_ray import run_on_ray
+
+        return lambda plan, jobs: run_on_ray(plan, jobs, address, workers)
+    count = workers or (cores() if device == "cpu" else 1)
+    if count == 1:
+        return lambda plan, jobs: run_here(plan, jobs, backbone)
+    return lambda plan, jobs: run_in_workers(plan, jobs, count)

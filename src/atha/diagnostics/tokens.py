@@ -1,0 +1,271 @@
+"""Where a model looks: the similarity of every patch token to every class text, at the input of every vision block.
+
+What is shown is what was computed with: similarity and selection are taken out of the alignment step of the forward
+pass itself. A model without alignment has no such step; there the same scoring runs beside its forward pass.
+
+Shapes: B images, M tokens (P of them prefix), R rows and C columns of patches, N classes, K vision blocks.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from atha.alignment import Selection, TailHeadAlignment, select_tokens
+from atha.backbones import Backbone
+from atha.errors import DataError
+
+#: One block by its number from 0, or the sum over all.
+Block = int | Literal["sum"]
+
+#: Anchors, head ratio and tail ratio to look with, where a recipe has no alignment.
+UNALIGNED: tuple[Literal["adjoint", "inverse"], float, float] = ("adjoint", 0.1, 0.1)
+
+
+class Step(NamedTuple):
+    """The scoring of one block's input: M tokens, and what was selected of them; see `atha.alignment.Selection`."""
+
+    tokens: Float[Tensor, "B M D"]
+    selection: Selection
+
+
+@contextmanager
+def watch(
+    backbone: Backbone,
+    anchors: Float[Tensor, "N D"],
+    head_ratio: float,
+    tail_ratio: float,
+    alignment: TailHeadAlignment | None = None,
+) -> Iterator[dict[int, Step]]:
+    """Keep the scoring of every vision block's input, for the forward passes made while the context lasts.
+
+    Args:
+        backbone: whose blocks to watch.
+        anchors: class texts in token space; used only without ``alignment``, which has its own.
+        head_ratio: share of the patches to select as head; used only without ``alignment``.
+        tail_ratio: share of the patches to select as tail; the same.
+        alignment: the module that aligns in these forward passes: its very selection is kept.
+
+    Yields:
+        Block -> what was scored, of the last forward pass.
+    """
+    kept: dict[int, Step] = {}
+
+    def keep(block: int, tokens: Tensor, selection: Selection) -> None:
+        kept[block] = Step(tokens.detach(), Selection(*(value.detach() for value in selection)))
+
+    if alignment is not None:
+        alignment.watcher = keep
+        try:
+            yield kept
+        finally:
+            alignment.watcher = None
+        return
+
+    def hook(block: int) -> Any:
+        def score(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            tokens = args[0] if args else kwargs["hidden_states"]
+            keep(block, tokens, select_tokens(tokens, anchors, head_ratio, tail_ratio, backbone.prefix_tokens))
+
+        return score
+
+    handles = [
+        block.register_forward_pre_hook(hook(index), with_kwargs=True, prepend=True)  # before an alignment moves tokens
+        for index, block in enumerate(backbone.vision_blocks)
+    ]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class TokenMaps:
+    """One image in one state of the model.
+
+    Attributes:
+        similarity: (K, R, C, N), cosine of each patch token and each class anchor at the input of each block.
+        head: (K, R, C), the patches closest to any class, that a pull moves.
+        tail: (K, R, C), the patches farthest from every class, that a push moves.
+        pull: (K,) strength with which the head is moved in this state; 0 means selected but not moved.
+        push: (K,) strength with which the tail is moved away; the same, and a negative one pulls.
+        prefix_similarity: for each block, (P, N) of the tokens that are no patches.
+        prefix_head: (K,) how many of these were selected as head: 0, but for the preset ``released``.
+        prefix_tail: (K,) the same for the tail.
+        probabilities: (N,) of the classes, from the same forward pass.
+        anchors: what patches are compared with, in one sentence.
+    """
+
+    similarity: Float[np.ndarray, "K R C N"]
+    head: Bool[np.ndarray, "K R C"]
+    tail: Bool[np.ndarray, "K R C"]
+    pull: Float[np.ndarray, "K"]
+    push: Float[np.ndarray, "K"]
+    prefix_similarity: tuple[Float[np.ndarray, "P N"], ...]
+    prefix_head: Int[np.ndarray, "K"]
+    prefix_tail: Int[np.ndarray, "K"]
+    probabilities: Float[np.ndarray, "N"]
+    anchors: str
+
+    @property
+    def blocks(self) -> int:
+        """K."""
+        return len(self.similarity)
+
+    @property
+    def moves(self) -> bool:
+        """Whether any token is moved at any block."""
+        return bool((self.pull != 0).any() or (self.push != 0).any())
+
+    def heat(self, label: int, block: Block = "sum") -> Float[np.ndarray, "R C"]:
+        """Similarity of each patch to one class, at one block or summed over all."""
+        chosen = self.similarity[..., label]
+        return np.asarray(chosen.sum(axis=0) if block == "sum" else chosen[self.check(block)])
+
+    def marks(self, block: Block = "sum") -> tuple[Int[np.ndarray, "R C"], Int[np.ndarray, "R C"]]:
+        """At how many of the blocks shown each patch is head, and tail."""
+        return tuple(
+            (mask.sum(axis=0) if block == "sum" else mask[self.check(block)].astype(int))
+            for mask in (self.head, self.tail)
+        )
+
+    def check(self, block: int) -> int:
+        """The block's number, if there is such a block.
+
+        Raises:
+            DataError: there is not.
+        """
+        if not 0 <= block < self.blocks:
+            raise DataError(f"there is no block {block}, the model's are 0 to {self.blocks - 1}")
+        return block
+
+    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """All arrays in plain types, for JSON."""
+        return {
+            "similarity": self.similarity.tolist(),
+            "head": self.head.tolist(),
+            "tail": self.tail.tolist(),
+            "pull": self.pull.tolist(),
+            "push": self.push.tolist(),
+            "prefix_similarity": [values.tolist() for values in self.prefix_similarity],
+            "prefix_head": self.prefix_head.tolist(),
+            "prefix_tail": self.prefix_tail.tolist(),
+            "probabilities": dict(zip(classes, self.probabilities.tolist(), strict=True)),
+            "anchors": self.anchors,
+        }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Token maps of one image, before and after adaptation.
+
+    Attributes:
+        file: as given.
+        classes: N labels, in the order of the last axis of similarities.
+        photo: (H, W, 3) uint8, the image as it was decoded.
+        view: (h, w, 3) uint8, the image as the model saw it.
+        box: left, top, right and bottom edge of what the model saw, in pixels of the photo.
+        before: the frozen model, zero-shot.
+        after: the adapted model; None before `fit`.
+    """
+
+    file: str
+    classes: tuple[str, ...]
+    photo: UInt8[np.ndarray, "H W 3"]
+    view: UInt8[np.ndarray, "h w 3"]
+    box: tuple[float, float, float, float]
+    before: TokenMaps
+    after: TokenMaps | None
+
+    @property
+    def states(self) -> dict[str, TokenMaps]:
+        """``before`` and, where there is one, ``after``."""
+        return {"before": self.before} | ({} if self.after is None else {"after": self.after})
+
+    @property
+    def last(self) -> TokenMaps:
+        """The adapted model's, else the frozen one's."""
+        return self.before if self.after is None else self.after
+
+    @property
+    def label(self) -> str:
+        """The class that is predicted."""
+        return self.classes[int(self.last.probabilities.argmax())]
+
+    def index(self, label: str) -> int:
+        """Position of a class.
+
+        Raises:
+            DataError: no such class.
+        """
+        if label not in self.classes:
+            raise DataError(f"there is no class '{label}', the classes are {', '.join(self.classes)}")
+        return self.classes.index(label)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pixels, in plain types, for JSON. Similarities are indexed [block][row][column][class]."""
+        return {
+            "file": self.file,
+            "classes": list(self.classes),
+            "label": self.label,
+            "photo_size": [self.photo.shape[1], self.photo.shape[0]],
+            "box": list(self.box),
+            "grid": list(self.before.head.shape[1:]),
+            "blocks": self.before.blocks,
+            **{name: maps.to_dict(self.classes) for name, maps in self.states.items()},
+        }
+
+
+def token_maps(
+    steps: dict[int, Step],
+    grid: tuple[int, int],
+    strengths: tuple[Sequence[float], Sequence[float]] | None,
+    probabilities: Float[np.ndarray, "N"],
+    anchors: str,
+) -> TokenMaps:
+    """The maps of the first image of a watched forward pass.
+
+    Args:
+        steps: of `watch`.
+        grid: rows and columns of patches; they are the last tokens of a sequence, row by row.
+        strengths: pull and push of each block; None where nothing is moved.
+        probabilities: of the classes, from the same pass.
+        anchors: what they are, in one sentence.
+    """
+    patches = grid[0] * grid[1]
+    similarity, prefixes, masks, counts = [], [], ([], []), ([], [])  # type: ignore[var-annotated]
+    for block in sorted(steps):
+        selection = steps[block].selection
+        scores = selection.similarity[0].float().cpu().numpy()
+        # Where prefix tokens compete with the patches, they are scored and counted too; else patches alone are.
+        scored_prefix = len(scores) - patches
+        similarity.append(scores[scored_prefix:].reshape(*grid, -1))
+        prefixes.append(scores[:scored_prefix])
+        for indices, mask, count in zip((selection.head, selection.tail), masks, counts, strict=True):
+            chosen = np.zeros(len(scores), dtype=bool)
+            chosen[indices[0].cpu().numpy()] = True
+            mask.append(chosen[scored_prefix:].reshape(grid))
+            count.append(int(chosen[:scored_prefix].sum()))
+    pull, push = strengths if strengths is not None else ([0.0] * len(steps),) * 2
+    return TokenMaps(
+        np.stack(similarity),
+        np.stack(masks[0]),
+        np.stack(masks[1]),
+        np.array(pull, dtype=np.float32),
+        np.array(push, dtype=np.float32),
+        tuple(prefixes),
+        np.array(counts[0]),
+        np.array(counts[1]),
+        probabilities,
+        anchors,
+    )
+
+
+def describe_anchors(kind: Literal["adjoint", "inverse"], adapted: bool) -> str:
+    """What patches are compared with, in one sentence."""
+    return f"The class texts of the {'adapted' if adapted else 'frozen'} model in token space ({kind} anchors)."

@@ -1,0 +1,69 @@
+"""A headless Chromium that is installed on the machine, looking at one HTML file."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+WIDTHS = (400, 1400)
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def chromium() -> str | None:
+    return next((found for name in _NAMES if (found := shutil.which(name))), None)
+
+
+@dataclass
+class Seen:
+    errors: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    wider_than_page: list[str] = field(default_factory=list)
+    overflow: int = 0
+    missing: list[str] = field(default_factory=list)
+    without_alt: int = 0
+    dialogs: int = 0
+    text: str = ""
+    elements: dict[str, int] = field(default_factory=dict)
+
+
+_LOOK = """() => ({
+  overflow: document.scrollingElement.scrollWidth - window.innerWidth,
+  wider: [...document.querySelectorAll('body *')]
+    .filter(e => !e.closest('.scroll, pre, svg') && e.getBoundingClientRect().right > window.innerWidth + 1)
+    .map(e => e.tagName + ' ' + e.textContent.slice(0, 40)),
+  missing: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 60)),
+  alt: [...document.images].filter(i => !i.alt).length
+       + [...document.querySelectorAll('figure > svg')].filter(s => !s.getAttribute('aria-label')).length,
+  text: document.body.innerText + [...document.querySelectorAll('svg text')].map(t => t.textContent).join('\\n'),
+  elements: Object.fromEntries(['script', 'img[onerror]', 'figure > svg', 'img', 'section', 'table'].map(
+    s => [s, document.querySelectorAll(s).length])),
+})"""
+
+
+def look(path: Path, width: int, dark: bool = False, screenshot: Path | None = None) -> Seen:
+    """Open a file at a width, and say what a browser finds."""
+    from playwright.sync_api import sync_playwright
+
+    seen = Seen()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", bypass_csp=True
+        )
+        page.on("console", lambda message: message.type in ("error", "warning") and seen.errors.append(message.text))
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("request", lambda request: seen.requests.append(request.url))
+
+        def dismiss(dialog):
+            seen.dialogs += 1
+            dialog.dismiss()
+
+        page.on("dialog", dismiss)
+        page.goto(path.resolve().as_uri(), wait_until="load")
+        found = page.evaluate(_LOOK)
+        if screenshot is not None:
+            page.screenshot(path=screenshot, full_page=True)
+        browser.close()
+    seen.overflow, seen.wider_than_page, seen.missing = found["overflow"], found["wider"], found["missing"]
+    seen.without_alt, seen.text, seen.elements = found["alt"], found["text"], found["elements"]
+    seen.requests = [url for url in seen.requests if not url.startswith(("file:", "data:"))]
+    return seen
