@@ -110,7 +110,7 @@ def test_the_frozen_state_is_scored_on_the_librarys_own_hidden_states(fitted, ph
     clf = fitted("paper")
     shown = clf.explain(photo).before
     frozen = atha.Classifier.from_pretrained("nano", classes=clf.class_texts, recipe=clf.recipe)
-    pixels = frozen._pixels([frozen._views.plain(Image.open(photo).convert("RGB"))])
+    pixels = frozen._predictor()._pixels([frozen._views.plain(Image.open(photo).convert("RGB"))])
     with torch.no_grad():
         hidden = frozen.backbone.model.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
         texts = frozen.backbone.encode_text(frozen.backbone.prompts(frozen.classes.texts, "a photo of a {}."))

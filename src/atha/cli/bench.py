@@ -28,7 +28,7 @@ from atha.cli.drawing import (
     or_default,
     shots_of,
 )
-from atha.cli.running import check_store, choose_executor
+from atha.cli.running import RUN_PANEL, Together, check_store, choose_executor
 from atha.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ app = typer.Typer(
     help="Compare methods on identical episodes, with paired differences.", no_args_is_help=True, add_completion=False
 )
 
-_RUN = "How to run"
 
 StoreFile = Annotated[Path, typer.Argument(help="Store made by atha bench run.")]
 OutputFormat = Annotated[
@@ -91,31 +90,26 @@ def run(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=_RUN),
+        typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=RUN_PANEL),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=_RUN)] = 1,
-    together: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Episodes trained in one pass: faster for small models and GPUs. Last bits differ with it.",
-            rich_help_panel=_RUN,
-        ),
-    ] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=RUN_PANEL)] = 1,
+    together: Together = 1,
     executor: Annotated[
-        Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.", rich_help_panel=_RUN)
+        Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.", rich_help_panel=RUN_PANEL)
     ] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="Of the cluster; auto finds one.", rich_help_panel=_RUN)
+        str | None, typer.Option(help="Of the cluster; auto finds one.", rich_help_panel=RUN_PANEL)
     ] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Only the I-th of N parts.", rich_help_panel=_RUN)] = "1/1",
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Only the I-th of N parts.", rich_help_panel=RUN_PANEL)
+    ] = "1/1",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Of forward passes; auto: by the device. (default: auto)", rich_help_panel=_RUN),
+        typer.Option(help="Of forward passes; auto: by the device. (default: auto)", rich_help_panel=RUN_PANEL),
     ] = None,
     device: common.Device = "auto",
     cache_size: Annotated[
-        float, typer.Option(min=0, help="GB on disk for features and decoded images.", rich_help_panel=_RUN)
+        float, typer.Option(min=0, help="GB on disk for features and decoded images.", rich_help_panel=RUN_PANEL)
     ] = 2.0,
     json: common.Json = False,
     debug: common.Debug = False,

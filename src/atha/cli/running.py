@@ -2,10 +2,22 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from atha.bench.runner import Executor
+
+RUN_PANEL = "How to run"
+Together = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Episodes trained in one pass: faster for small models and GPUs. Last bits differ with it.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
 
 
 def check_store(path: Path) -> None:

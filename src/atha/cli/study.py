@@ -19,6 +19,7 @@ from atha.cli.drawing import (
     listed,
     or_default,
 )
+from atha.cli.running import RUN_PANEL, Together, check_store, choose_executor
 from atha.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Test the method's findings on your own data.", no_args_is_help=True, add_completion=False)
 
-_RUN, _TRY = "How to run", "What to try"
+_TRY = "What to try"
 
 
 @app.callback()
@@ -92,15 +93,16 @@ def tail(
     store: Annotated[
         Path | None,
         typer.Option(help="File for the accuracies; a study goes on where it ends. (default: OUT/study.db)",
-                     rich_help_panel=_RUN),
+                     rich_help_panel=RUN_PANEL),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=_RUN)
+        int | None, typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=RUN_PANEL)
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=_RUN)] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=RUN_PANEL)] = 1,
+    together: Together = 1,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Of forward passes; auto: by the device.", rich_help_panel=_RUN),
+        typer.Option(help="Of forward passes; auto: by the device.", rich_help_panel=RUN_PANEL),
     ] = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     device: common.Device = "auto",
@@ -112,7 +114,6 @@ def tail(
     Stopped or killed, the same command goes on where it stopped.
     """
     from atha.cli.live import Live
-    from atha.cli.running import check_store, choose_executor
 
     pushes, ratios = _numbers("--push", push), _numbers("--ratio", ratio)
     results = store or out / "study.db"
@@ -134,7 +135,7 @@ def tail(
     with common.stages() as advance:
         plan, backbone = prepare(
             design, sources, model, out, revision=revision, transform=transform, precision=precision, device=device,
-            threads=threads, cache=out / "cache.db", progress=lambda done, total: advance("Images", done, total),
+            threads=threads, together=together, cache=out / "cache.db", progress=lambda done, total: advance("Images", done, total),
         )  # fmt: skip
     live = Live()
     with live:

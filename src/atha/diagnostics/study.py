@@ -133,6 +133,7 @@ def prepare(
     precision: Precision = "auto",
     device: str = "auto",
     threads: int = 1,
+    together: int = 1,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Plan, Backbone]:
@@ -148,7 +149,7 @@ def prepare(
         names.append(f"atha:{path}")
     return make_plan(
         sources, names, model, revision=revision, options=Options(transform), precision=precision, device=device,
-        threads=threads, cache=cache, progress=progress,
+        threads=threads, together=together, cache=cache, progress=progress,
     )  # fmt: skip
 
 
