@@ -96,7 +96,8 @@ def tail(
                      rich_help_panel=RUN_PANEL),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=RUN_PANEL)
+        int | None,
+        typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=RUN_PANEL),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=RUN_PANEL)] = 1,
     together: Together = 1,
@@ -135,7 +136,8 @@ def tail(
     with common.stages() as advance:
         plan, backbone = prepare(
             design, sources, model, out, revision=revision, transform=transform, precision=precision, device=device,
-            threads=threads, together=together, cache=out / "cache.db", progress=lambda done, total: advance("Images", done, total),
+            threads=threads, together=together, cache=out / "cache.db",
+            progress=lambda done, total: advance("Images", done, total),
         )  # fmt: skip
     live = Live()
     with live:
