@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ class Stopwatch:
     def timing(self, setup: float, queries: float) -> Timing:
         from atha import machine
 
-        steps = [after - before for before, after in zip(self.steps, self.steps[1:], strict=False)]
+        steps = [after - before for before, after in pairwise(self.steps)]
         step = statistics.median(steps)
         left = self.options.steps - self.options.timed
         return Timing(setup, step, sum(steps) + left * step, queries, machine.peak_memory() or 0)
