@@ -3,8 +3,9 @@
     uv run python benchmarks/kills.py FOLDER [--kills 50] [--executor local|ray|here] [--seed 0]
 
 FOLDER holds class folders. A run is `atha bench run` with zero-shot, a linear probe and two steps of ATHA, on episodes
-of its own; it is killed with SIGKILL at a random moment, the driver or, every other time, one of its workers, until it
-has been killed often enough, and then left to finish. Prints one line of JSON, and fails if anything differs.
+of its own. It is killed with SIGKILL at random moments while results come, the driver or, every other time, one of its
+workers, until it has been killed often enough, and then left to finish. With ray, the workers are a cluster's that
+stays up all the time. Prints one line of JSON, and fails if anything differs.
 """
 
 import argparse
@@ -12,13 +13,15 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-
-from atha.bench.store import Store
+from typing import Any
 
 METHODS = "zero-shot,linear-probe,atha:paper"
 
@@ -40,9 +43,15 @@ def main() -> None:
 
 
 def survive(
-    folder: Path, place: Path, kills: int, executor: str, episodes: int, rng: random.Random, way: int = 3
+    folder: Path,
+    place: Path,
+    kills: int,
+    executor: str,
+    episodes: int,
+    rng: random.Random,
+    pause: float = 2.0,
 ) -> dict[str, object]:
-    """Run to the end undisturbed, then again with kills; compare.
+    """Run to the end undisturbed in one process, then again with kills; compare.
 
     Args:
         folder: class folders, 4 images per class at least.
@@ -51,7 +60,7 @@ def survive(
         executor: ``here`` (one process), ``local`` (two workers) or ``ray``.
         episodes: of each run.
         rng: moments and victims.
-        way: classes per episode.
+        pause: seconds at most between a new result and the kill.
 
     Returns:
         Whether the stores are equal, and what happened.
@@ -59,91 +68,121 @@ def survive(
     command = [
         sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--model", "nano",
         "--method", METHODS, "--set", "training.steps=2", "--precision", "float32",
-        "--way", str(way), "--shot", "1", "--query", "3", "--episodes", str(episodes),
-        "--executor", "ray" if executor == "ray" else "local", "--workers", "1" if executor == "here" else "2",
+        "--way", "3", "--shot", "1", "--query", "3", "--episodes", str(episodes),
     ]  # fmt: skip
-    environment = {**os.environ, "ATHA_CACHE": str(place / "cache")}
     whole, killed = place / "whole.db", place / "killed.db"
-    started = time.monotonic()
-    subprocess.run([*command, "--store", str(whole)], env=environment, check=True, capture_output=True)
-    usual = time.monotonic() - started
-    drivers = workers = finished = 0
-    at: list[int] = []
-    while drivers + workers < kills:
-        process = subprocess.Popen(
-            [*command, "--store", str(killed)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-        # Every other time soon after the first new result, so that kills hit the writing and not only the start.
-        if rng.random() < 0.5:
-            _wait_for_results(killed, process, _count(killed) + 1)
-            time.sleep(rng.random() * 2)
-        else:
-            time.sleep(rng.random() * usual)
-        victims = _workers(process.pid) if executor != "here" and rng.random() < 0.5 else []
-        if process.poll() is not None:
-            finished += 1
-            _empty(killed, rng)
-            continue
-        if victims:
-            os.kill(rng.choice(victims), signal.SIGKILL)
-            workers += 1
-            time.sleep(rng.random() * 3)
-        if process.poll() is None:
-            process.kill()
-            drivers += 1
-        process.wait()
-        at.append(_count(killed))
-    subprocess.run([*command, "--store", str(killed)], env=environment, check=True, capture_output=True)
+    with _cluster(executor == "ray") as address:
+        environment = {**os.environ, "ATHA_CACHE": str(place / "cache")}  # after ray.init, which sets how to log in
+        alone = [*command, "--workers", "1", "--store", str(whole)]
+        subprocess.run(alone, env=environment, check=True, stdout=subprocess.DEVNULL)
+        cluster = ["--executor", "ray", "--ray-address", address] if address else []
+        again = [*command, "--workers", "1" if executor == "here" else "2", *cluster, "--store", str(killed)]
+        happened = _kill(again, environment, killed, kills, len(_content(whole)), pause, rng)
+        subprocess.run(again, env=environment, check=True, stdout=subprocess.DEVNULL)
     first, second = _content(whole), _content(killed)
+    return {"equal": first == second, "results": len(first), **happened}
+
+
+def _kill(
+    command: list[str],
+    environment: dict[str, str],
+    store: Path,
+    kills: int,
+    results: int,
+    pause: float,
+    rng: random.Random,
+) -> dict[str, object]:
+    """Run, kill and run again; every kill comes after a new result, and before the last."""
+    drivers = workers = ended = failed = 0
+    at: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
+    while drivers + workers < kills:
+        if process is None:
+            process = subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+        seen = _count(store)
+        while process.poll() is None and _count(store) <= seen:
+            time.sleep(0.1)
+        time.sleep(rng.random() * pause)
+        count, victims = _count(store), _workers(os.getpid())
+        if process.poll() is not None or count == results:
+            failed += process.wait() != 0
+            ended, process = ended + 1, None
+            _halve(store, rng)
+            continue
+        if victims and workers <= drivers:
+            try:
+                os.kill(rng.choice(victims), signal.SIGKILL)
+            except ProcessLookupError:  # at its end just now
+                continue
+            workers += 1
+        else:
+            process.kill()
+            process.wait()
+            process = None
+            drivers += 1
+        at.append(count)
+    if process is not None:
+        process.kill()
+        process.wait()
     return {
-        "equal": first == second,
-        "results": len(first),
         "kills_of_the_driver": drivers,
         "kills_of_a_worker": workers,
-        "runs_that_ended_before": finished,
+        "runs_that_ended_before": ended,
+        "of_these_with_an_error": failed,
         "results_at_each_kill": at,
-        "seconds_undisturbed": round(usual, 1),
     }
 
 
-def _content(path: Path) -> dict[tuple[str, int], tuple[float, bytes]]:
-    with Store(path) as store:
-        return {
-            (one.hash, episode): (float(accuracy), probabilities.tobytes())
-            for one in store.experiments()
-            for accuracy, (episode, probabilities) in zip(one.accuracy, store.probabilities(one.hash), strict=True)
-        }
+@contextmanager
+def _cluster(wanted: bool) -> Iterator[str | None]:
+    """A Ray cluster of two cores that outlives the drivers; its address."""
+    if not wanted:
+        yield None
+        return
+    from atha.bench import on_ray  # noqa: F401 - before ray: it sets what Ray reads when it is imported
+
+    import ray  # isort: skip
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        ray.shutdown()
+
+
+def _content(path: Path) -> dict[tuple[str, int], tuple[Any, ...]]:
+    """Everything stored of each result, but what it cost and when it was made."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT e.hash, r.episode, r.hash, accuracy, brier, calibration, classes, correct, probabilities "
+            "FROM results r JOIN experiments e ON e.id = r.experiment "
+            "LEFT JOIN probabilities p ON p.experiment = r.experiment AND p.episode = r.episode"
+        )
+        return {(experiment, episode): tuple(values) for experiment, episode, *values in rows}
 
 
 def _count(path: Path) -> int:
     if not path.exists():
         return 0
     try:
-        with Store(path) as store:
-            return sum(len(one.episodes) for one in store.experiments())
-    except Exception:  # being made just now
+        with closing(sqlite3.connect(path)) as connection:
+            return int(connection.execute("SELECT count(*) FROM results").fetchone()[0])
+    except sqlite3.Error:  # being made just now
         return 0
 
 
-def _empty(path: Path, rng: random.Random) -> None:
+def _halve(path: Path, rng: random.Random) -> None:
     """A run came to its end: take half of its results out, so that there is something to do again."""
-    import sqlite3
-
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         keep = rng.randrange(2)
         for table in ("probabilities", "results"):
             connection.execute(f"DELETE FROM {table} WHERE episode % 2 = {keep}")  # noqa: S608
-    connection.close()
 
 
-def _wait_for_results(path: Path, process: "subprocess.Popen[bytes]", count: int) -> None:
-    while process.poll() is None and _count(path) < count:
-        time.sleep(0.2)
-
-
-def _workers(driver: int) -> list[int]:
-    """Processes below the driver that run episodes."""
+def _workers(root: int) -> list[int]:
+    """Processes below another that run episodes."""
     parents: dict[int, int] = {}
     names: dict[int, str] = {}
     for folder in Path("/proc").iterdir():
@@ -154,13 +193,13 @@ def _workers(driver: int) -> list[int]:
             except OSError:
                 continue
             parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
-    below = {driver}
+    below = {root}
     for _ in parents:
         new = {child for child, parent in parents.items() if parent in below} - below
         if not new:
             break
         below |= new
-    return [child for child in below - {driver} if "spawn_main" in names[child] or names[child].startswith("ray::")]
+    return [one for one in below - {root} if "spawn_main" in names[one] or names[one].startswith("ray::_episode")]
 
 
 if __name__ == "__main__":

@@ -15,9 +15,16 @@ from atha.bench.results import Result
 from atha.bench.work import BenchError, EpisodeRunner, Job
 from atha.errors import AthaError
 
-# Started by uv run, Ray would have every worker build an environment anew, while nodes have atha installed; and nothing
-# is to be told to anybody. Read when Ray is imported.
-_OFF = ("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_USAGE_STATS_ENABLED")
+# Read when Ray is imported, and by the processes that it starts. Under uv run, Ray would have every worker build an
+# environment anew, for minutes or in vain, while nodes have atha installed. Nothing is to be told to anybody. Ray gives
+# workers niceness 15, and gives up those that need more than a minute to start: on a busy machine, all of them.
+for _name, _value in {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_worker_register_timeout_seconds": "600",
+}.items():
+    os.environ.setdefault(_name, _value)
 # One per process of the cluster: the runner of the run that the process last worked for.
 _kept: dict[str, EpisodeRunner] = {}
 
@@ -37,8 +44,6 @@ def run_on_ray(
         BenchError: Ray is not installed or cannot be reached, or a job killed several workers.
         AthaError: what a task says.
     """
-    for name in _OFF:
-        os.environ.setdefault(name, "0")
     try:
         import ray
     except ImportError:
@@ -90,7 +95,8 @@ def _start(ray: Any, address: str | None, workers: int | None, plan: Plan) -> No
         ray.init(address, **options)
     except Exception as error:  # connection, version and resource errors have no common class
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
-        raise BenchError(f"cannot use {where} ({_first_line(error)}): check --ray-address") from error
+        token = ", and set RAY_AUTH_MODE=token if it asks for a token" if address else ""
+        raise BenchError(f"cannot use {where} ({_first_line(error)}): check --ray-address{token}") from error
 
 
 def _room(ray: Any, plan: Plan, gpu: bool) -> int:
