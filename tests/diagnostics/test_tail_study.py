@@ -16,7 +16,7 @@ from atha.episodes import draw_episodes
 from atha.errors import DataError
 from atha.recipe import Recipe
 from atha.reports import figures
-from atha.reports.page import to_html
+from atha.reports.page import Figure, Warn
 from atha.reports.study import study_page, verdict, write_study
 from conftest import COLOURS, write_images
 
@@ -143,9 +143,11 @@ def test_without_source_images_there_is_no_cka_and_it_is_said(small):
     design, _, _, (found,), *_ = small
     bare = Found(found.title, found.dataset, found.points, found.inside, with_source=False)
     with figures.style():
-        html = to_html(study_page(design, [bare]))
-    assert "No source images were given" in html
-    assert "How alike the model" not in html
+        page = study_page(design, [bare])
+    items = page.sections[-1].items
+    assert any("No source images were given" in item.text for item in items if isinstance(item, Warn))
+    assert not any("CKA" in item.title for item in items if isinstance(item, Figure))
+    assert not any("CKA" in sentence for sentence in items[-1].items)
 
 
 def test_a_source_that_is_too_small_is_refused(small, tmp_path):

@@ -94,7 +94,7 @@ def verdict(found: Found) -> str:
         words = "the finding does not hold: no push raises accuracy, and one lowers it"
     else:
         words = "the finding is not seen: no push of the tail can be told from doing nothing"
-    return f"{words}. The best push, {best.variant.name}, is {_difference(best)} points away from no alignment."
+    return f"{words}. The best push, {best.variant.name}, differs from no alignment by {_difference(best)} points."
 
 
 def _difference(point: Point) -> str:
@@ -203,7 +203,7 @@ def _inside(found: Found) -> list[Item]:
 def _curves(found: Found, warning: str) -> Figure:
     blocks = len(next(iter(found.inside.values()))[0]["curves"]["target"])
     shown = (blocks // 2, blocks - 1)
-    made, both = figures.figure(1, 2, height=3.4, width=6.4, sharey=True)
+    made, both = figures.figure(2, 1, height=5.4, sharex=True, sharey=True)
     lines = [(f"{PRETRAINED}, source", PRETRAINED, "source")] if found.with_source else []
     lines += [
         (f"{words}, target" if state == PRETRAINED else words, state, "target")
@@ -221,8 +221,8 @@ def _curves(found: Found, warning: str) -> Figure:
             if block == shown[1]:
                 ends.append(f"{words} {mean[0]:+.2f} to {mean[-1]:+.2f}")
         axes.set_title(f"input of block {block}")
-        axes.set_xlabel("patches, tail to head (%)")
-    both[0].set_ylabel("similarity to nearest class text")
+        axes.set_ylabel("similarity")
+    both[1].set_xlabel("patches, tail to head (%)")
     both[0].legend(fontsize=7.5)
     return Figure(
         made,
@@ -237,7 +237,7 @@ def _curves(found: Found, warning: str) -> Figure:
 
 def _train_query(found: Found, warning: str) -> Figure:
     names = _names(found)
-    made, both = figures.figure(1, 2, height=2.7, width=6.4, sharey=True)
+    made, both = figures.figure(2, 1, height=1.6 + 0.7 * len(names))
     words = []
     for axes, what, scale in zip(both, ("accuracy", "loss"), (100, 1), strict=True):
         for row, (state, name) in enumerate(reversed(list(names.items()))):
@@ -315,9 +315,10 @@ def _strengths(found: Found, warning: str) -> list[Item]:
         if not rows[0]["strengths"]["step"]:
             continue
         steps = rows[0]["strengths"]["step"]
-        made, both = figures.figure(1, 2, height=3.0, width=6.4)
+        shown = ("push",) if state == PUSH_ONLY else ("pull", "push")  # a pull of no tokens is none
+        made, both = figures.figure(len(shown), 1, height=0.6 + 2.2 * len(shown), sharex=True, squeeze=False)
         ends = []
-        for axes, name in zip(both, ("pull", "push"), strict=True):
+        for axes, name in zip(both[:, 0], shown, strict=True):
             values = np.array([row["strengths"][name] for row in rows])
             mean = values.mean(axis=0)
             if name == "pull":  # one block starts far from the others, so change is what can be seen of all
@@ -325,17 +326,17 @@ def _strengths(found: Found, warning: str) -> list[Item]:
             for block in range(mean.shape[1]):
                 axes.plot(steps, mean[:, block], color=_block_colour(block, mean.shape[1]), linewidth=1.2,
                           label=f"block {block}" if block in (0, mean.shape[1] - 1) else None)  # fmt: skip
-            axes.set_xlabel("step")
             axes.set_ylabel("change of the pull" if name == "pull" else "push")
             ends.append(f"{name} at the end {', '.join(f'{value:+.3g}' for value in values.mean(axis=0)[-1])}")
-        both[0].legend(fontsize=8)
+        both[0, 0].legend(fontsize=8)
+        both[-1, 0].set_xlabel("step")
         words = _names(found)[state]
         items.append(
             Figure(
                 made,
                 f"Strengths over training: {words}",
-                "Each line is one vision block, from the first (dark) to the last (bright), mean over episodes. Left, "
-                "how the pull changed since the first step; right, the push itself: below 0 it pulls the tail.",
+                "Each line is one vision block, from the first (dark) to the last (bright), mean over episodes: how "
+                "the pull changed since the first step, and the push itself; below 0 the push pulls the tail.",
                 f"{words}: {'; '.join(ends)}.",
                 warning,
             )
