@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from episode import build
 from PIL import Image
-from vit_b16 import build
 
 import atha
 from atha import machine
