@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
     from torch import Tensor
 
     from atha.backbones import Backbone
-    from atha.support import SupportRecord
+    from atha.support_record import SupportRecord
     from atha.tuners import ClassTexts, TunedModel
 
 FORMAT = 1
@@ -173,7 +173,7 @@ def read_adapter(path: str | Path) -> Saved:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from atha.support import SupportRecord
+    from atha.support_record import SupportRecord
 
     support = None
     try:

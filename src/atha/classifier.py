@@ -30,7 +30,7 @@ from atha.inference import images_at_once
 from atha.methods.linear_probe import linear_probe
 from atha.prediction import Prediction, Predictor, softmax
 from atha.recipe import Recipe
-from atha.support import SupportRecord, choose_pictures, picture
+from atha.support_record import SupportRecord, choose_pictures, picture
 from atha.tuners import ClassTexts, TunedModel, cosine
 
 

@@ -16,7 +16,7 @@ from atha.reports import charts, figures
 from atha.reports.advice import class_needs, next_steps
 from atha.reports.page import Bullets, Code, Gallery, Grid, Page, Picture, Section, Text, Warn, to_html
 from atha.reports.tokens import HOW_TO_READ, panel_png
-from atha.support import picture
+from atha.support_record import picture
 
 #: Told of (what is being done, done, total).
 Progress = Callable[[str, int, int], None]
