@@ -19,7 +19,7 @@ from typing import Any
 
 from episode import SIZES, build, names
 
-STEPS = 5
+STEPS = 4
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
 Measured in turn, each in a process of its own, on a CLIP model of the size asked for, with random weights:
 
 - ours: `Classifier.fit` and `predict_proba`, precision as it is chosen by itself;
-- plain-float32, plain-bfloat16: the model by transformers, LoRA by PEFT, text padded to the context's length, one batch
-  a step; the second under autocast. No alignment, no learned context;
+- plain-float32, plain-bfloat16: the model by transformers, LoRA by PEFT, text padded to the context's length, and a
+  step in parts of at most 25 images, more do not fit memory; the second under autocast. No alignment, no context;
 - products: the matrix products of the plain loop, and nothing else, in ours' precision; own-products: those that are
   left when only what is needed is computed (texts at their length, the last vision block's CLS row alone).
 
@@ -30,6 +30,7 @@ from typing import Any
 
 LOOPS = ("ours", "plain-float32", "plain-bfloat16", "products", "own-products")
 CONTEXT = 77
+PART = 25
 SIZES = {
     "vit-b-16": {"patch_size": 16},
     "vit-b-32": {"patch_size": 32},
@@ -232,7 +233,9 @@ def plain(options: argparse.Namespace, precision: str) -> Timing:
 
     def step() -> None:
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(2 * cosines(pixels), labels).backward()
+        for some, wanted in zip(pixels.split(PART), labels.split(PART), strict=True):
+            loss = torch.nn.functional.cross_entropy(2 * cosines(some), wanted, reduction="sum") / len(labels)
+            loss.backward()
         optimiser.step()
 
     model.train()
@@ -240,8 +243,8 @@ def plain(options: argparse.Namespace, precision: str) -> Timing:
     model.eval()
     started = time.perf_counter()
     with torch.no_grad():
-        for start in range(0, options.queries, 25):
-            cosines(processor(images=query[start : start + 25], return_tensors="pt")["pixel_values"])
+        for start in range(0, options.queries, PART):
+            cosines(processor(images=query[start : start + PART], return_tensors="pt")["pixel_values"])
     return watch.timing(setup, time.perf_counter() - started)
 
 
@@ -269,8 +272,10 @@ def products(options: argparse.Namespace, only_needed: bool) -> Timing:
 
     watch, setup = run_steps(options, step, before)
     started = time.perf_counter()
-    for start in range(0, options.queries, 25):
-        Tower(torch, vision, min(25, options.queries - start), patches, dtype).run(training=False, one_row=only_needed)
+    for start in range(0, options.queries, PART):
+        Tower(torch, vision, min(PART, options.queries - start), patches, dtype).run(
+            training=False, one_row=only_needed
+        )
     return watch.timing(setup, time.perf_counter() - started)
 
 
