@@ -15,8 +15,9 @@ from atha.devices import seeded
 from atha.recipe import Recipe
 from atha.training import train, train_together
 from atha.tuners import StackedModel, TunedModel, can_stack, cosine
-from atha.tuners.block import ACTIVATIONS, FusedBlock, WeightStore, can_replace
+from atha.tuners.block import ACTIVATIONS, FusedBlock, can_replace
 from atha.tuners.dropout import keep_mask, random_bytes
+from atha.tuners.products import FrozenProduct
 
 STEPS = 20
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -158,14 +159,19 @@ def test_blocks_of_other_devices_stay():
     assert not any("forward" in vars(block) for block in (*backbone.text_blocks, *backbone.vision_blocks))
 
 
-def test_frozen_products_are_kept_until_weights_change():
-    backbone, store = made("clip"), WeightStore()
-    block = backbone.vision_blocks[0]
-    first = store.get(block, torch.float32)
-    assert store.get(block, torch.float32) is first
-    with torch.no_grad():
-        block.mlp.fc1.weight.mul_(2)
-    assert store.get(block, torch.float32) is not first
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 17, 200])
+def test_frozen_products(dtype, pack, rows):
+    generator = torch.Generator().manual_seed(0)
+    weight, bias, values, gradient = (
+        torch.randn(*shape, generator=generator) for shape in ((48, 32), (48,), (rows, 32), (rows, 48))
+    )
+    product = FrozenProduct(weight, bias, dtype, pack)
+    weight, bias, values, gradient = (one.to(dtype) for one in (weight, bias, values, gradient))
+    close = {"atol": 1e-4, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.02}
+    torch.testing.assert_close(product(values), nn.functional.linear(values, weight, bias), **close)
+    torch.testing.assert_close(product.backward(gradient), gradient @ weight, **close)
 
 
 def test_parts_of_a_step_change_nothing(monkeypatch):

@@ -74,8 +74,8 @@ class BlockWeights:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, block: Any, dtype: torch.dtype) -> "BlockWeights":
-        """Those of a block, in the precision of the products."""
+    def of(cls, block: Any, dtype: torch.dtype, pack: bool) -> "BlockWeights":
+        """Those of a block, in the precision of the products; see `FrozenProduct` for packing."""
         attention, mlp = block.self_attn, block.mlp
         bases = [base_layer(getattr(attention, name)) for name in PROJECTIONS]
         pairs = list(zip(bases, (attention.scale, 1.0, 1.0), strict=True))
@@ -84,28 +84,11 @@ class BlockWeights:
         )
         scale = ACTIVATIONS[mlp.config.hidden_act].scale
         return cls(
-            FrozenProduct(weight, bias, dtype),
-            FrozenProduct(attention.out_proj.weight, attention.out_proj.bias, dtype),
-            FrozenProduct(mlp.fc1.weight * scale, mlp.fc1.bias * scale, dtype),
-            FrozenProduct(mlp.fc2.weight / scale, mlp.fc2.bias, dtype),
+            FrozenProduct(weight, bias, dtype, pack),
+            FrozenProduct(attention.out_proj.weight, attention.out_proj.bias, dtype, pack),
+            FrozenProduct(mlp.fc1.weight * scale, mlp.fc1.bias * scale, dtype, pack),
+            FrozenProduct(mlp.fc2.weight / scale, mlp.fc2.bias, dtype, pack),
         )
-
-
-class WeightStore:
-    """Frozen products of a backbone's blocks, made at the first use and kept for all fits that follow."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[nn.Module, torch.dtype], tuple[list[Any], BlockWeights]] = {}
-
-    def get(self, block: Any, dtype: torch.dtype) -> BlockWeights:
-        """A block's products; made anew where its weights were moved or changed."""
-        layers = [base_layer(getattr(block.self_attn, name)) for name in PROJECTIONS]
-        layers += [block.self_attn.out_proj, block.mlp.fc1, block.mlp.fc2]
-        state = [(value.data_ptr(), value._version) for layer in layers for value in (layer.weight, layer.bias)]
-        kept = self._kept.get((block, dtype))
-        if kept is None or kept[0] != state:
-            kept = self._kept[block, dtype] = (state, BlockWeights.of(block, dtype))
-        return kept[1]
 
 
 @dataclass
@@ -177,19 +160,26 @@ class FusedBlock:
 
     Args:
         block: see `can_replace`.
-        weights: of the backbone.
         lora: the block's.
         rows: R, how many tokens are wanted behind the block, the first ones; None: all.
+        pack: pays where there are many tokens, and takes memory.
     """
 
-    def __init__(self, block: Any, weights: WeightStore, lora: BlockLora, rows: int | None = None) -> None:
-        self.block, self.weights, self.lora, self.rows = block, weights, lora, rows
+    def __init__(self, block: Any, lora: BlockLora, rows: int | None = None, pack: bool = True) -> None:
+        self.block, self.lora, self.rows, self.pack = block, lora, rows, pack
+        self._weights: dict[torch.dtype, BlockWeights] = {}
         self.heads: int = block.self_attn.num_heads
         self.activation = ACTIVATIONS[block.mlp.config.hidden_act]
         # What LoRA's products are multiplied by, for each projection: attention's scale and dropout's own included.
         scales = (block.self_attn.scale, 1.0, 1.0)
         factors = [lora.scaling * scales[index] * lora.kept_scale for index in lora.projections]
         self.factors = torch.tensor(factors).view(-1, 1, 1, 1)
+
+    def weights(self, dtype: torch.dtype) -> BlockWeights:
+        """The frozen products, made at the first use. They go with this object: memory is dearer than making them."""
+        if dtype not in self._weights:
+            self._weights[dtype] = BlockWeights.of(self.block, dtype, self.pack)
+        return self._weights[dtype]
 
     def __call__(
         self,
@@ -215,7 +205,7 @@ class _Block(torch.autograd.Function):
     def forward(
         ctx: Any, tokens: Tensor, fused: FusedBlock, dtype: torch.dtype, mask: Tensor | None, *matrices: Tensor
     ) -> Tensor:
-        block, lora, weights = fused.block, fused.lora, fused.weights.get(fused.block, dtype)
+        block, lora, weights = fused.block, fused.lora, fused.weights(dtype)
         batch, length, width = tokens.shape
         rows = length if fused.rows is None else min(fused.rows, length)
         # Attention's input, and LoRA's part of it.

@@ -14,11 +14,12 @@ class FrozenProduct:
         weight: W, (N, K).
         bias: b, (N,).
         dtype: of the products.
+        pack: pack them where that can be done, a copy for each direction; else one serves both.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, pack: bool = True) -> None:
         self.bias = bias.to(dtype)
-        self._packed = packs(weight.device, dtype)
+        self._packed = pack and packs(weight.device, dtype)
         weight = weight.to(dtype)
         self._forward, self._backward = (_pack(weight), _pack(weight.T)) if self._packed else (weight, weight.T)
 

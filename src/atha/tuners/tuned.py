@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -12,12 +11,10 @@ from torch import Tensor, nn
 
 from atha.backbones import Backbone, Prompts
 from atha.recipe import Recipe
-from atha.tuners.block import BlockLora, FusedBlock, WeightStore, can_replace
+from atha.tuners.block import BlockLora, FusedBlock, can_replace
 from atha.tuners.context import LearnedContext
 from atha.tuners.lora import attach_lora, lora_layers
 from atha.tuners.strengths import HookedAlignment
-
-_weights: WeakKeyDictionary[Backbone, WeightStore] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,12 @@ def cosine(images: Float[Tensor, "*G B E"], texts: Float[Tensor, "*G N E"]) -> F
 
 def replace_blocks(backbone: Backbone, lora: Callable[[Any], BlockLora] | None) -> None:
     """Make the blocks those for training, with the LoRA that ``lora`` gives for each, or give them back (None)."""
-    weights = _weights.setdefault(backbone, WeightStore())
     last = backbone.vision_blocks[-1]
-    for block in (*backbone.text_blocks, *backbone.vision_blocks):
-        block.__dict__.pop("forward", None)
-        if lora is not None and can_replace(block):
-            rows = backbone.pooled_tokens if block is last else None
-            block.forward = FusedBlock(block, weights, lora(block), rows)
+    for blocks, pack in ((backbone.text_blocks, False), (backbone.vision_blocks, True)):  # texts are few and short
+        for block in blocks:
+            block.__dict__.pop("forward", None)
+            if lora is not None and can_replace(block):
+                block.forward = FusedBlock(block, lora(block), backbone.pooled_tokens if block is last else None, pack)
 
 
 class TunedModel:
