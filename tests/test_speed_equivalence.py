@@ -17,7 +17,7 @@ from atha.training import train, train_together
 from atha.tuners import StackedModel, TunedModel, can_stack, cosine
 from atha.tuners.block import ACTIVATIONS, FusedBlock, can_replace
 from atha.tuners.dropout import keep_mask, random_bytes
-from atha.tuners.products import FrozenProduct
+from atha.tuners.products import FrozenProduct, packs
 
 STEPS = 20
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -157,6 +157,19 @@ def test_blocks_of_other_devices_stay():
     tuned = TunedModel(backbone, Recipe.load("lora", ["prompt.learn_context=false"]), prompts())
     tuned.train()
     assert not any("forward" in vars(block) for block in (*backbone.text_blocks, *backbone.vision_blocks))
+
+
+@pytest.mark.parametrize(("device", "images"), [("cpu", 240), ("cuda", 3855), ("mps", 3855)])
+def test_images_of_a_part_by_device(device, images):
+    backbone = made("clip")  # 17 tokens an image
+    other = type("Elsewhere", (), {"device": torch.device(device), "grid": backbone.grid, "prefix_tokens": 1})()
+    assert training.part_size(other) == images
+
+
+def test_products_are_packed_on_a_cpu_in_bfloat16_alone():
+    assert not packs(torch.device("cpu"), torch.float32)
+    assert not packs(torch.device("cuda"), torch.bfloat16)
+    assert not packs(torch.device("mps"), torch.bfloat16)
 
 
 @pytest.mark.parametrize("pack", [True, False])

@@ -93,7 +93,7 @@ def test_images_made_ready_while_a_processor_is_idle_change_nothing(folder, tmp_
     plan, backbone = planned(folder, ("zero-shot",))
     found, prepared = [], []
     real = EpisodeRunner.prepare
-    monkeypatch.setattr(EpisodeRunner, "prepare", lambda self, job: (prepared.append(job.episode), real(self, job)))
+    monkeypatch.setattr(EpisodeRunner, "prepare", lambda self, job: (prepared.append(*job.episodes), real(self, job)))
     for cores in (1, 2):
         monkeypatch.setattr("atha.machine.cores", lambda cores=cores: cores)
         store = tmp_path / f"{cores}.db"

@@ -11,8 +11,8 @@ from atha import defaults
 from atha.adaptation import adapt, adapt_together
 from atha.backbones import Prompts
 from atha.data.views import SupportSet, crop_source
-from atha.devices import autocast
 from atha.errors import DataError
+from atha.inference import Inference
 from atha.methods.base import Images, Method, Options, Predictor, Support, softmax
 from atha.recipe import Recipe
 from atha.tuners import ClassTexts, TunedModel, can_stack, cosine
@@ -77,15 +77,15 @@ class Tuned(Method):
         return self.recipe.views.support == "five-view"
 
     def _predictor(self, tuned: TunedModel, texts: ClassTexts, labelled: SupportSet) -> Predictor:
-        recipe, device = self.recipe, tuned.backbone.device
-        scale = recipe.training.resolve_logit_scale(labelled.shot)
+        scale = self.recipe.training.resolve_logit_scale(labelled.shot)
+        inference = Inference(tuned.backbone, tuned, self.recipe.training.precision)
 
         @torch.no_grad()
         def predict(query: Images) -> Float[np.ndarray, "Q N"]:
             logits = []
             for batch in query.plain(self._squeeze).split(_BATCH):
-                pixels = labelled.views.normalise(batch).to(device)
-                with autocast(recipe.training.precision, device):
+                pixels = labelled.views.normalise(batch).to(tuned.backbone.device)
+                with inference.running():
                     features = tuned.image_features(pixels, texts)
                 logits.append(scale * cosine(features, texts.features))
             return softmax(torch.cat(logits).cpu().numpy())
