@@ -172,7 +172,10 @@ def test_ctrl_c_ends_a_run_with_one_sentence(folder, tmp_path, moment):
         "--method", "zero-shot", "--shot", "1", "--query", "2", "--episodes", "3000", "--workers", "2",
         "--store", str(store),
     ]  # fmt: skip
+    # A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     # While workers are being started, or when they have begun to give results.
     wanted = store.exists if moment == "start" else (lambda: kills_module()._count(store) > 0)
     while not wanted() and process.poll() is None:

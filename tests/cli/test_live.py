@@ -32,7 +32,7 @@ def make_plan(episodes=10, shots=(1,)):
     pool = Pool("pets", ids, tuple(map(Path, ids)), labels, texts, "the labels", "0" * 64)
     settings = tuple(Setting(pool, draw_episodes(pool, 3, shot, 2, episodes), ids) for shot in shots)
     definitions = tuple(tuple({"method": {"kind": name}} for name in METHODS) for _ in settings)
-    return Plan(settings, METHODS, METHODS, Options(), "nano", None, "0" * 64, "cpu", 1, None, 0, definitions)
+    return Plan(settings, METHODS, METHODS, Options(), "nano", None, "0" * 64, "cpu", 1, 1, None, 0, definitions)
 
 
 @pytest.fixture
