@@ -14,6 +14,7 @@ from atha.bench.plan import make_plan
 from atha.bench.runner import run_plan
 from atha.bench.statistics import mean_interval, paired
 from atha.bench.store import Store
+from atha.data.cdfsl import benchmarks
 from atha.data.opening import open_pool
 from atha.episodes import draw_episodes
 from atha.machine import cores
@@ -29,7 +30,8 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--store", type=Path, default=Path("precision.db"))
     options = parser.parse_args()
-    pool = open_pool(str(options.folder), classes=options.classes)
+    texts = benchmarks()[options.classes].texts if options.classes else None
+    pool = open_pool(str(options.folder), classes=texts)
     drawn = draw_episodes(pool, 5, options.shot, 15, options.episodes, 1)
     accuracy = {}
     for precision in ("float32", "bfloat16"):
