@@ -71,11 +71,15 @@ def adapt_together(
         with seeded(supports[group].seed, backbone.device):
             tuned = TunedModel(backbone, recipe, prompts[group])
         trained = stack.parameters(group)
-        with torch.no_grad():
-            for name, values in tuned.parameters().items():
-                for value, found in zip(values, trained[name], strict=True):
-                    value.copy_(found)
-        return tuned, _final_texts(tuned, recipe)
+        try:
+            with torch.no_grad():
+                for name, values in tuned.parameters().items():
+                    for value, found in zip(values, trained[name], strict=True):
+                        value.copy_(found)
+            return tuned, _final_texts(tuned, recipe)
+        except BaseException:
+            tuned.detach()
+            raise
 
     return [partial(attach, group) for group in range(stack.groups)]
 
