@@ -103,8 +103,8 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
 def died(plan: Plan, job: Job) -> str:
     """The sentence on a job that killed its workers."""
     setting = plan.settings[job.setting]
-    first, *_, last = (*job.episodes, job.episodes[-1])
-    numbers = dict.fromkeys(str(setting.episodes.episodes[position].index) for position in (first, last))
+    ends = (job.episodes[0], job.episodes[-1])
+    numbers = dict.fromkeys(str(setting.episodes.episodes[position].index) for position in ends)
     return (
         f"{DEATHS} workers died on episode {' to '.join(numbers)} of {setting.pool.name}, "
         "probably for want of memory: lower --workers, or choose a smaller --model; all results so far are kept"

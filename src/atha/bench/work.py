@@ -82,9 +82,10 @@ class EpisodeRunner:
     def _run_method(self, job: Job, index: int) -> Iterator[Result]:
         setting, method, name = self.plan.settings[job.setting], self._methods[index], self.plan.methods[index]
         # Episodes that are trained together are trained so again after an interruption: the same numbers then.
-        positions = job.episodes if method.together else job.open(index)
+        still_open = job.open(index)
+        positions = job.episodes if method.together else still_open
         episodes = [setting.episodes.episodes[position] for position in positions]
-        wanted = [position in job.open(index) for position in positions]
+        wanted = [position in still_open for position in positions]
         found = self._timed(method, setting, episodes, wanted)
         for episode, want in zip(episodes, wanted, strict=True):
             where = f"{name} on episode {episode.index} of {setting.pool.name}"

@@ -28,7 +28,7 @@ from atha.cli.drawing import (
     or_default,
     shots_of,
 )
-from atha.cli.running import RUN_PANEL, Together, check_store, choose_executor
+from atha.cli.running import RUN_PANEL, Threads, Together, Workers, check_store, choose_executor
 from atha.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,11 +88,8 @@ def run(
         Path | None,
         typer.Option(help="Episodes from a file of atha bench episodes.", rich_help_panel=EPISODES_PANEL),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=RUN_PANEL),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=RUN_PANEL)] = 1,
+    workers: Workers = None,
+    threads: Threads = 1,
     together: Together = 1,
     executor: Annotated[
         Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster.", rich_help_panel=RUN_PANEL)

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from atha.bench.runner import Executor
 
 RUN_PANEL = "How to run"
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=RUN_PANEL),
+]
+Threads = Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=RUN_PANEL)]
 Together = Annotated[
     int,
     typer.Option(

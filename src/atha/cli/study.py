@@ -19,7 +19,7 @@ from atha.cli.drawing import (
     listed,
     or_default,
 )
-from atha.cli.running import RUN_PANEL, Together, check_store, choose_executor
+from atha.cli.running import RUN_PANEL, Threads, Together, Workers, check_store, choose_executor
 from atha.errors import DataError
 
 if TYPE_CHECKING:
@@ -95,11 +95,8 @@ def tail(
         typer.Option(help="File for the accuracies; a study goes on where it ends. (default: OUT/study.db)",
                      rich_help_panel=RUN_PANEL),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes. (default: one per core, on a GPU 1)", rich_help_panel=RUN_PANEL),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of each worker, on a CPU.", rich_help_panel=RUN_PANEL)] = 1,
+    workers: Workers = None,
+    threads: Threads = 1,
     together: Together = 1,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],

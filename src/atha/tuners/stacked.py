@@ -6,7 +6,6 @@ dropout from its own generator, so that results differ from those of one at a ti
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from atha.recipe import Recipe
 from atha.tuners.block import BlockLora, can_replace
 from atha.tuners.context import LearnedContext
 from atha.tuners.strengths import HookedAlignment
-from atha.tuners.tuned import ClassTexts, TunedModel, replace_blocks
+from atha.tuners.tuned import ClassTexts, TunedModel, encode_aligned, replace_blocks
 
 
 class StackedModel:
@@ -107,9 +106,7 @@ class StackedModel:
 
     def image_features(self, pixels: Float[Tensor, "GB 3 H W"], texts: ClassTexts) -> Float[Tensor, "GB E"]:
         """Image features, each aligned towards its own episode's anchors."""
-        aligned = self.alignment is not None and texts.anchors is not None
-        with self.alignment.towards(texts.anchors) if aligned else nullcontext():  # type: ignore[union-attr, arg-type]
-            return self.backbone.encode_image(pixels)
+        return encode_aligned(self.backbone, self.alignment, pixels, texts)
 
     def detach(self) -> None:
         """Give the backbone back as it was; what was trained stays in `parameters`."""

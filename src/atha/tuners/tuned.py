@@ -51,6 +51,14 @@ def replace_blocks(backbone: Backbone, lora: Callable[[Any], BlockLora] | None) 
                 block.forward = FusedBlock(block, lora(block), backbone.pooled_tokens if block is last else None, pack)
 
 
+def encode_aligned(
+    backbone: Backbone, alignment: HookedAlignment | None, pixels: Float[Tensor, "B 3 H W"], texts: ClassTexts
+) -> Float[Tensor, "B E"]:
+    """Image features, aligned towards the class texts' anchors on their way where there are any, not normalised."""
+    with nullcontext() if alignment is None or texts.anchors is None else alignment.towards(texts.anchors):
+        return backbone.encode_image(pixels)
+
+
 class TunedModel:
     """A backbone with the tuners that a recipe names, and the class texts they are for.
 
@@ -122,9 +130,7 @@ class TunedModel:
 
     def image_features(self, pixels: Float[Tensor, "B 3 H W"], texts: ClassTexts) -> Float[Tensor, "B E"]:
         """Image features, aligned towards the class texts' anchors on their way, not normalised."""
-        aligned = self.alignment is not None and texts.anchors is not None
-        with self.alignment.towards(texts.anchors) if aligned else nullcontext():  # type: ignore[union-attr, arg-type]
-            return self.backbone.encode_image(pixels)
+        return encode_aligned(self.backbone, self.alignment, pixels, texts)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
