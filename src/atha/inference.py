@@ -66,14 +66,14 @@ class Inference:
                     module.forward = forward
 
     def _hold(self, dtype: torch.dtype) -> None:
-        for module in self._backbone.model.vision_model.modules():
+        for module in self._backbone.vision_tower.modules():
             # LoRA's own layers are small, and trained.
             if type(module) is nn.Linear and not module.weight.requires_grad:
                 bias = None if module.bias is None else module.bias.to(dtype)
                 self._forwards[module] = partial(nn.functional.linear, weight=module.weight.to(dtype), bias=bias)
 
     def _merge(self, tuned: TunedModel) -> None:
-        within = set(self._backbone.model.vision_model.modules())
+        within = set(self._backbone.vision_tower.modules())
         for layer in lora_layers(tuned.peft_model):
             base = layer.base_layer
             if layer in within and type(base) is nn.Linear:
@@ -97,10 +97,10 @@ def images_at_once(backbone: Backbone, memory: int | None = None) -> int:
         device = backbone.device
         cuda = device.type == "cuda"
         memory = torch.cuda.get_device_properties(device).total_memory if cuda else machine.memory()
-    config: Any = backbone.model.config.vision_config
+    width, inner = backbone.vision_widths
     rows, columns = backbone.grid
     # Of the widest moment, in float32: the residual stream, and around it the inside of the MLP or of attention.
-    numbers: int = (backbone.prefix_tokens + rows * columns) * (8 * config.hidden_size + 3 * config.intermediate_size)
+    numbers: int = (backbone.prefix_tokens + rows * columns) * (8 * width + 3 * inner)
     numbers += 3 * 3 * backbone.image_size**2
     return max(1, min(defaults.BATCH_SIZE, int(memory * _SHARE) // (4 * numbers)))
 

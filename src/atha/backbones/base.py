@@ -6,7 +6,8 @@ Shapes: B images, P prefix tokens, L patch tokens, D vision width, E joint width
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -48,17 +49,26 @@ class TextFeatures:
 class Backbone(ABC):
     """A frozen two-tower model. A family is a sub-class in a file of its own and a line in `atha.backbones`.
 
+    What is not said otherwise is that of transformers' two-tower models.
+
     Attributes:
-        name: what the user asked for: ``nano``, a hub id or a folder.
+        name: what the user asked for: ``nano``, a hub id, a folder, or as `atha.backbones.load_backbone` has it.
         revision: the hub's commit, where there is one.
-        model: the transformers model, in float32, unmodified.
+        model: the library's model, in float32; what it computes is never changed.
+        prefix_tokens: how many tokens stand before the patches.
+        pooled_tokens: image features are read from so many first tokens alone, behind a last block that
+            `atha.tuners.block.can_replace`; None: from all.
+        text_to_token: one sentence, how class texts get into token space, and why so.
+        unalignable: why tokens cannot be aligned, as the end of a sentence on the model; None where they can.
     """
 
     family: ClassVar[str]
-    prefix_tokens: ClassVar[int]
-    pooled_tokens: ClassVar[int | None]  # image features are read from so many first tokens alone; None: from all
+    examples: ClassVar[Sequence[str]]  # what ``--model`` takes, one at least
     model_class: ClassVar[str]  # in transformers
-    text_to_token: ClassVar[str]  # one sentence: how class texts get into token space
+    prefix_tokens: int
+    pooled_tokens: int | None
+    text_to_token: str
+    unalignable: str | None = None
 
     def __init__(
         self,
@@ -89,19 +99,20 @@ class Backbone(ABC):
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N S"]:
         """Token ids as the text tower was trained to read them; texts fit, see `prompts`."""
 
-    @abstractmethod
-    def _pool_text(self, hidden: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
-        """Output of a text block, taken through the last layers of the text tower into the joint space."""
-
-    # What all families share.
+    # What transformers' models share; other libraries' say it themselves.
 
     @property
-    def vision_blocks(self) -> nn.ModuleList:
-        """The blocks of the vision tower, first to last."""
+    def vision_tower(self) -> nn.Module:
+        """All of the model that images go through."""
+        return self.model.vision_model  # type: ignore[no-any-return]
+
+    @property
+    def vision_blocks(self) -> Sequence[nn.Module]:
+        """The blocks of the vision tower, first to last; none where it has no tokens."""
         return self.model.vision_model.encoder.layers  # type: ignore[no-any-return]
 
     @property
-    def text_blocks(self) -> nn.ModuleList:
+    def text_blocks(self) -> Sequence[nn.Module]:
         """The blocks of the text tower, first to last."""
         return self.model.text_model.encoder.layers  # type: ignore[no-any-return]
 
@@ -127,6 +138,17 @@ class Backbone(ABC):
         return side, side
 
     @property
+    def vision_widths(self) -> tuple[int, int]:
+        """D, and the inner width of the blocks' MLP."""
+        config = self.model.config.vision_config
+        return int(config.hidden_size), int(config.intermediate_size)
+
+    @property
+    def joint_width(self) -> int:
+        """E."""
+        return int(self.projection.shape[1])
+
+    @property
     def context_length(self) -> int:
         """The most tokens a text may have, special tokens included."""
         return int(self.model.config.text_config.max_position_embeddings)
@@ -138,8 +160,14 @@ class Backbone(ABC):
 
     @property
     def logit_scale(self) -> float:
-        """The learned scale of zero-shot logits. A bias, where a family has one, is equal for all classes."""
+        """The learned scale of zero-shot logits."""
         return float(self.model.logit_scale.exp())
+
+    @property
+    def logit_bias(self) -> float:
+        """What a model trained with sigmoids adds to them; equal for all classes, so that it leaves shares alone."""
+        bias = getattr(self.model, "logit_bias", None)
+        return 0.0 if bias is None else float(bias)
 
     def to(self, device: torch.device) -> "Backbone":
         """Move the weights."""
@@ -157,18 +185,24 @@ class Backbone(ABC):
 
     def encode_text(self, prompts: Prompts) -> TextFeatures:
         """Class text features, not normalised."""
-        kept: list[Tensor] = []
+        last = self.text_blocks[-1]
+        kept: list[tuple[Tensor, bool]] = []
 
-        def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            kept.append(output[0] if isinstance(output, tuple) else output)
+        def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            kept.append((args[0] if args else kwargs["hidden_states"], isinstance(output, tuple)))
 
-        blocks = self.text_blocks
-        handle = blocks[max(len(blocks) - 2, 0)].register_forward_hook(keep)
+        handle = last.register_forward_hook(keep, with_kwargs=True)
         try:
-            final = self.model.get_text_features(input_ids=prompts.input_ids).pooler_output
+            final = self._text_features(prompts.input_ids)
         finally:
             handle.remove()
-        return TextFeatures(final, self._pool_text(kept[0], prompts.input_ids))
+        # Through the layers behind the blocks once more, whatever they are, with what the last block was given.
+        hidden, in_tuple = kept[0]
+        with _giving(self.text_blocks, (hidden,) if in_tuple else hidden):
+            return TextFeatures(final, self._text_features(prompts.input_ids))
+
+    def _text_features(self, input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
+        return self.model.get_text_features(input_ids=input_ids).pooler_output  # type: ignore[no-any-return]
 
     def anchors(self, texts: TextFeatures, kind: Literal["adjoint", "inverse"]) -> Float[Tensor, "N D"]:
         """Class texts as vectors in patch-token space; see `atha.anchors`. Float32, autocast or not."""
@@ -195,23 +229,30 @@ class Backbone(ABC):
                 class name are not the same tokens in every text.
         """
         texts = [template.replace("{}", name) for name in names]
-        lengths = [
-            len(ids) for ids in self.tokenizer(texts, padding=False, truncation=False, verbose=False)["input_ids"]
-        ]
-        for name, length in zip(names, lengths, strict=True):
-            if length > self.context_length:
+        for name, tokens in zip(names, self.token_ids(texts), strict=True):
+            if len(tokens) > self.context_length:
                 raise BackboneError(
-                    f"the text of class '{name[:60]}' has {length} tokens, {self.name} reads at most "
+                    f"the text of class '{name[:60]}' has {len(tokens)} tokens, {self.name} reads at most "
                     f"{self.context_length}: shorten the class name or the template '{template}'"
                 )
         ids = self.tokenize(texts).to(self.device)
         return Prompts(ids, self._context_positions(ids, template))
 
+    def token_ids(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """Token ids of each text, neither padded nor cut.
+
+        Args:
+            texts: any.
+            special: with the tokens that begin and end a text.
+        """
+        read = self.tokenizer(list(texts), padding=False, truncation=False, verbose=False, add_special_tokens=special)
+        return read["input_ids"]  # type: ignore[no-any-return]
+
     def _context_positions(self, ids: Int[Tensor, "N S"], template: str) -> slice:
         before = template.split("{}", maxsplit=1)[0].strip()
         if not before:
             return slice(0, 0)
-        words = self.tokenizer(before, add_special_tokens=False)["input_ids"]
+        words = self.token_ids([before], special=False)[0]
         rows = ids.tolist()
         for start in range(2):  # texts begin with a start token, or do not
             if all(row[start : start + len(words)] == words for row in rows):
@@ -239,13 +280,31 @@ class Backbone(ABC):
         changed rows, are another model. The tuners must be out of it.
         """
         digest = hashlib.sha256(self.family.encode())
-        for part in (self.model.config, self.model.config.vision_config, self.model.config.text_config):
-            settings = {key: getattr(part, key, None) for key in _SETTINGS}
+        for settings in self._settings():
             digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def _settings(self) -> list[dict[str, Any]]:
+        config = self.model.config
+        return [
+            {key: getattr(part, key, None) for key in _SETTINGS}
+            for part in (config, config.vision_config, config.text_config)
+        ]
+
+    def check_alignable(self) -> None:
+        """See to it that tokens can be aligned.
+
+        Raises:
+            BackboneError: the vision tower has no tokens, or there is no map from class texts to them.
+        """
+        if self.unalignable:
+            raise BackboneError(
+                f"{self.name} {self.unalignable}, and tokens cannot be aligned: use --recipe lora, or to compare one "
+                "of zero-shot, prototypes, linear-probe, tip-adapter, tip-adapter-f, lora, clip-lora"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Structure in plain numbers, for people and for files."""
@@ -260,12 +319,25 @@ class Backbone(ABC):
             "prefix_tokens": self.prefix_tokens,
             "vision_blocks": len(self.vision_blocks),
             "text_blocks": len(self.text_blocks),
-            "vision_width": int(self.projection.shape[0]),
-            "joint_width": int(self.projection.shape[1]),
+            "vision_width": self.vision_widths[0],
+            "joint_width": self.joint_width,
             "context_length": self.context_length,
-            "text_to_token_map": self.text_to_token,
+            "logit_scale": self.logit_scale,
+            "logit_bias": self.logit_bias,
+            "text_to_token_map": f"none: it {self.unalignable}" if self.unalignable else self.text_to_token,
         }
 
 
-#: Loads a backbone of one family: (source, name, revision) -> Backbone.
-Loader = Callable[[str, str, str | None], Backbone]
+@contextmanager
+def _giving(blocks: Sequence[nn.Module], result: Any) -> Iterator[None]:
+    """Blocks that compute nothing, the last of which gives ``result``."""
+    before = [block.__dict__.get("forward") for block in blocks]
+    for block in blocks:
+        block.forward = lambda *args, **kwargs: result
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, before, strict=True):
+            del block.forward
+            if forward is not None:
+                block.forward = forward

@@ -2,20 +2,17 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from atha.backbones.base import Backbone
-
-# Configurations written before the end-of-text id was stored right carry this value and read at the largest id.
-LEGACY_EOS = 2
 
 
 class ClipBackbone(Backbone):
     """Text is read at the end-of-text token, images at CLS; W is the visual projection itself."""
 
     family = "clip"
+    examples = ("openai/clip-vit-base-patch16", "openai/clip-vit-large-patch14-336", "facebook/metaclip-b32-400m")
     prefix_tokens = 1
     pooled_tokens = 1
     model_class = "CLIPModel"
@@ -34,9 +31,3 @@ class ClipBackbone(Backbone):
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N S"]:
         """Padded to the longest text: exact, as the text tower is causal and is read at the first end token."""
         return self.tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"]  # type: ignore[no-any-return]
-
-    def _pool_text(self, hidden: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
-        eos = self.model.config.text_config.eos_token_id
-        end = input_ids.argmax(dim=-1) if eos == LEGACY_EOS else (input_ids == eos).int().argmax(dim=-1)
-        hidden = self.model.text_model.final_layer_norm(hidden)
-        return self.model.text_projection(hidden[torch.arange(len(hidden), device=hidden.device), end])  # type: ignore[no-any-return]

@@ -21,6 +21,7 @@ class SiglipBackbone(Backbone):
     """Text is read at the last position (padding included), images by attention pooling; no prefix token."""
 
     family = "siglip"
+    examples = ("google/siglip-base-patch16-224", "google/siglip2-base-patch16-256")
     prefix_tokens = 0
     pooled_tokens = None
     model_class = "SiglipModel"
@@ -58,7 +59,3 @@ class SiglipBackbone(Backbone):
         """Padded to the full context, without a mask, as SigLIP was trained."""
         tokens = self.tokenizer(list(texts), padding="max_length", max_length=self.context_length, return_tensors="pt")
         return tokens["input_ids"]  # type: ignore[no-any-return]
-
-    def _pool_text(self, hidden: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
-        text = self.model.text_model
-        return text.head(text.final_layer_norm(hidden)[:, -1])  # type: ignore[no-any-return]

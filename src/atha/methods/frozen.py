@@ -142,7 +142,7 @@ class FrozenModel:
         where = [self._content, self.precision, self.backbone.device.type, _FORWARD]
         keys = [Cache.key("features", file.digest, *where, *self.identity) for file in files]
         missing = dict.fromkeys(key for key in keys if key not in self._features)
-        width = 4 * int(self.backbone.projection.shape[1])
+        width = 4 * self.backbone.joint_width
         for key, value in self._cache.get(missing).items():
             if len(value) == width:
                 self._features[key] = np.frombuffer(value, np.float32)

@@ -51,6 +51,8 @@ ACTIVATIONS = {
 
 def can_replace(block: Any) -> bool:
     """Whether `FusedBlock` computes what this block does: a known activation, LoRA on q, k, v alone."""
+    if not all(hasattr(block, name) for name in ("self_attn", "mlp", "layer_norm1", "layer_norm2")):
+        return False
     attention, mlp = block.self_attn, block.mlp
     plain = (attention.out_proj, mlp.fc1, mlp.fc2, *(base_layer(getattr(attention, name)) for name in PROJECTIONS))
     return mlp.config.hidden_act in ACTIVATIONS and all(
