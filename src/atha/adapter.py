@@ -224,13 +224,12 @@ def load_backbone_of(saved: Saved, folder: Path, elsewhere: str | None = None) -
 
 def describe_backbone(backbone: "Backbone") -> dict[str, Any]:
     """What an adapter's record says of its backbone."""
-    from atha.backbones import NANO, licence
+    from atha.backbones import licence
 
     described = backbone.describe()
-    folder = Path(backbone.name).expanduser()
     return {
         **{key: described[key] for key in ("name", "revision", "family", "parameters")},
-        "path": str(folder.resolve()) if folder.is_dir() and backbone.name != NANO else None,
+        "path": backbone.location,
         "fingerprint": backbone.fingerprint(),
         "licence": licence(backbone.name, backbone.revision),
     }

@@ -150,12 +150,15 @@ class Classifier:
 
         Raises:
             DataError: images or classes cannot be used, or one image is in two classes; before training.
+            BackboneError: the recipe aligns tokens and the backbone has none that can be.
             TrainingError: the loss is not finite.
 
         Warns:
             AthaWarning: for each image that cannot be read.
         """
         started = time.perf_counter()
+        if self.recipe.alignment:
+            self.backbone.check_alignable(growing=not self.recipe.alignment.keep_cls_out)
         data = read_labelled(support)
         classes = Classes.of_support(data.labels, self._given)
         index = classes.index(data.labels, data.source)
@@ -252,7 +255,9 @@ class Classifier:
 
         Raises:
             DataError: no classes yet, or the image cannot be read.
+            BackboneError: the vision tower has no tokens.
         """
+        self.backbone.check_alignable()
         classes = self._known_classes()
         photo = open_image(image)
         plain = self._views.plain(photo)

@@ -97,12 +97,14 @@ def images_at_once(backbone: Backbone, memory: int | None = None) -> int:
         device = backbone.device
         cuda = device.type == "cuda"
         memory = torch.cuda.get_device_properties(device).total_memory if cuda else machine.memory()
+    return max(1, min(defaults.BATCH_SIZE, int(memory * _SHARE) // (4 * image_numbers(backbone))))
+
+
+def image_numbers(backbone: Backbone) -> int:
+    """How many numbers of an image a forward pass holds at its widest moment."""
     width, inner = backbone.vision_widths
-    rows, columns = backbone.grid
-    # Of the widest moment, in float32: the residual stream, and around it the inside of the MLP or of attention.
-    numbers: int = (backbone.prefix_tokens + rows * columns) * (8 * width + 3 * inner)
-    numbers += 3 * 3 * backbone.image_size**2
-    return max(1, min(defaults.BATCH_SIZE, int(memory * _SHARE) // (4 * numbers)))
+    # The residual stream, and around it the inside of the MLP or of attention.
+    return backbone.tokens * (8 * width + 3 * inner) + 3 * 3 * backbone.image_size**2
 
 
 def _first_tokens(

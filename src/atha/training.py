@@ -140,8 +140,7 @@ def _backward(
 def part_size(backbone: Backbone) -> int:
     """Images that go through a training step at once: what it keeps for the backward pass grows with them."""
     tokens = _PART_TOKENS.get(backbone.device.type, _PART_TOKENS["cuda"])
-    rows, columns = backbone.grid
-    return max(1, tokens // (rows * columns + backbone.prefix_tokens))
+    return max(1, tokens // backbone.tokens)
 
 
 def _optimiser(parameters: list[nn.Parameter], recipe: OptimiserRecipe) -> torch.optim.Optimizer:

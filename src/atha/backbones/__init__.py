@@ -1,11 +1,14 @@
 """Frozen CLIP-like models behind one interface, from a hub id, a local folder or the embedded ``nano``."""
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from atha import defaults
+from atha.backbones import open_clip_files
 from atha.backbones.base import Backbone, Prompts, TextFeatures
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.siglip import SiglipBackbone
@@ -14,23 +17,53 @@ from atha.errors import BackboneError
 #: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
 FAMILIES: dict[str, type[Backbone]] = {"clip": ClipBackbone, "siglip": SiglipBackbone}
 
+
+@dataclass(frozen=True)
+class Loader:
+    """Models that another library loads.
+
+    Attributes:
+        load: one of them, by name and revision.
+        family: `Backbone.family` of what it makes.
+        about: what models these are.
+        examples: what ``--model`` takes.
+    """
+
+    load: Callable[[str, str | None], Backbone]
+    family: str
+    about: str
+    examples: Sequence[str]
+
+
+#: What their names begin with -> the loader. Another library is a file beside this one and a line here.
+LOADERS = {
+    open_clip_files.PREFIX: Loader(
+        open_clip_files.load_open_clip, open_clip_files.FAMILY, open_clip_files.ABOUT, open_clip_files.EXAMPLES
+    )
+}
+
 NANO = defaults.NANO
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 
-__all__ = ["FAMILIES", "NANO", "Backbone", "Prompts", "TextFeatures", "licence", "load_backbone"]
+__all__ = ["FAMILIES", "LOADERS", "NANO", "Backbone", "Loader", "Prompts", "TextFeatures", "licence", "load_backbone"]
 
 
 def load_backbone(name: str, revision: str | None = None) -> Backbone:
     """Load a backbone with its tokenizer and image processor, weights in float32 on the CPU.
 
     Args:
-        name: ``nano``, a folder in Hugging Face format, or a hub id such as ``openai/clip-vit-base-patch16``.
+        name: ``nano``, a folder in Hugging Face format, a hub id such as ``openai/clip-vit-base-patch16``, or a model
+            of open_clip as ``open_clip:ARCH/PRETRAINED`` (a tag or a safetensors file), ``open_clip:hf-hub:ORG/NAME``
+            or ``open_clip:local-dir:PATH``.
         revision: branch, tag or commit of a hub model.
 
     Raises:
         BackboneError: not found or out of reach, not a supported family, files missing or damaged, or weights that
             are not safetensors (pickle files are never opened).
     """
+    for prefix, loader in LOADERS.items():
+        if isinstance(name, str) and name.startswith(prefix):
+            return loader.load(name, revision)
     source, local = _locate(name)
     if local is not None:
         _check_folder(local, name)
@@ -70,6 +103,8 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
             f"the first is '{wrong[0]}': get the whole checkpoint again"
         )
     backbone = family(model, tokenizer, processor, name=name, revision=None if local else _commit(source, revision))
+    if local is not None and name != NANO:
+        backbone.location = str(local.resolve())
     if len(tokenizer) > backbone.token_embedding.num_embeddings:
         raise BackboneError(
             f"the tokenizer of {name} knows {len(tokenizer)} tokens and its text tower "
@@ -83,7 +118,7 @@ def licence(name: str, revision: str | None = None) -> str | None:
     from huggingface_hub import ModelCard, hf_hub_download
 
     try:
-        source, local = _locate(name)
+        source, local = _locate(name.removeprefix(open_clip_files.HUB))
         path = local / "README.md" if local else hf_hub_download(source, "README.md", revision=revision)
         data = ModelCard.load(path, ignore_metadata_errors=True).data
     except Exception:  # an absent or odd card is no reason to fail: the licence is then unknown

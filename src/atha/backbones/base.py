@@ -52,7 +52,8 @@ class Backbone(ABC):
     What is not said otherwise is that of transformers' two-tower models.
 
     Attributes:
-        name: what the user asked for: ``nano``, a hub id, a folder, or as `atha.backbones.load_backbone` has it.
+        name: what the user asked for, as `atha.backbones.load_backbone` takes it.
+        location: what loads it again from any working directory, where the name does not.
         revision: the hub's commit, where there is one.
         model: the library's model, in float32; what it computes is never changed.
         prefix_tokens: how many tokens stand before the patches.
@@ -60,15 +61,19 @@ class Backbone(ABC):
             `atha.tuners.block.can_replace`; None: from all.
         text_to_token: one sentence, how class texts get into token space, and why so.
         unalignable: why tokens cannot be aligned, as the end of a sentence on the model; None where they can.
+        fixed_length: whether a block is lost when there are more tokens than before, as with rotary positions.
     """
 
     family: ClassVar[str]
+    about: ClassVar[str]  # what models these are, in a few words
     examples: ClassVar[Sequence[str]]  # what ``--model`` takes, one at least
     model_class: ClassVar[str]  # in transformers
     prefix_tokens: int
     pooled_tokens: int | None
     text_to_token: str
+    location: str | None = None
     unalignable: str | None = None
+    fixed_length: bool = False
 
     def __init__(
         self,
@@ -138,6 +143,12 @@ class Backbone(ABC):
         return side, side
 
     @property
+    def tokens(self) -> int:
+        """M: tokens of an image, patches and others."""
+        rows, columns = self.grid
+        return self.prefix_tokens + rows * columns
+
+    @property
     def vision_widths(self) -> tuple[int, int]:
         """D, and the inner width of the blocks' MLP."""
         config = self.model.config.vision_config
@@ -186,10 +197,10 @@ class Backbone(ABC):
     def encode_text(self, prompts: Prompts) -> TextFeatures:
         """Class text features, not normalised."""
         last = self.text_blocks[-1]
-        kept: list[tuple[Tensor, bool]] = []
+        kept: list[tuple[Tensor, Any]] = []
 
         def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            kept.append((args[0] if args else kwargs["hidden_states"], isinstance(output, tuple)))
+            kept.append((args[0] if args else kwargs["hidden_states"], output))
 
         handle = last.register_forward_hook(keep, with_kwargs=True)
         try:
@@ -197,8 +208,8 @@ class Backbone(ABC):
         finally:
             handle.remove()
         # Through the layers behind the blocks once more, whatever they are, with what the last block was given.
-        hidden, in_tuple = kept[0]
-        with _giving(self.text_blocks, (hidden,) if in_tuple else hidden):
+        hidden, output = kept[0]
+        with _giving(self.text_blocks, (hidden, *output[1:]) if isinstance(output, tuple) else hidden):
             return TextFeatures(final, self._text_features(prompts.input_ids))
 
     def _text_features(self, input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
@@ -294,16 +305,25 @@ class Backbone(ABC):
             for part in (config, config.vision_config, config.text_config)
         ]
 
-    def check_alignable(self) -> None:
+    def check_alignable(self, growing: bool = False) -> None:
         """See to it that tokens can be aligned.
 
+        Args:
+            growing: whether the alignment adds tokens, as that of the released code does.
+
         Raises:
-            BackboneError: the vision tower has no tokens, or there is no map from class texts to them.
+            BackboneError: the vision tower has no tokens, there is no map from class texts to them, or there must not
+                be more of them.
         """
         if self.unalignable:
             raise BackboneError(
-                f"{self.name} {self.unalignable}, and tokens cannot be aligned: use --recipe lora, or to compare one "
-                "of zero-shot, prototypes, linear-probe, tip-adapter, tip-adapter-f, lora, clip-lora"
+                f"{self.name} {self.unalignable}, so that tokens cannot be aligned or shown: use the recipe lora, or "
+                "one of the methods zero-shot, prototypes, linear-probe, tip-adapter, tip-adapter-f, lora, clip-lora"
+            )
+        if growing and self.fixed_length:
+            raise BackboneError(
+                f"{self.name} knows its patches by rotary positions, and alignment.keep_cls_out=false adds tokens that "
+                "have none: set it to true, or use the recipe paper or released-fixed"
             )
 
     def describe(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ class ClipBackbone(Backbone):
     """Text is read at the end-of-text token, images at CLS; W is the visual projection itself."""
 
     family = "clip"
+    about = "CLIP as transformers has it: OpenAI's, LAION's, MetaCLIP, DFN, StreetCLIP, PLIP"
     examples = ("openai/clip-vit-base-patch16", "openai/clip-vit-large-patch14-336", "facebook/metaclip-b32-400m")
     prefix_tokens = 1
     pooled_tokens = 1

@@ -21,6 +21,7 @@ class SiglipBackbone(Backbone):
     """Text is read at the last position (padding included), images by attention pooling; no prefix token."""
 
     family = "siglip"
+    about = "SigLIP, and SigLIP 2 of a fixed resolution, as transformers has them"
     examples = ("google/siglip-base-patch16-224", "google/siglip2-base-patch16-256")
     prefix_tokens = 0
     pooled_tokens = None

@@ -155,6 +155,9 @@ def make_plan(
             if method_definition(definition) == method_definition(other):
                 raise DataError(f"{methods[index]} and {name} are the same method: name one of them")
     backbone = load_backbone(model, revision).to(where)
+    for _, definition in made:
+        if alignment := (definition.get("recipe") or {}).get("alignment"):
+            backbone.check_alignable(growing=not alignment["keep_cls_out"])
     prompts = [_check_prompts(backbone, pool, {method.template for method, _ in made}) for pool, _ in sources]
     described = {
         "family": backbone.family,

@@ -17,6 +17,11 @@ def info(
     target: Annotated[
         str | None, typer.Argument(help="An adapter folder, a model, or a recipe; nothing: this installation.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model, in any of the forms that --models lists, and nothing else.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
+    models: Annotated[bool, typer.Option("--models", help="List the model families, with what --model takes.")] = False,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:
@@ -24,7 +29,15 @@ def info(
     from atha.adapter import is_adapter
     from atha.recipe import Recipe, presets
 
-    if target is None:
+    if (target is not None) + (model is not None) + models > 1:
+        raise AthaError("TARGET, --model and --models are three questions: ask one of them")
+    if revision is not None and model is None:
+        raise AthaError(f"--revision {revision} is of a hub model: name it with --model")
+    if models:
+        content = _families()
+    elif model is not None:
+        content = _backbone(model, revision)
+    elif target is None:
         content = _installation()
     elif is_adapter(target):
         content = _adapter(Path(target))
@@ -33,15 +46,42 @@ def info(
     elif near := _meant(target, [*presets(), defaults.NANO]):
         raise AthaError(f"there is no '{target}', did you mean '{near}'?")
     else:
-        from atha.backbones import load_backbone
-
-        content = {"backbone": load_backbone(target).describe()}
+        content = _backbone(target, None)
     if json:
         common.print_json(content)
         return
     for title, values in content.items():
         rows = ([key, value] for key, value in _flat(values))
         common.out.print(common.table("", "", title=title.capitalize(), rows=rows, numbers=False, header=False))
+
+
+def _backbone(model: str, revision: str | None) -> dict[str, Any]:
+    from atha.backbones import load_backbone
+    from atha.devices import resolve_device, resolve_precision
+    from atha.memory import estimate_memory
+
+    backbone = load_backbone(model, revision)
+    precision = resolve_precision("auto", resolve_device("cpu"))
+    estimate = {
+        f"to {name}": f"about {value / 1e9:.1f} GB"
+        for name, value in zip(
+            ("predict", "fit with 5 images a step", "fit with 100 and more"),
+            vars(estimate_memory(backbone, precision)).values(),
+            strict=True,
+        )
+    }
+    return {"backbone": backbone.describe(), f"memory on a CPU in {precision}": estimate}
+
+
+def _families() -> dict[str, Any]:
+    from atha.backbones import FAMILIES, LOADERS, NANO
+
+    rows = {
+        **{name: {"what": family.about, "--model": ", ".join(family.examples)} for name, family in FAMILIES.items()},
+        **{loader.family: {"what": loader.about, "--model": ", ".join(loader.examples)} for loader in LOADERS.values()},
+    }
+    rows["clip"]["--model"] += f", {NANO} (built in)"
+    return rows
 
 
 def _meant(target: str, names: list[str]) -> str | None:
@@ -86,7 +126,7 @@ def _strengths(tensors: dict[str, Any]) -> dict[str, str]:
 def _installation() -> dict[str, Any]:
     from importlib.metadata import version
 
-    from atha.backbones import FAMILIES, NANO
+    from atha.backbones import FAMILIES, LOADERS, NANO
     from atha.bench.suites import suites
     from atha.data.cdfsl import benchmarks
     from atha.devices import resolve_device, resolve_precision
@@ -103,7 +143,7 @@ def _installation() -> dict[str, Any]:
             "methods to compare": ", ".join(METHODS),
             "benchmarks": ", ".join(benchmarks()),
             "suites": ", ".join(suites()),
-            "model families": ", ".join(FAMILIES),
+            "model families": ", ".join([*FAMILIES, *(loader.family for loader in LOADERS.values())]),
             "model that is built in": NANO,
         }
     }

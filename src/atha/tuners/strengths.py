@@ -19,9 +19,13 @@ class HookedAlignment:
         backbone: hooks go on its vision blocks; nothing else of it changes.
         recipe: ratios, strengths at the start, whether CLS is kept out.
         groups: how many episodes' images go through together, one after the other; each has strengths of its own.
+
+    Raises:
+        BackboneError: the backbone has no tokens that can be aligned.
     """
 
     def __init__(self, backbone: Backbone, recipe: AlignmentRecipe, groups: int = 1) -> None:
+        backbone.check_alignable(growing=not recipe.keep_cls_out)
         pull, push = recipe.strengths(len(backbone.vision_blocks))
         self.of_groups = [
             TailHeadAlignment(

@@ -43,7 +43,7 @@ def cosine(images: Float[Tensor, "*G B E"], texts: Float[Tensor, "*G N E"]) -> F
 
 def replace_blocks(backbone: Backbone, lora: Callable[[Any], BlockLora] | None) -> None:
     """Make the blocks those for training, with the LoRA that ``lora`` gives for each, or give them back (None)."""
-    last = backbone.vision_blocks[-1]
+    last = backbone.vision_blocks[-1] if backbone.vision_blocks else None
     for blocks, pack in ((backbone.text_blocks, False), (backbone.vision_blocks, True)):  # texts are few and short
         for block in blocks:
             block.__dict__.pop("forward", None)
