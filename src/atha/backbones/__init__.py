@@ -8,11 +8,18 @@ from typing import Any
 from atha import defaults
 from atha.backbones.base import Backbone, Prompts, TextFeatures
 from atha.backbones.clip import ClipBackbone
+from atha.backbones.metaclip_2 import MetaClip2Backbone
 from atha.backbones.siglip import SiglipBackbone
+from atha.backbones.siglip2 import Siglip2Backbone
 from atha.errors import BackboneError
 
 #: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
-FAMILIES: dict[str, type[Backbone]] = {"clip": ClipBackbone, "siglip": SiglipBackbone}
+FAMILIES: dict[str, type[Backbone]] = {
+    "clip": ClipBackbone,
+    "metaclip_2": MetaClip2Backbone,
+    "siglip": SiglipBackbone,
+    "siglip2": Siglip2Backbone,
+}
 
 NANO = defaults.NANO
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
