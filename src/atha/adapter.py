@@ -227,10 +227,12 @@ def describe_backbone(backbone: "Backbone") -> dict[str, Any]:
     from atha.backbones import NANO, licence
 
     described = backbone.describe()
-    folder = Path(backbone.name).expanduser()
+    place = Path(backbone.name).expanduser()
+    # A file keeps its name: what a link in a cache points to has another, and would not be known as safetensors.
+    place = place.parent.resolve() / place.name if place.is_file() else place.resolve()
     return {
         **{key: described[key] for key in ("name", "revision", "family", "parameters")},
-        "path": str(folder.resolve()) if folder.is_dir() and backbone.name != NANO else None,
+        "path": str(place) if place.exists() and backbone.name != NANO else None,
         "fingerprint": backbone.fingerprint(),
         "licence": licence(backbone.name, backbone.revision),
     }
