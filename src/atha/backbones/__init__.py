@@ -11,14 +11,15 @@ from atha.backbones.clip import ClipBackbone
 from atha.backbones.metaclip_2 import MetaClip2Backbone
 from atha.backbones.siglip import SiglipBackbone
 from atha.backbones.siglip2 import Siglip2Backbone
+from atha.backbones.state_dict import load_state_dict
 from atha.errors import BackboneError
 
 #: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
 FAMILIES: dict[str, type[Backbone]] = {
     "clip": ClipBackbone,
-    "metaclip_2": MetaClip2Backbone,
     "siglip": SiglipBackbone,
     "siglip2": Siglip2Backbone,
+    "metaclip_2": MetaClip2Backbone,
 }
 
 NANO = defaults.NANO
@@ -31,7 +32,8 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
     """Load a backbone with its tokenizer and image processor, weights in float32 on the CPU.
 
     Args:
-        name: ``nano``, a folder in Hugging Face format, or a hub id such as ``openai/clip-vit-base-patch16``.
+        name: ``nano``, a folder in Hugging Face format, a hub id such as ``openai/clip-vit-base-patch16``, or a
+            safetensors file of a CLIP in OpenAI's names; see `atha.backbones.state_dict`.
         revision: branch, tag or commit of a hub model.
 
     Raises:
@@ -39,10 +41,15 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
             are not safetensors (pickle files are never opened).
     """
     source, local = _locate(name)
-    if local is not None:
+    alone = local is not None and local.is_file()
+    if local is not None and not alone:
         _check_folder(local, name)
     import transformers  # late: it takes seconds, and a wrong name should not have to wait for it
     from safetensors import SafetensorError
+
+    if local is not None and alone:
+        with _quiet(transformers):
+            return load_state_dict(local, name)
 
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local is not None}
     if revision is not None:  # left to its default otherwise: only then are safetensors found beside a pickle file
@@ -91,7 +98,8 @@ def licence(name: str, revision: str | None = None) -> str | None:
 
     try:
         source, local = _locate(name)
-        path = local / "README.md" if local else hf_hub_download(source, "README.md", revision=revision)
+        folder = local.parent if local and local.is_file() else local
+        path = folder / "README.md" if folder else hf_hub_download(source, "README.md", revision=revision)
         data = ModelCard.load(path, ignore_metadata_errors=True).data
     except Exception:  # an absent or odd card is no reason to fail: the licence is then unknown
         return None
@@ -108,7 +116,7 @@ def _commit(source: str, revision: str | None) -> str | None:
 
 
 def _locate(name: str) -> tuple[str, Path | None]:
-    """What to hand to transformers, and the folder where that is one."""
+    """What to hand to transformers, and the folder or the file of weights where that is one."""
     if not isinstance(name, str) or not name.strip():
         raise BackboneError(
             f"'{name}' is no model name: give nano, a folder, or a hub id such as openai/clip-vit-base-patch16"
@@ -119,10 +127,15 @@ def _locate(name: str) -> tuple[str, Path | None]:
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path), path
+    if path.is_file() and path.suffix == ".safetensors":
+        return str(path), path
     if path.exists():
         raise BackboneError(
-            f"{name} is a file, a model is a folder with config.json and model.safetensors: give the folder"
+            f"{name} is a file that is not safetensors, and no other is opened: convert it to .safetensors, or give a "
+            "folder with config.json and model.safetensors"
         )
+    if path.suffix == ".safetensors":
+        raise BackboneError(f"there is no file {name}, check the path")
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or name.endswith("/"):
         raise BackboneError(f"there is no model folder {name}, check the path")
     return name, None
