@@ -150,6 +150,7 @@ KINDS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }  # fmt: skip
 
 CONVOLUTIONAL = ("resnet", "convnext")
+ROTARY = ("eva02", "pe-core")
 
 
 def save(kind: str, folder: Path) -> str:
@@ -167,8 +168,11 @@ def save(kind: str, folder: Path) -> str:
     model = theirs(folder, weights=False)
     with torch.no_grad():
         for name, value in model.named_parameters():
-            if "attn_pool" in name and "mlp" not in name and value.ndim == 2:
-                value.normal_(std=value.shape[1] ** -0.5)  # fresh ones are so small that the MLP behind outweighs them
+            # Fresh weights are so small that blocks and pooling hardly do anything.
+            if value.ndim == 2 and ("trunk." in name or "attn_pool" in name) and "attn_pool.mlp" not in name:
+                value.normal_(std=value.shape[1] ** -0.5)
+            if name == "visual.proj" and value.shape[0] == value.shape[1]:
+                torch.nn.init.orthogonal_(value)  # random square ones can hardly be inverted
             if value.ndim == 1 and not name.startswith("logit"):
                 value.add_(0.1 * torch.randn_like(value))  # biases and scales that make a difference
     save_file(

@@ -339,7 +339,10 @@ def test_model_folder_missing(refused: Refused) -> None:
 
 def test_model_is_a_file(here: Path, refused: Refused) -> None:
     (here / "model.safetensors").write_bytes(b"")
-    refused(*FIT, "--model", "model.safetensors", naming=("model.safetensors is a file", "give the folder"))
+    refused(*FIT, "--model", "model.safetensors", naming=("model.safetensors cannot be read", "get the file again"))
+    (here / "model.pt").write_bytes(b"")
+    refused(*FIT, "--model", "model.pt", naming=("model.pt is a file that is not safetensors", "convert it"))
+    refused(*FIT, "--model", "none.safetensors", naming=("there is no file none.safetensors", "check the path"))
 
 
 def test_model_is_an_adapter(saved: Path, refused: Refused) -> None:

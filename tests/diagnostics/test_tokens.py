@@ -10,7 +10,7 @@ from PIL import Image
 import atha
 from atha import alignment
 from atha.errors import DataError
-from test_backbones import SAVE
+from tiny_models import SAVE
 
 STEPS = ["training.steps=2", "training.lora.lr=1e-3", "training.precision=float32"]
 ALIGNED = ["paper", "released", "released-fixed"]

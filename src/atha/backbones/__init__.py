@@ -11,11 +11,19 @@ from atha import defaults
 from atha.backbones import open_clip_files
 from atha.backbones.base import Backbone, Prompts, TextFeatures
 from atha.backbones.clip import ClipBackbone
+from atha.backbones.metaclip_2 import MetaClip2Backbone
 from atha.backbones.siglip import SiglipBackbone
+from atha.backbones.siglip2 import Siglip2Backbone
+from atha.backbones.state_dict import load_state_dict
 from atha.errors import BackboneError
 
 #: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
-FAMILIES: dict[str, type[Backbone]] = {"clip": ClipBackbone, "siglip": SiglipBackbone}
+FAMILIES: dict[str, type[Backbone]] = {
+    "clip": ClipBackbone,
+    "siglip": SiglipBackbone,
+    "siglip2": Siglip2Backbone,
+    "metaclip_2": MetaClip2Backbone,
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,10 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
     """Load a backbone with its tokenizer and image processor, weights in float32 on the CPU.
 
     Args:
-        name: ``nano``, a folder in Hugging Face format, a hub id such as ``openai/clip-vit-base-patch16``, or a model
-            of open_clip as ``open_clip:ARCH/PRETRAINED`` (a tag or a safetensors file), ``open_clip:hf-hub:ORG/NAME``
-            or ``open_clip:local-dir:PATH``.
+        name: ``nano``, a folder in Hugging Face format, a hub id such as ``openai/clip-vit-base-patch16``, a
+            safetensors file of a CLIP in OpenAI's names (see `atha.backbones.state_dict`), or a model of open_clip:
+            ``open_clip:ARCH/PRETRAINED`` (a tag or a safetensors file), ``open_clip:hf-hub:ORG/NAME`` or
+            ``open_clip:local-dir:PATH``.
         revision: branch, tag or commit of a hub model.
 
     Raises:
@@ -65,10 +74,15 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
         if isinstance(name, str) and name.startswith(prefix):
             return loader.load(name, revision)
     source, local = _locate(name)
-    if local is not None:
+    alone = local is not None and local.is_file()
+    if local is not None and not alone:
         _check_folder(local, name)
     import transformers  # late: it takes seconds, and a wrong name should not have to wait for it
     from safetensors import SafetensorError
+
+    if local is not None and alone:
+        with _quiet(transformers):
+            return load_state_dict(local, name)
 
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local is not None}
     if revision is not None:  # left to its default otherwise: only then are safetensors found beside a pickle file
@@ -119,7 +133,8 @@ def licence(name: str, revision: str | None = None) -> str | None:
 
     try:
         source, local = _locate(name.removeprefix(open_clip_files.HUB))
-        path = local / "README.md" if local else hf_hub_download(source, "README.md", revision=revision)
+        folder = local.parent if local and local.is_file() else local
+        path = folder / "README.md" if folder else hf_hub_download(source, "README.md", revision=revision)
         data = ModelCard.load(path, ignore_metadata_errors=True).data
     except Exception:  # an absent or odd card is no reason to fail: the licence is then unknown
         return None
@@ -136,7 +151,7 @@ def _commit(source: str, revision: str | None) -> str | None:
 
 
 def _locate(name: str) -> tuple[str, Path | None]:
-    """What to hand to transformers, and the folder where that is one."""
+    """What to hand to transformers, and the folder or the file of weights where that is one."""
     if not isinstance(name, str) or not name.strip():
         raise BackboneError(
             f"'{name}' is no model name: give nano, a folder, or a hub id such as openai/clip-vit-base-patch16"
@@ -147,10 +162,15 @@ def _locate(name: str) -> tuple[str, Path | None]:
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path), path
+    if path.is_file() and path.suffix == ".safetensors":
+        return str(path), path
     if path.exists():
         raise BackboneError(
-            f"{name} is a file, a model is a folder with config.json and model.safetensors: give the folder"
+            f"{name} is a file that is not safetensors, and no other is opened: convert it to .safetensors, or give a "
+            "folder with config.json and model.safetensors"
         )
+    if path.suffix == ".safetensors":
+        raise BackboneError(f"there is no file {name}, check the path")
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or name.endswith("/"):
         raise BackboneError(f"there is no model folder {name}, check the path")
     return name, None
@@ -161,12 +181,11 @@ def _check_folder(folder: Path, name: str) -> None:
         raise BackboneError(f"model folder {name} {problem}: {mend}")
 
     if not (folder / "config.json").is_file():
-        hint = (
-            "this is an adapter, use it with predict or evaluate"
-            if (folder / "atha.json").is_file()
-            else "give a folder in Hugging Face format"
-        )
-        fail("has no config.json", hint)
+        if (folder / "atha.json").is_file():
+            fail("has no config.json", "this is an adapter, use it with predict or evaluate")
+        if (folder / open_clip_files.CONFIG).is_file():
+            fail("is one of open_clip", f"give it as {open_clip_files.PREFIX}local-dir:{name}")
+        fail("has no config.json", "give a folder in Hugging Face format")
     if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
         fail("has no preprocessor_config.json", "save the model's image processor there")
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
@@ -200,7 +219,8 @@ def _unreachable(name: str, local: Path | None, error: Exception) -> str:
         return f"{name} needs another library ({reason}): install it"
     return (
         f"cannot get {name} from the model hub ({reason}): check the name and the network, or download the model "
-        "elsewhere and give its folder, or try --model nano, a small model that is built in"
+        f"elsewhere and give its folder, or try --model nano, a small model that is built in; a model of open_clip is "
+        f"{open_clip_files.HUB}{name}"
     )
 
 

@@ -100,8 +100,7 @@ class _FusedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        for name, layer in zip(("q_proj", "k_proj", "v_proj"), _thirds(weight, bias), strict=True):
-            setattr(self, name, layer)
+        self.q_proj, self.k_proj, self.v_proj = _thirds(weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=-1)
@@ -180,7 +179,7 @@ def _split(block: Any) -> None:
     fused = getattr(attention, "qkv", None)
     if not isinstance(fused, nn.Linear) or attention is None:
         return
-    bias = fused.bias
+    bias: Tensor | None = fused.bias
     if getattr(attention, "q_bias", None) is not None:  # EVA keeps the biases beside the layer, with none for keys
         bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
         attention.q_bias = attention.k_bias = attention.v_bias = None
@@ -204,6 +203,6 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A layer with copies of these weights; without a bias, one of zeros: the same to whatever adds it."""
     with torch.device("meta"):
         layer = nn.Linear(weight.shape[1], weight.shape[0])
-    bias = torch.zeros(len(weight)) if bias is None else bias
-    layer.weight, layer.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())
+    layer.weight = nn.Parameter(weight.detach().clone())
+    layer.bias = nn.Parameter(torch.zeros(len(weight)) if bias is None else bias.detach().clone())
     return layer

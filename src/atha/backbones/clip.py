@@ -1,11 +1,16 @@
 """CLIP, as transformers' `CLIPModel` (arXiv 2103.00020): CLS token, one linear projection, causal text tower."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from atha.backbones.base import Backbone
+from atha.errors import BackboneError
+
+# Old configurations say so, and transformers then reads a text at its largest id.
+_LARGEST = 2
 
 
 class ClipBackbone(Backbone):
@@ -18,6 +23,16 @@ class ClipBackbone(Backbone):
     pooled_tokens = 1
     model_class = "CLIPModel"
     text_to_token = "CLS goes through post_layernorm and the visual projection W; a patch token is taken the same way."
+
+    def __init__(self, model: Any, tokenizer: Any = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(model, tokenizer, *args, **kwargs)
+        end = model.config.text_config.eos_token_id
+        # The library would read every text at its start, without a word.
+        if tokenizer is not None and end not in (tokenizer.eos_token_id, _LARGEST):
+            raise BackboneError(
+                f"the tokenizer of {self.name} ends texts with token {tokenizer.eos_token_id} and its text tower reads "
+                f"them at token {end}: correct eos_token_id in text_config of config.json"
+            )
 
     @property
     def projection(self) -> Float[Tensor, "D E"]:

@@ -231,7 +231,8 @@ class OpenClipBackbone(Backbone):
         last = model.text_projection
         if last is None:
             return pooled
-        return last(pooled) if isinstance(last, nn.Linear) else pooled @ last
+        result: Tensor = last(pooled) if isinstance(last, nn.Linear) else pooled @ last
+        return result
 
     def lora_pattern(self, towers: Sequence[Tower], projections: Sequence[str]) -> str:
         """Regular expression, over module names, of the attention projections (q, k, v, out) of the towers' blocks."""

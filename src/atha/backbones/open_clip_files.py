@@ -4,7 +4,7 @@ import difflib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +92,14 @@ def load_open_clip(name: str, revision: str | None = None) -> Any:
     except Exception as error:  # open_clip, timm and transformers raise what they like
         raise BackboneError(f"{name} cannot be loaded ({_reason(error)}): check the name, or get it again") from None
     preprocessing = {**open_clip.get_model_preprocess_cfg(model), **source.preprocessing}
-    processor = _image_processor(name, preprocessing)
+    size = preprocessing["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise BackboneError(f"{name} takes images of {width}x{height}, supported are square ones: choose another model")
+    try:
+        processor = image_processor(height, preprocessing)
+    except BackboneError as error:
+        raise BackboneError(f"{name} cannot be loaded, {error}") from None
     settings = {"model": config, "quick_gelu": source.quick_gelu}
     backbone = OpenClipBackbone(model, tokenizer, processor, name, source.revision, settings)
     backbone.location = source.location
@@ -228,28 +235,34 @@ def _load_weights(model: Any, file: Path, open_clip: Any) -> None:
     model.float()
 
 
-def _image_processor(name: str, preprocessing: dict[str, Any]) -> Any:
-    import transformers
-    from PIL.Image import Resampling
+def image_processor(size: int, said: Mapping[str, Any]) -> Any:
+    """An image processor of transformers that does what open_clip's settings of images say.
 
-    size = preprocessing["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise BackboneError(f"{name} takes images of {width}x{height}, supported are square ones: choose another model")
-    mode = preprocessing["resize_mode"]
-    if mode not in ("shortest", "squash"):
+    Args:
+        size: height and width of the images that the model takes.
+        said: ``resize_mode``, ``interpolation``, ``mean`` and ``std``; CLIP's own where they are silent.
+
+    Raises:
+        BackboneError: images are resized in a way that is not supported.
+    """
+    from PIL.Image import Resampling
+    from transformers import CLIPImageProcessor
+
+    modes = ("shortest", "squash")
+    resampling = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR, "random": Resampling.BICUBIC}
+    mode, interpolation = said.get("resize_mode") or modes[0], said.get("interpolation") or "bicubic"
+    if mode not in modes or interpolation not in resampling:
         raise BackboneError(
-            f"{name} resizes images by '{mode}', supported are shortest and squash: choose another model"
+            f"it resizes images by '{mode}' and '{interpolation}', supported are {' and '.join(modes)}, bicubic and "
+            "bilinear: choose another model"
         )
-    crop = mode == "shortest"
-    bilinear = preprocessing["interpolation"] == "bilinear"
-    return transformers.CLIPImageProcessor(
-        size={"shortest_edge": height} if crop else {"height": height, "width": height},
-        do_center_crop=crop,
-        crop_size={"height": height, "width": height},
-        resample=Resampling.BILINEAR if bilinear else Resampling.BICUBIC,
-        image_mean=list(preprocessing["mean"]),
-        image_std=list(preprocessing["std"]),
+    square = {"height": size, "width": size}
+    return CLIPImageProcessor(
+        size={"shortest_edge": size} if mode == modes[0] else square,
+        do_center_crop=mode == modes[0],
+        crop_size=square,
+        resample=resampling[interpolation],
+        **{f"image_{key}": list(said[key]) for key in ("mean", "std") if said.get(key)},
     )
 
 

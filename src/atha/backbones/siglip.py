@@ -1,5 +1,7 @@
 """SigLIP, as transformers' `SiglipModel` (arXiv 2303.15343): no CLS token, attention pooling, two-way text tower.
 
+SigLIP 2 of a fixed resolution loads as `SiglipModel` too, with Gemma's tokenizer.
+
 Text-to-token map. The pooled feature is ``f = h + MLP(LayerNorm(h))`` with ``h = (sum_i a_i LN(v_i)) Wv Wo + c``: a
 probe attends to the patch tokens v_i after post_layernorm. A token enters f linearly through the value and output
 matrices (summed over heads, with equal attention in each), so W = Wv Wo takes the part of the visual projection and
@@ -57,6 +59,15 @@ class SiglipBackbone(Backbone):
         return value_bias @ output.T + output_bias
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N S"]:
-        """Padded to the full context, without a mask, as SigLIP was trained."""
-        tokens = self.tokenizer(list(texts), padding="max_length", max_length=self.context_length, return_tensors="pt")
-        return tokens["input_ids"]  # type: ignore[no-any-return]
+        """Lower case, padded at the end to the full context, without a mask, as SigLIP was trained."""
+        # Gemma's tokenizer pads at the start where nobody says otherwise.
+        options = {"padding": "max_length", "padding_side": "right", "max_length": self.context_length}
+        return self.tokenizer(self._cased(texts), return_tensors="pt", **options)["input_ids"]  # type: ignore[no-any-return]
+
+    def token_ids(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """Token ids of each text in lower case, neither padded nor cut."""
+        return super().token_ids(self._cased(texts), special)
+
+    def _cased(self, texts: Sequence[str]) -> list[str]:
+        # SigLIP's own tokenizer says so itself; Gemma's keeps capitals, which SigLIP 2 has never seen.
+        return [text.lower() for text in texts] if getattr(self.tokenizer, "do_lower_case", True) else list(texts)

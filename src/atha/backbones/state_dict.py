@@ -1,0 +1,413 @@
+"""CLIP from one file of weights in OpenAI's names, which open_clip and most training code write too.
+
+Such a file says nothing of the model but its weights. What shapes do not tell is taken from the first that says it:
+
+- entries of the safetensors metadata: ``activation`` (``quick_gelu`` or ``gelu``), ``vision_heads``, ``text_heads``;
+- ``open_clip_config.json`` beside the file, as open_clip writes it;
+- OpenAI's own models: ``quick_gelu`` (with a warning), and one attention head for every 64 channels.
+
+The tokenizer is the one whose files lie beside the weights, or else CLIP's own, which open_clip brings. The image
+processor is that of ``preprocessor_config.json``, or else CLIP's, with what ``open_clip_config.json`` says of images.
+Vision and text transformers as OpenAI built them are read here; other towers need open_clip itself.
+"""
+
+import gzip
+import importlib.util
+import json
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from math import isqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from atha.backbones.clip import ClipBackbone
+from atha.backbones.open_clip_files import CONFIG, image_processor
+from atha.errors import AthaWarning, BackboneError
+
+ACTIVATIONS = ("quick_gelu", "gelu")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+
+# OpenAI's names and transformers'.
+_BLOCKS = {
+    "visual.transformer.resblocks": "vision_model.encoder.layers",
+    "transformer.resblocks": "text_model.encoder.layers",
+}
+_IN_BLOCK = {
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_NORMS = {
+    "visual.ln_pre": "vision_model.pre_layrnorm",
+    "visual.ln_post": "vision_model.post_layernorm",
+    "ln_final": "text_model.final_layer_norm",
+}
+_OTHERS = {
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.proj": "visual_projection.weight",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "text_projection": "text_projection.weight",
+    "logit_scale": "logit_scale",
+}
+_TRANSPOSED = ("visual.proj", "text_projection")
+_NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids")
+
+# Settings of a tower in open_clip: those that shapes show too, those that are read or change no feature, and the values
+# that mean CLIP. All others are of other architectures.
+_SHOWN = {
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "patch_size": "patch_size",
+    "image_size": "image_size",
+    "context_length": "max_position_embeddings",
+    "vocab_size": "vocab_size",
+}
+_HARMLESS = {"head_width", "heads", "mlp_ratio", "patch_dropout", "output_tokens", "eos_id"}
+_USUAL = {"pool_type": ("tok", "argmax"), "proj_type": ("linear",), "pos_embed_type": ("learnable",)}
+
+_WHOLE = "get the whole checkpoint again"
+_ELSEWHERE = "load it through open_clip, as --model open_clip:ARCH/FILE"
+
+
+def from_openai(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in OpenAI's names as those of transformers' `CLIPModel`.
+
+    Raises:
+        BackboneError: a weight is missing, or there is one that CLIP has not.
+    """
+    names = _names(*(_depth(weights, blocks) for blocks in _BLOCKS))
+    _check_names(weights, names)
+    result: dict[str, Tensor] = {}
+    for name, parts in names.items():
+        value = weights[name].T if name in _TRANSPOSED else weights[name]
+        # Copies of what is cut: safetensors does not save tensors that share memory.
+        pieces = [piece.clone() for piece in value.chunk(len(parts))] if len(parts) > 1 else [value.contiguous()]
+        result.update(zip(parts, pieces, strict=True))
+    return result
+
+
+def to_openai(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of transformers' `CLIPModel` in OpenAI's names.
+
+    Raises:
+        BackboneError: a weight is missing, or there is one that CLIP has not.
+    """
+    names = _names(*(_depth(weights, blocks) for blocks in _BLOCKS.values()))
+    _check_names(weights, [part for parts in names.values() for part in parts])
+    result = {}
+    for name, parts in names.items():
+        value = torch.cat([weights[part] for part in parts]) if len(parts) > 1 else weights[parts[0]]
+        result[name] = value.T.contiguous() if name in _TRANSPOSED else value
+    return result
+
+
+def clip_config(
+    weights: Mapping[str, Tensor],
+    activation: str = "quick_gelu",
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+) -> Any:
+    """The `CLIPConfig` of weights in OpenAI's names. A text ends with the vocabulary's last token.
+
+    Args:
+        weights: they tell every width, depth and length.
+        activation: ``quick_gelu`` or ``gelu``.
+        vision_heads: attention heads of a vision block; None: one for every 64 channels.
+        text_heads: the same of a text block.
+
+    Raises:
+        BackboneError: a weight is missing or of another shape, or the heads do not fit or are not known.
+    """
+    from transformers import CLIPConfig
+
+    if activation not in ACTIVATIONS:
+        raise BackboneError(f"activation '{activation}' is not known, give one of {', '.join(ACTIVATIONS)}")
+    width, _, _, patch = _shape(weights, "visual.conv1.weight", 4)
+    places, _ = _shape(weights, "visual.positional_embedding", 2)
+    vocabulary, text_width = _shape(weights, "token_embedding.weight", 2)
+    vision = {
+        **_tower(weights, "visual.transformer.resblocks", width, vision_heads, "vision_heads"),
+        "patch_size": patch,
+        "image_size": patch * isqrt(places - 1),
+        "hidden_act": activation,
+    }
+    text = {
+        **_tower(weights, "transformer.resblocks", text_width, text_heads, "text_heads"),
+        "vocab_size": vocabulary,
+        "max_position_embeddings": _shape(weights, "positional_embedding", 2)[0],
+        # OpenAI reads a text at its highest id. That is its first end token, if the last of the vocabulary is that.
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": vocabulary - 1,
+        "hidden_act": activation,
+    }
+    joint = _shape(weights, "text_projection", 2)[1]
+    config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=joint)
+    _check_shapes(weights, config)
+    return config
+
+
+def load_state_dict(path: Path, name: str) -> ClipBackbone:
+    """Load a backbone from one file, weights in float32.
+
+    Args:
+        path: the safetensors file.
+        name: the same as the user gave it.
+
+    Raises:
+        BackboneError: the file is damaged, not whole, of another architecture or in other names, or there is no
+            tokenizer for it.
+    """
+    import transformers
+
+    weights, metadata = _read(path, name)
+    try:
+        settings = _settings(path.parent, metadata)
+        config = clip_config(weights, settings.activation or ACTIVATIONS[0], settings.vision_heads, settings.text_heads)
+        settings.check(config)
+        model = transformers.CLIPModel.from_pretrained(
+            None, config=config, state_dict=from_openai(weights), dtype="float32"
+        )
+        tokenizer = _tokenizer(path.parent, config)
+        processor = _image_processor(path.parent, config.vision_config.image_size, settings.images)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")[:300]
+        raise BackboneError(f"{name} cannot be loaded ({reason}): get it and the files beside it again") from None
+    except BackboneError as error:
+        raise BackboneError(f"{name} cannot be loaded, {error}") from None
+    if settings.activation is None:
+        warnings.warn(
+            f"{name} does not say its activation and quick_gelu is taken, OpenAI's own: for a model that was trained "
+            f'with gelu, as open_clip\'s mostly were, put {{"quick_gelu": false}} into {CONFIG} beside it',
+            AthaWarning,
+            stacklevel=3,
+        )
+    backbone = ClipBackbone(model, tokenizer, processor, name=name)
+    # Its own name: what a link in a cache points to has another, and would not be known as safetensors.
+    backbone.location = str(path.parent.resolve() / path.name)
+    return backbone
+
+
+class _Settings(NamedTuple):
+    """What is said of a model beside its weights."""
+
+    activation: str | None
+    vision_heads: int | None
+    text_heads: int | None
+    towers: dict[str, dict[str, Any]]  # open_clip's settings of vision and text
+    images: dict[str, Any]  # open_clip's settings of images
+
+    def check(self, config: Any) -> None:
+        """See to it that open_clip's settings are those of this model, and of a plain CLIP."""
+        for tower, said in self.towers.items():
+            own = getattr(config, f"{tower}_config")
+            for key, value in said.items():
+                if key in _SHOWN:
+                    found = getattr(own, _SHOWN[key])
+                    if isinstance(value, int) and value != found:
+                        raise BackboneError(
+                            f"{CONFIG} beside it says {key} {value} of the {tower} tower and the weights have {found}: "
+                            "put the model's own there, or take it away"
+                        )
+                elif key not in _HARMLESS and value and value not in _USUAL.get(key, ()):
+                    raise BackboneError(f"{CONFIG} beside it says {key} {value!r}, which is no CLIP: {_ELSEWHERE}")
+
+
+def _names(vision_depth: int, text_depth: int) -> dict[str, list[str]]:
+    """OpenAI's name of every weight -> transformers' names, three where one matrix has the rows of q, k and v."""
+    names = {ours: [theirs] for ours, theirs in _OTHERS.items()}
+    stems = dict(_NORMS)
+    for (ours, theirs), depth in zip(_BLOCKS.items(), (vision_depth, text_depth), strict=True):
+        for index in range(depth):
+            stems |= {f"{ours}.{index}.{a}": f"{theirs}.{index}.{b}" for a, b in _IN_BLOCK.items()}
+            for kind in ("weight", "bias"):
+                attention = f"{theirs}.{index}.self_attn"
+                names[f"{ours}.{index}.attn.in_proj_{kind}"] = [f"{attention}.{x}_proj.{kind}" for x in "qkv"]
+    return names | {f"{a}.{kind}": [f"{b}.{kind}"] for a, b in stems.items() for kind in ("weight", "bias")}
+
+
+def _depth(names: Collection[str], blocks: str) -> int:
+    return len({found[1] for name in names if (found := re.match(rf"{re.escape(blocks)}\.(\d+)\.", name))})
+
+
+def _check_names(names: Collection[str], expected: Collection[str]) -> None:
+    missing = sorted(set(expected) - set(names))
+    if missing:
+        raise BackboneError(f"{len(missing)} of CLIP's weights are missing, the first is '{missing[0]}': {_WHOLE}")
+    foreign = sorted(set(names) - set(expected))
+    if foreign:
+        raise BackboneError(f"it has weights that CLIP has not, the first is '{foreign[0]}': {_ELSEWHERE}")
+
+
+def _shape(weights: Mapping[str, Tensor], name: str, dimensions: int) -> torch.Size:
+    if name not in weights:
+        raise BackboneError(f"'{name}' of CLIP's weights is missing: {_WHOLE}")
+    if weights[name].ndim != dimensions or not weights[name].numel():
+        raise BackboneError(f"'{name}' has shape {tuple(weights[name].shape)}, which is not CLIP's: {_WHOLE}")
+    return weights[name].shape
+
+
+def _tower(weights: Mapping[str, Tensor], blocks: str, width: int, heads: int | None, key: str) -> dict[str, Any]:
+    if heads is None and width % 64 == 0:
+        heads = width // 64
+    if heads is None or heads < 1 or width % heads:
+        problem = (
+            "the number of attention heads is not known" if heads is None else f"{heads} attention heads do not fit"
+        )
+        raise BackboneError(
+            f"{problem} for a width of {width}: say it in {CONFIG} beside the file, or as {key} in its metadata"
+        )
+    return {
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "num_hidden_layers": _depth(weights, blocks),
+        "intermediate_size": _shape(weights, f"{blocks}.0.mlp.c_fc.weight", 2)[0],
+        "layer_norm_eps": 1e-5,
+    }
+
+
+def _check_shapes(weights: Mapping[str, Tensor], config: Any) -> None:
+    from transformers import CLIPModel
+
+    with torch.device("meta"):
+        expected = to_openai(CLIPModel(config).state_dict())
+    _check_names(weights, expected)
+    for name, value in expected.items():
+        found, right = tuple(weights[name].shape), tuple(value.shape)
+        if found != right:
+            raise BackboneError(f"'{name}' has shape {found} and should have {right}: {_WHOLE}")
+
+
+def _read(path: Path, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights in OpenAI's plain names and float32, and the metadata."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            names, metadata = list(file.keys()), file.metadata() or {}
+            prefix = "module." if all(key.startswith("module.") for key in names) else ""
+            plain = {key.removeprefix(prefix): key for key in names}
+            _check_kind(plain, path, name)
+            weights = {ours: file.get_tensor(key).float() for ours, key in plain.items() if ours not in _NO_WEIGHTS}
+    except (SafetensorError, OSError) as error:
+        raise BackboneError(f"{name} cannot be read as safetensors ({error}): get the file again") from None
+    if "logit_scale" in weights and weights["logit_scale"].numel() == 1:  # open_clip has it with a dimension, too
+        weights["logit_scale"] = weights["logit_scale"].reshape(())
+    return weights, metadata
+
+
+def _check_kind(names: Collection[str], path: Path, name: str) -> None:
+    def some(*starts: str) -> bool:
+        return any(key.startswith(starts) for key in names)
+
+    if some("vision_model.", "text_model."):
+        raise BackboneError(
+            f"{name} has transformers' names, and such a model is a folder with config.json: give {path.parent}"
+        )
+    if some("visual.layer1.", "visual.attnpool."):
+        raise BackboneError(f"{name} has a convolutional vision tower, which CLIP's transformer is not: {_ELSEWHERE}")
+    if some("text.", "visual.trunk."):
+        raise BackboneError(f"{name} has towers of open_clip's own, which are not CLIP's: {_ELSEWHERE}")
+    if "visual.conv1.weight" not in names:
+        raise BackboneError(f"{name} has no visual.conv1.weight, it is no CLIP in OpenAI's names: give another model")
+
+
+def _settings(folder: Path, metadata: Mapping[str, str]) -> _Settings:
+    said = _json(folder / CONFIG)
+    model = _table(said, "model_cfg") if "model_cfg" in said else said
+    towers = {tower: _table(model, f"{tower}_cfg") for tower in ("vision", "text") if f"{tower}_cfg" in model}
+    activation: str | None = None
+    heads: dict[str, int | None] = {"vision": None, "text": None}
+    if said:
+        activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    # What open_clip takes where its settings are silent.
+    if "width" in towers.get("vision", {}):
+        heads["vision"] = towers["vision"]["width"] // towers["vision"].get("head_width", 64)
+    if "text" in towers:
+        heads["text"] = towers["text"].get("heads", 8)
+    for tower in heads:
+        entry = metadata.get(f"{tower}_heads")
+        if entry is not None:
+            heads[tower] = int(entry)
+    return _Settings(
+        metadata.get("activation", activation), heads["vision"], heads["text"], towers, _table(said, "preprocess_cfg")
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text("utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError(f"{path.name} holds no table")
+    return content
+
+
+def _table(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    part = content.get(key) or {}
+    if not isinstance(part, dict):
+        raise TypeError(f"{key} in {CONFIG} is no table")
+    return part
+
+
+def _tokenizer(folder: Path, config: Any) -> Any:
+    if any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        from transformers import AutoTokenizer
+
+        # With the configuration, as there need be no config.json beside the weights.
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), config=config, local_files_only=True, trust_remote_code=False
+        )
+    else:
+        tokenizer = _own_tokenizer(config.text_config.max_position_embeddings)
+    rows = config.text_config.vocab_size
+    if len(tokenizer) != rows:
+        raise BackboneError(
+            f"its text tower has a vocabulary of {rows} and its tokenizer one of {len(tokenizer)}: put the files of "
+            "the model's own tokenizer beside it"
+        )
+    if tokenizer.eos_token_id != rows - 1:
+        raise BackboneError(
+            f"its tokenizer ends texts with token {tokenizer.eos_token_id} and OpenAI's CLIP reads them at the last, "
+            f"{rows - 1}: {_ELSEWHERE}"
+        )
+    return tokenizer
+
+
+def _own_tokenizer(context_length: int) -> Any:
+    """CLIP's own byte-pair vocabulary, as open_clip ships it: bytes, bytes that end a word, merges, two special."""
+    from transformers import CLIPTokenizer
+
+    spec = importlib.util.find_spec("open_clip")
+    file = Path(spec.origin).parent / _VOCABULARY if spec is not None and spec.origin else None
+    if file is None or not file.is_file():
+        raise BackboneError(
+            "there is no tokenizer beside it, and CLIP's own comes with open_clip: pip install 'atha[open-clip]', or "
+            f"put the tokenizer's files there ({', '.join(_TOKENIZER_FILES)})"
+        )
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = [chr(code) for code in (*printable, *range(256, 512 - len(printable)))]
+    lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : 49408 - 2 - 512 + 1]]
+    special = ("<|startoftext|>", "<|endoftext|>")
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(merge) for merge in merges), *special]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=context_length)
+
+
+def _image_processor(folder: Path, size: int, said: Mapping[str, Any]) -> Any:
+    if (folder / "preprocessor_config.json").is_file():
+        from transformers import AutoImageProcessor
+
+        return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    return image_processor(size, said)

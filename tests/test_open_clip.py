@@ -1,0 +1,196 @@
+"""What is of open_clip alone: names, files, fused projections, what is said when something is wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import tiny_open_clip
+from atha.backbones import load_backbone, open_clip_files
+from atha.errors import BackboneError
+from atha.recipe import Recipe
+from atha.tuners import TunedModel, lora_layers
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A function from a kind to its folder, each of which is made once."""
+    made = {}
+
+    def folder(kind):
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            tiny_open_clip.save(kind, made[kind])
+        return made[kind]
+
+    return folder
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    shutil.copytree(saved("vit"), tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+FUSED = ["vit", "vit-layer-scale", "coca", "siglip", "eva", "pe-core", "registers"]
+
+
+@pytest.mark.parametrize("kind", FUSED)
+@pytest.mark.parametrize("projection", ["q", "k", "v"])
+def test_lora_beside_a_part_is_a_change_of_its_rows_in_the_fused_matrix(saved, kind, projection):
+    backbone, theirs = load_backbone(f"open_clip:local-dir:{saved(kind)}"), tiny_open_clip.theirs(saved(kind))
+    overrides = [f'lora.projections=["{projection}"]', 'lora.towers=["vision"]', "prompt.learn_context=false"]
+    tuned = TunedModel(backbone, Recipe.load("lora", overrides), backbone.prompts(["cat", "dog"], "a {}"))
+    layers = list(lora_layers(tuned.peft_model))
+    blocks = theirs.visual.trunk.blocks if hasattr(theirs.visual, "trunk") else theirs.visual.transformer.resblocks
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    rows = slice(32 * "qkv".index(projection), 32 * "qkv".index(projection) + 32)
+    with torch.no_grad():
+        before = theirs.encode_image(pixels, normalize=False)
+        for layer, block in zip(layers, blocks, strict=True):
+            torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.3)
+            fused = block.attn.in_proj_weight if hasattr(block.attn, "in_proj_weight") else block.attn.qkv.weight
+            fused[rows] += layer.get_delta_weight("default")
+        after = theirs.encode_image(pixels, normalize=False)
+        torch.testing.assert_close(backbone.encode_image(pixels), after, atol=2e-5, rtol=1e-4)
+    assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_weights_of_a_file_with_a_built_in_architecture(saved, tmp_path, monkeypatch):
+    config = json.loads((saved("vit") / "open_clip_config.json").read_text())["model_cfg"]
+    (tmp_path / "Tiny-ViT.json").write_text(json.dumps(config))
+    import open_clip
+
+    open_clip.add_model_config(tmp_path)
+    weights = saved("vit") / "open_clip_model.safetensors"
+    backbone = load_backbone(f"open_clip:Tiny-ViT/{weights}")
+    pixels = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = load_backbone(f"open_clip:local-dir:{saved('vit')}").encode_image(pixels)
+        assert torch.equal(backbone.encode_image(pixels), expected)
+    monkeypatch.chdir(weights.parent)
+    assert load_backbone(f"open_clip:Tiny-ViT/{weights.name}").location == f"open_clip:Tiny-ViT/{weights.resolve()}"
+
+
+def test_tags_choose_files_activation_and_preprocessing(saved, tmp_path, monkeypatch):
+    """The hub is played by a function that has the file; all else is as it is with a network."""
+    import open_clip
+
+    config = json.loads((saved("vit") / "open_clip_config.json").read_text())["model_cfg"] | {"quick_gelu": False}
+    (tmp_path / "Tiny-Tagged.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    entry = {
+        "hf_hub": "some/where/open_clip_pytorch_model.bin", "mean": (0.1, 0.2, 0.3), "std": (1, 1, 1),
+        "interpolation": "bilinear", "resize_mode": "squash", "quick_gelu": True,
+    }  # fmt: skip
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry if tag == "own" else {})
+    asked = []
+
+    def download(repository, files, name, revision):
+        asked.append((repository, files, revision))
+        return saved("vit") / "open_clip_model.safetensors"
+
+    monkeypatch.setattr(open_clip_files, "_download", download)
+    backbone = load_backbone("open_clip:Tiny-Tagged/own", revision="main")
+    assert asked[0][0] == "some/where" and asked[0][2] == "main"
+    assert all(file.endswith(".safetensors") for file in asked[0][1])
+    processor = backbone.image_processor
+    assert list(processor.image_mean) == [0.1, 0.2, 0.3] and not processor.do_center_crop
+    pixels = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():  # saved with quick_gelu, as the tag says and the architecture does not
+        expected = load_backbone(f"open_clip:local-dir:{saved('vit')}").encode_image(pixels)
+        assert torch.equal(backbone.encode_image(pixels), expected)
+
+
+def test_an_adapter_finds_its_model_from_another_folder(saved, support, tmp_path, monkeypatch):
+    import atha
+
+    monkeypatch.chdir(saved("vit").parent)
+    clf = atha.Classifier.from_pretrained(
+        f"open_clip:local-dir:{saved('vit').name}", recipe=Recipe.load("lora", ["training.steps=1"])
+    ).fit(support)
+    clf.save_pretrained(tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    again = atha.Classifier.from_pretrained("adapter")
+    files = sorted(support.glob("*/*.png"))
+    assert (again.predict_proba(files) == clf.predict_proba(files)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("open_clip:ViT-B-32", "does not say which weights"),
+        ("open_clip:", "does not say which weights"),
+        ("open_clip:ViT-B-23/openai", "did you mean ViT-B-32"),
+        ("open_clip:ViT-B-32/laion2b", "choose a tag such as laion2b_"),
+        ("open_clip:ViT-B-32/none.safetensors", "there is no file none.safetensors"),
+        ("open_clip:local-dir:none", "there is no model folder none"),
+    ],
+)
+def test_wrong_names(name, said):
+    with pytest.raises(BackboneError, match=said):
+        load_backbone(name)
+
+
+def test_pickle_files_are_not_opened(copied, tmp_path):
+    (copied / "open_clip_model.safetensors").rename(copied / "open_clip_pytorch_model.bin")
+    with pytest.raises(BackboneError, match="pickle file, which is not opened"):
+        load_backbone(f"open_clip:local-dir:{copied}")
+    with pytest.raises(BackboneError, match="is not a safetensors file and is not opened"):
+        load_backbone(f"open_clip:ViT-B-32/{copied / 'open_clip_pytorch_model.bin'}")
+
+
+def test_folders_that_are_not_whole(copied):
+    weights = load_file(copied / "open_clip_model.safetensors")
+    first = min(weights)
+    save_file({key: value for key, value in weights.items() if key != first}, copied / "open_clip_model.safetensors")
+    with pytest.raises(BackboneError, match="does not hold the weights of this model"):
+        load_backbone(f"open_clip:local-dir:{copied}")
+    (copied / "open_clip_model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(BackboneError, match="does not hold the weights"):
+        load_backbone(f"open_clip:local-dir:{copied}")
+    (copied / "open_clip_config.json").write_text("{")
+    with pytest.raises(BackboneError, match="damaged or has no model_cfg"):
+        load_backbone(f"open_clip:local-dir:{copied}")
+    with pytest.raises(BackboneError, match="give it as open_clip:local-dir:"):
+        load_backbone(str(copied))
+
+
+def test_the_hub_out_of_reach_and_repositories_without_the_file(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    def fail(error):
+        def download(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+
+    fail(LocalEntryNotFoundError("no network"))
+    with pytest.raises(BackboneError, match=r"cannot get .* \(no network\)"):
+        load_backbone("open_clip:hf-hub:some/where")
+    fail(EntryNotFoundError("404"))
+    with pytest.raises(BackboneError, match=r"has no open_clip_config\.json"):
+        load_backbone("open_clip:hf-hub:some/where")
+    with pytest.raises(BackboneError, match="pickle files are not opened"):
+        load_backbone("open_clip:ViT-B-32/laion2b_s34b_b79k")
+
+
+def test_without_the_extra_the_error_says_what_to_install():
+    code = (
+        "import sys; sys.modules['open_clip'] = None\n"
+        "from atha.backbones import load_backbone\n"
+        "load_backbone('open_clip:ViT-B-32/openai')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'atha[open-clip]'" in done.stderr.splitlines()[-1]
+
+
+def test_text_decoders_are_left_out_and_biases_are_told(saved):
+    coca = load_backbone(f"open_clip:local-dir:{saved('coca')}")
+    assert not any(name.startswith("text_decoder") for name in coca.model.state_dict())
+    assert load_backbone(f"open_clip:local-dir:{saved('siglip')}").describe()["logit_bias"] == -10.0
