@@ -1,8 +1,10 @@
 """One matrix over the families, each a tiny random model of the library's own classes, saved and loaded for real."""
 
+import importlib
 import json
 import shutil
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from transformers.models.siglip2.image_processing_siglip2 import convert_image_t
 
 import atha
 import tiny_models as tiny_models_module
-from atha.backbones import Prompts, load_backbone
+import tiny_open_clip
+from atha.backbones import FAMILIES, Prompts, load_backbone
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.siglip2 import patchify
 from atha.errors import BackboneError
@@ -337,3 +340,39 @@ def test_published_shapes_of_clip(size, patch, rows):
     assert seen == [1 + rows**2] * 2
     assert aligned.shape == plain.shape == (2, 16)
     assert aligned.isfinite().all() and not torch.equal(aligned, plain)
+
+
+def test_the_documents_example_of_a_family_works(tmp_path, monkeypatch, support):
+    """The code of docs/how-to/add-a-backbone.md, in a file of its own and with its one line."""
+    document = (Path(__file__).parents[1] / "docs" / "how-to" / "add-a-backbone.md").read_text()
+    (tmp_path / "chinese_clip_of_the_document.py").write_text(document.split("```python\n")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    family = importlib.import_module("chinese_clip_of_the_document").ChineseClipBackbone
+    monkeypatch.setitem(FAMILIES, family.family, family)
+    torch.manual_seed(0)
+    text = tiny_models_module.TEXT | {"vocab_size": 64, "max_position_embeddings": 64}
+    config = transformers.ChineseCLIPConfig(
+        vision_config=tiny_models_module.VISION, text_config=text, projection_dim=16
+    )
+    model = transformers.ChineseCLIPModel(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    tiny_open_clip.save_letters(tmp_path / "model")
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    transformers.CLIPImageProcessor(**size).save_pretrained(tmp_path / "model")
+    backbone = load_backbone(str(tmp_path / "model"))
+    prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
+    read = backbone.tokenizer(["a photo of a cat.", "a photo of a dog."], padding=True, return_tensors="pt")
+    pixels = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        own = model.get_text_features(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).pooler_output
+        torch.testing.assert_close(backbone.encode_text(prompts).final, own, atol=1e-5, rtol=0)
+        own = model.get_image_features(pixel_values=pixels).pooler_output
+        torch.testing.assert_close(backbone.encode_image(pixels), own, atol=1e-5, rtol=0)
+    recipe = Recipe.load("paper", ["training.steps=8", "training.lora.lr=5e-3", "lora.dropout=0"])
+    clf = atha.Classifier.from_pretrained(str(tmp_path / "model"), recipe=recipe).fit(support)
+    assert clf.history[-1] < clf.history[0]
+    assert clf.record["run"]["lora_layers"] == (3 + 3) * 3
+    clf.save_pretrained(tmp_path / "adapter")
+    files = sorted(support.glob("*/*.png"))
+    again = atha.Classifier.from_pretrained(tmp_path / "adapter")
+    assert np.array_equal(again.predict_proba(files), clf.predict_proba(files))

@@ -38,16 +38,14 @@ def _timm(name: str, kind: type, settings: dict[str, Any], pool: str, proj: str 
     return {"image_size": SIZE, "timm_model_name": registered, "timm_pool": pool, "timm_proj": proj}
 
 
-def _bert(folder: Path) -> dict[str, Any]:
-    """A text tower of transformers with a tokenizer that knows letters, and the settings that name them."""
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        *"abcdefghijklmnopqrstuvwxyz.",
-        *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
-    ]
+def save_letters(folder: Path) -> int:
+    """Save a tokenizer of BERT's kind that knows letters.
+
+    Returns:
+        The size of its vocabulary.
+    """
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, ".", *(f"##{letter}" for letter in letters)]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -55,22 +53,22 @@ def _bert(folder: Path) -> dict[str, Any]:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )
-    fast.save_pretrained(folder)
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    return len(pieces)
+
+
+def _bert(folder: Path) -> dict[str, Any]:
+    """A text tower of transformers, as the settings that name it."""
+    vocabulary = save_letters(folder)
     config = transformers.BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
+        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64,
     )  # fmt: skip
     config.save_pretrained(folder / "text")
     return {
         "hf_model_name": str(folder / "text"), "hf_tokenizer_name": str(folder), "hf_proj_type": "mlp",
-        "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 64, "vocab_size": len(vocabulary),
+        "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 64, "vocab_size": vocabulary,
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@ transformers.
 
 The model is open_clip's, with blocks prepared as `atha.backbones.blocks` says. Alignment needs to know of the vision
 tower where its tokens are and how one of them gets into the joint space; `_VisionTower` says so for each pooling, and
-docs/concepts/text-to-token.md why.
+docs/concepts/method.md why.
 """
 
 import re

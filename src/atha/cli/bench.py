@@ -64,7 +64,9 @@ def run(
         ),
     ] = None,
     suite: Annotated[str | None, typer.Option(help="A whole table: paper. Other options change parts of it.")] = None,
-    model: Annotated[str | None, typer.Option(help=f"nano, a hub id, or a folder. (default: {defaults.MODEL})")] = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"As of atha fit; see atha info --models. (default: {defaults.MODEL})")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of all recipes.")

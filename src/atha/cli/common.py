@@ -34,6 +34,9 @@ BatchSize = Annotated[
         min=1, help=f"Images that go through the model at once. (default: {defaults.BATCH_SIZE}, or what memory allows)"
     ),
 ]
+Model = Annotated[
+    str, typer.Option(help="nano, a hub id, a folder, a safetensors file, or open_clip:...; see atha info --models.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Backbone = Annotated[
     str | None, typer.Option("--model", help="Where the adapter's backbone is now, if not where it was.")

@@ -47,7 +47,7 @@ def tail(
             rich_help_panel=DATA_PANEL,
         ),
     ],
-    model: Annotated[str, typer.Option(help="nano, a hub id, or a model folder.")] = defaults.MODEL,
+    model: common.Model = defaults.MODEL,
     out: Annotated[Path, typer.Option(help="Folder for study.html, .md, .json and figures.")] = Path("study-tail"),
     source: Annotated[
         str | None,
