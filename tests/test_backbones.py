@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
 
 import atha
-import tiny_models as tiny_models_module
+import tiny_models as tiny_models_file
 import tiny_open_clip
 from atha.backbones import FAMILIES, Prompts, load_backbone
 from atha.backbones.clip import ClipBackbone
@@ -37,15 +37,15 @@ def noise(kind: str) -> Image.Image:
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory):
     """A function from a kind to its model, each of which is made once."""
-    return cache(lambda kind: tiny_models_module.make(kind, tmp_path_factory.mktemp(kind)))
+    return cache(lambda kind: tiny_models_file.make(kind, tmp_path_factory.mktemp(kind)))
 
 
-@pytest.fixture(params=tiny_models_module.KINDS)
+@pytest.fixture(params=tiny_models_file.KINDS)
 def tiny(request, tiny_models):
     return tiny_models(request.param)
 
 
-@pytest.fixture(params=sorted(tiny_models_module.SAVE))
+@pytest.fixture(params=sorted(tiny_models_file.SAVE))
 def folder(request, tiny_models):
     """Of a model of transformers."""
     return tiny_models(request.param).folder
@@ -56,12 +56,15 @@ def backbone(tiny):
     return load_backbone(tiny.name)
 
 
+@pytest.fixture(params=tiny_models_file.WITH_TOKENS)
+def tiny_with_tokens(request, tiny_models):
+    return tiny_models(request.param)
+
+
 @pytest.fixture
-def aligned(tiny):
+def aligned(tiny_with_tokens):
     """A backbone whose tokens can be aligned."""
-    if not tiny.has_tokens:
-        pytest.skip("has no tokens, see test_convolutional_towers_do_all_but_alignment")
-    return load_backbone(tiny.name)
+    return load_backbone(tiny_with_tokens.name)
 
 
 def test_features_equal_the_librarys_own(backbone, tiny):
@@ -70,7 +73,7 @@ def test_features_equal_the_librarys_own(backbone, tiny):
     clf = atha.Classifier(backbone, classes=["cat", "dog"], recipe=recipe)
     ours = clf._predictor().frozen_features([clf._views.plain(images[0])])
     # open_clip resizes by Pillow, and we by transformers: a level of 255 here and there.
-    same_pixels = not tiny.kind.startswith(tiny_models_module.OPEN_CLIP)
+    same_pixels = not tiny.kind.startswith(tiny_models_file.OPEN_CLIP)
     close = {"atol": 1e-5 if same_pixels else 3e-2, "rtol": 0}
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(ours), tiny.theirs.images(images), **close)
@@ -100,12 +103,18 @@ def test_penultimate_text_features_skip_the_last_block(backbone):
     assert not torch.allclose(before.final, before.penultimate, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", ["paper", "released", "released-fixed", "lora"])
-def test_fit_lowers_the_loss_and_saves(tiny, preset, support, tmp_path):
-    if not tiny.has_tokens and preset != "lora":
-        pytest.skip("has no tokens, see test_convolutional_towers_do_all_but_alignment")
-    if not tiny.can_grow and preset == "released":
-        pytest.skip("knows patches by their number, see test_rotary_positions_allow_no_more_tokens")
+PRESETS = [
+    (kind, preset)
+    for kind in tiny_models_file.KINDS
+    for preset in ("paper", "released", "released-fixed", "lora")
+    if preset == "lora"
+    or (kind in tiny_models_file.WITH_TOKENS and not (preset == "released" and kind in tiny_models_file.ROTARY))
+]
+
+
+@pytest.mark.parametrize(("kind", "preset"), PRESETS)
+def test_fit_lowers_the_loss_and_saves(tiny_models, kind, preset, support, tmp_path):
+    tiny = tiny_models(kind)
     recipe = Recipe.load(preset, ["training.steps=12", "training.lora.lr=5e-3", "lora.dropout=0"])
     clf = atha.Classifier.from_pretrained(tiny.name, recipe=recipe)
     clf.fit(support)
@@ -118,14 +127,14 @@ def test_fit_lowers_the_loss_and_saves(tiny, preset, support, tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["paper", "released-fixed"])
-def test_strengths_at_zero_equal_lora_alone_bit_for_bit(tiny, aligned, preset, support):
+def test_strengths_at_zero_equal_lora_alone_bit_for_bit(tiny_with_tokens, preset, support):
     """Through training too, dropout on: not a bit of loss, weights or probabilities differs."""
     steps = ["training.steps=4", "training.lora.lr=1e-2"]
     zero = [*steps, "alignment.pull=0", "alignment.push=0", "alignment.learn=false"]
     files = sorted(support.glob("*/*.png"))
     made = []
     for overrides in (zero, [*steps, "alignment=none"]):
-        clf = atha.Classifier.from_pretrained(tiny.name, recipe=Recipe.load(preset, overrides)).fit(support)
+        clf = atha.Classifier.from_pretrained(tiny_with_tokens.name, recipe=Recipe.load(preset, overrides)).fit(support)
         weights = {name: value.clone() for name, value in clf.backbone.model.state_dict().items() if "lora_" in name}
         made.append((clf.history, weights, clf.predict_proba(files)))
     (losses, weights, probabilities), (other_losses, other_weights, other_probabilities) = made
@@ -151,7 +160,8 @@ def test_backbone_is_as_it_was_after_detach(aligned):
 def test_lora_reaches_every_projection_and_merges_to_equal_outputs(backbone, tiny):
     recipe = Recipe.load("lora", ['lora.projections=["q", "k", "v", "out"]', "prompt.learn_context=false"])
     tuned = TunedModel(backbone, recipe, backbone.prompts(["cat", "dog"], "a photo of a {}."))
-    assert tuned.lora_layer_count == (3 + 3 * tiny.has_tokens) * 4
+    has_tokens = tiny.kind in tiny_models_file.WITH_TOKENS
+    assert tuned.lora_layer_count == (3 + 3 * has_tokens) * 4
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         before = backbone.encode_image(pixels), tuned.texts().features
@@ -161,14 +171,14 @@ def test_lora_reaches_every_projection_and_merges_to_equal_outputs(backbone, tin
         backbone.model = tuned.peft_model.merge_and_unload()
         merged = backbone.encode_image(pixels), backbone.encode_text(tuned.prompts).final
     assert not any("lora_" in name for name in backbone.model.state_dict())
-    for own, adapted, inside in list(zip(before, beside, merged, strict=True))[0 if tiny.has_tokens else 1 :]:
+    for own, adapted, inside in list(zip(before, beside, merged, strict=True))[0 if has_tokens else 1 :]:
         torch.testing.assert_close(inside, adapted, atol=2e-5, rtol=1e-4)
         assert not torch.allclose(adapted, own, atol=1e-2)
 
 
-def test_explain_has_the_grid_of_the_model(aligned, tiny):
+def test_explain_has_the_grid_of_the_model(aligned, tiny_with_tokens):
     clf = atha.Classifier(aligned, classes=["cat", "dog"], recipe="paper")
-    found = clf.explain(noise(tiny.kind))
+    found = clf.explain(noise(tiny_with_tokens.kind))
     assert found.before.similarity.shape == (3, 4, 4, 2)
     assert aligned.tokens == aligned.prefix_tokens + 16
     assert found.before.head.sum(axis=(1, 2)).tolist() == found.before.tail.sum(axis=(1, 2)).tolist() == [1, 1, 1]
@@ -192,9 +202,9 @@ def test_the_tokens_aligned_are_the_patches(aligned):
     assert moved.count_nonzero() == 1
 
 
-def test_convolutional_towers_do_all_but_alignment(tiny, support, test_folder):
-    if tiny.has_tokens:
-        pytest.skip("has tokens")
+@pytest.mark.parametrize("kind", tiny_models_file.CONVOLUTIONAL)
+def test_convolutional_towers_do_all_but_alignment(tiny_models, kind, support, test_folder):
+    tiny = tiny_models(kind)
     clf = atha.Classifier.from_pretrained(tiny.name, classes=["red_thing", "GreenThing", "blue thing"])
     assert clf.predict(sorted(test_folder.glob("*/*.png")))  # zero-shot, whatever the recipe
     for refused in (lambda: clf.fit(support), lambda: clf.explain(next(test_folder.glob("*/*.png")))):
@@ -205,10 +215,9 @@ def test_convolutional_towers_do_all_but_alignment(tiny, support, test_folder):
     assert set(clf.fit(support).compare(test_folder)) == {"zero-shot", "linear probe", "adapted"}
 
 
-def test_rotary_positions_allow_no_more_tokens(tiny, support):
-    if tiny.can_grow:
-        pytest.skip("has positions of its own")
-    clf = atha.Classifier.from_pretrained(tiny.name, recipe="released")
+@pytest.mark.parametrize("kind", tiny_models_file.ROTARY)
+def test_rotary_positions_allow_no_more_tokens(tiny_models, kind, support):
+    clf = atha.Classifier.from_pretrained(tiny_models(kind).name, recipe="released")
     with pytest.raises(BackboneError, match="keep_cls_out"):
         clf.fit(support)
 
@@ -296,9 +305,9 @@ def test_patches_are_cut_as_the_library_cuts_them():
 @pytest.mark.parametrize("family", ["siglip", "siglip2"])
 def test_gemmas_tokenizer_is_given_lower_case_and_pads_behind(family, tmp_path):
     """As checkpoints of SigLIP 2 have it, those of a fixed resolution (`SiglipModel`) among them."""
-    tiny_models_module.make(family, tmp_path)
+    tiny_models_file.make(family, tmp_path)
     (tmp_path / "spiece.model").unlink(missing_ok=True)
-    tokenizer = transformers.GemmaTokenizer(**tiny_models_module.train_bpe(), add_bos_token=False, add_eos_token=True)
+    tokenizer = transformers.GemmaTokenizer(**tiny_models_file.train_bpe(), add_bos_token=False, add_eos_token=True)
     tokenizer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     rows = config["text_config"]["vocab_size"] = len(tokenizer)
@@ -315,7 +324,7 @@ def test_gemmas_tokenizer_is_given_lower_case_and_pads_behind(family, tmp_path):
 
 
 def test_metaclip_2_with_another_end_token_is_refused(tmp_path):
-    tiny_models_module.make("metaclip_2", tmp_path)
+    tiny_models_file.make("metaclip_2", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["text_config"]["eos_token_id"] = 3
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -326,8 +335,8 @@ def test_metaclip_2_with_another_end_token_is_refused(tmp_path):
 @pytest.mark.parametrize(("size", "patch", "rows"), [(224, 32, 7), (224, 14, 16), (336, 14, 24)])
 def test_published_shapes_of_clip(size, patch, rows):
     """ViT-B/32, ViT-L/14 and ViT-L/14-336 in image and patch size."""
-    vision = tiny_models_module.VISION | {"num_hidden_layers": 2, "image_size": size, "patch_size": patch}
-    text = tiny_models_module.TEXT | {"num_hidden_layers": 2, "vocab_size": 64, "eos_token_id": 63}
+    vision = tiny_models_file.VISION | {"num_hidden_layers": 2, "image_size": size, "patch_size": patch}
+    text = tiny_models_file.TEXT | {"num_hidden_layers": 2, "vocab_size": 64, "eos_token_id": 63}
     config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
     backbone = ClipBackbone(transformers.CLIPModel(config))
     assert (backbone.grid, backbone.image_size) == ((rows, rows), size)
@@ -350,10 +359,8 @@ def test_the_documents_example_of_a_family_works(tmp_path, monkeypatch, support)
     family = importlib.import_module("chinese_clip_of_the_document").ChineseClipBackbone
     monkeypatch.setitem(FAMILIES, family.family, family)
     torch.manual_seed(0)
-    text = tiny_models_module.TEXT | {"vocab_size": 64, "max_position_embeddings": 64}
-    config = transformers.ChineseCLIPConfig(
-        vision_config=tiny_models_module.VISION, text_config=text, projection_dim=16
-    )
+    text = tiny_models_file.TEXT | {"vocab_size": 64, "max_position_embeddings": 64}
+    config = transformers.ChineseCLIPConfig(vision_config=tiny_models_file.VISION, text_config=text, projection_dim=16)
     model = transformers.ChineseCLIPModel(config).eval()
     model.save_pretrained(tmp_path / "model")
     tiny_open_clip.save_letters(tmp_path / "model")

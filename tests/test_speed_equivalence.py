@@ -162,7 +162,7 @@ def test_blocks_of_other_devices_stay():
 @pytest.mark.parametrize(("device", "images"), [("cpu", 240), ("cuda", 3855), ("mps", 3855)])
 def test_images_of_a_part_by_device(device, images):
     backbone = made("clip")  # 17 tokens an image
-    other = type("Elsewhere", (), {"device": torch.device(device), "grid": backbone.grid, "prefix_tokens": 1})()
+    other = type("Elsewhere", (), {"device": torch.device(device), "tokens": backbone.tokens})()
     assert training.part_size(other) == images
 
 

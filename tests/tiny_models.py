@@ -123,6 +123,9 @@ SAVE = {"clip": save_clip, "metaclip_2": save_metaclip_2, "siglip": save_siglip,
 assert SAVE.keys() == FAMILIES.keys(), "a family without a tiny model"
 OPEN_CLIP = "open_clip-"
 KINDS = [*sorted(SAVE), *(OPEN_CLIP + kind for kind in tiny_open_clip.KINDS)]
+CONVOLUTIONAL = [OPEN_CLIP + kind for kind in tiny_open_clip.CONVOLUTIONAL]
+ROTARY = [OPEN_CLIP + kind for kind in tiny_open_clip.ROTARY]
+WITH_TOKENS = [kind for kind in KINDS if kind not in CONVOLUTIONAL]
 
 
 @dataclass(frozen=True)
@@ -141,15 +144,6 @@ class TinyModel:
     def name(self) -> str:
         """For ``--model``."""
         return f"open_clip:local-dir:{self.folder}" if self.kind.startswith(OPEN_CLIP) else str(self.folder)
-
-    @property
-    def has_tokens(self) -> bool:
-        return self.kind.removeprefix(OPEN_CLIP) not in tiny_open_clip.CONVOLUTIONAL
-
-    @property
-    def can_grow(self) -> bool:
-        """Whether there may be more tokens than before."""
-        return self.kind.removeprefix(OPEN_CLIP) not in tiny_open_clip.ROTARY
 
     @cached_property
     def theirs(self) -> "Theirs":
