@@ -8,7 +8,9 @@ Measured in turn, each in a process of its own, on a CLIP model of the size aske
 - plain-float32, plain-bfloat16: the model by transformers, LoRA by PEFT, text padded to the context's length, and a
   step in parts of at most 25 images, more do not fit memory; the second under autocast. No alignment, no context;
 - products: the matrix products of the plain loop, and nothing else, in ours' precision; own-products: those that are
-  left when only what is needed is computed (texts at their length, the last vision block's CLS row alone).
+  left when only what is needed is computed (texts at their length, the last vision block's CLS row alone);
+- compiled-bfloat16, when asked for: plain-bfloat16 through `torch.compile`, which needs a C++ compiler; set-up has the
+  time that compiling takes.
 
 A step is a forward and a backward pass over the whole support set. Peak memory is that of the process, which begins
 with loading the weights. All loops see the same images, decoded and resized, and the same class texts.
@@ -28,7 +30,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-LOOPS = ("ours", "plain-float32", "plain-bfloat16", "products", "own-products")
+DEFAULT_LOOPS = ("ours", "plain-float32", "plain-bfloat16", "products", "own-products")
+LOOPS = (*DEFAULT_LOOPS, "compiled-bfloat16")
 CONTEXT = 77
 PART = 25
 SIZES = {
@@ -92,7 +95,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--timed", type=int, help="run so many steps and count their median for each of the others")
     parser.add_argument("--threads", type=int, help="default: torch's own")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--loops", type=lambda text: text.split(","), default=list(LOOPS), help="comma-separated")
+    parser.add_argument(
+        "--loops", type=lambda text: text.split(","), default=list(DEFAULT_LOOPS), help="comma-separated"
+    )
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -199,7 +204,7 @@ def ours(options: argparse.Namespace) -> Timing:
     return watch.timing(setup, time.perf_counter() - fitted)
 
 
-def plain(options: argparse.Namespace, precision: str) -> Timing:
+def plain(options: argparse.Namespace, precision: str, compiled: bool = False) -> Timing:
     import peft
     import torch
     import transformers
@@ -230,6 +235,9 @@ def plain(options: argparse.Namespace, precision: str) -> Timing:
             image = model.get_image_features(pixel_values=pixels).pooler_output
         unit = torch.nn.functional.normalize
         return unit(image.float(), dim=-1) @ unit(text.float(), dim=-1).T
+
+    if compiled:
+        cosines = torch.compile(cosines)
 
     def step() -> None:
         optimiser.zero_grad()
@@ -338,6 +346,7 @@ LOOP: dict[str, Callable[[argparse.Namespace], Timing]] = {
     "ours": ours,
     "plain-float32": lambda options: plain(options, "float32"),
     "plain-bfloat16": lambda options: plain(options, "bfloat16"),
+    "compiled-bfloat16": lambda options: plain(options, "bfloat16", compiled=True),
     "products": lambda options: products(options, only_needed=False),
     "own-products": lambda options: products(options, only_needed=True),
 }

@@ -23,6 +23,7 @@ from atha.backbones.siglip2 import patchify
 from atha.errors import BackboneError
 from atha.methods import METHODS
 from atha.recipe import Recipe
+from atha.reports.adaptation import adaptation_report
 from atha.tuners import TunedModel, cosine, lora_layers
 
 # Of a square, the library makes the very grid that is used here; of another shape, a grid of that shape.
@@ -213,6 +214,7 @@ def test_convolutional_towers_do_all_but_alignment(tiny_models, kind, support, t
         assert all(name in str(error.value) for name in METHODS if name != "atha")
     clf = atha.Classifier.from_pretrained(tiny.name, recipe=Recipe.load("lora", ["training.steps=2"]))
     assert set(clf.fit(support).compare(test_folder)) == {"zero-shot", "linear probe", "adapted"}
+    assert "There are no token maps" in adaptation_report(clf, test_folder)
 
 
 @pytest.mark.parametrize("kind", tiny_models_file.ROTARY)

@@ -10,6 +10,7 @@ import numpy as np
 from atha.classifier import Classifier
 from atha.data import LabelledImages, LabelledSource, read_labelled
 from atha.data.images import ImageInput, ImageProblem, open_image
+from atha.diagnostics.tokens import Explanation
 from atha.errors import AthaWarning, DataError
 from atha.evaluation import Evaluation
 from atha.reports import charts, figures
@@ -274,33 +275,31 @@ def _mistakes(classifier: Classifier, data: LabelledImages, result: Evaluation, 
     section.items += [
         Text(
             f"The {len(chosen)} of {len(wrong)} mistakes that the model is surest of. Look at the label first: a sure "
-            "mistake is often a wrong label. Then at the maps: where is the image like the predicted class, where "
-            "like the true one?"
-        ),
-        Text(HOW_TO_READ),
+            "mistake is often a wrong label."
+        )
     ]
+    no_maps = classifier.backbone.unalignable
+    if no_maps:
+        section.items.append(Text(f"There are no token maps: {classifier.backbone.name} {no_maps}."))
+    else:
+        section.items += [
+            Text("Then at the maps: where is the image like the predicted class, where like the true one?"),
+            Text(HOW_TO_READ),
+        ]
     images = _images(data)
     for number, place in enumerate(chosen):
         told("Looking at mistakes", number + 1, len(chosen))
         said, true = int(result.predicted[place]), int(result.truth[place])
+        before = ""
         try:
-            found = classifier.explain(images[result.files[place]])
+            pictures = [Picture(_small(images[result.files[place]], 189) or b"", "The photo", "The photo")]
+            if not no_maps:
+                found = classifier.explain(images[result.files[place]])
+                pictures += _maps(found, said, true)
+                before = f" Zero-shot says {result.classes[int(found.before.probabilities.argmax())]}."
         except ImageProblem as problem:
             section.items.append(Warn(str(problem)))
             continue
-        pictures = [Picture(_small(images[result.files[place]], 189) or b"", "The photo", "The photo")]
-        maps = found.last
-        heats = [maps.heat(index) for index in (said, true)]
-        limits = float(np.min(heats)), float(np.max(heats))
-        for index, heat in zip((said, true), heats, strict=True):
-            label = result.classes[index]
-            pictures.append(
-                Picture(
-                    panel_png(found, maps, index, "sum", limits),
-                    f"Token map of '{label}' over the photo, summed similarity {heat.min():.2f} to {heat.max():.2f}",
-                    f"'{label}': {heat.min():+.2f} to {heat.max():+.2f}, summed over {maps.blocks} blocks",
-                )
-            )
         name = Path(result.files[place]).name if len(result.files[place]) < 500 else "image"
         section.items.append(
             Gallery(
@@ -308,10 +307,26 @@ def _mistakes(classifier: Classifier, data: LabelledImages, result: Evaluation, 
                 f"({100 * result.probabilities[place, said]:.0f}%; the true class "
                 f"{100 * result.probabilities[place, true]:.0f}%)",
                 pictures,
-                f"{name}. Zero-shot says {result.classes[int(found.before.probabilities.argmax())]}.",
+                f"{name}.{before}",
             )
         )
     return section
+
+
+def _maps(found: Explanation, said: int, true: int) -> list[Picture]:
+    """Token maps of the class that was predicted and of the true one, on one scale."""
+    maps = found.last
+    heats = [maps.heat(index) for index in (said, true)]
+    limits = float(np.min(heats)), float(np.max(heats))
+    return [
+        Picture(
+            panel_png(found, maps, index, "sum", limits),
+            f"Token map of '{found.classes[index]}' over the photo, summed similarity {heat.min():.2f} to "
+            f"{heat.max():.2f}",
+            f"'{found.classes[index]}': {heat.min():+.2f} to {heat.max():+.2f}, summed over {maps.blocks} blocks",
+        )
+        for index, heat in zip((said, true), heats, strict=True)
+    ]
 
 
 def _training(classifier: Classifier) -> Section:
