@@ -194,3 +194,108 @@ def test_text_decoders_are_left_out_and_biases_are_told(saved):
     coca = load_backbone(f"open_clip:local-dir:{saved('coca')}")
     assert not any(name.startswith("text_decoder") for name in coca.model.state_dict())
     assert load_backbone(f"open_clip:local-dir:{saved('siglip')}").describe()["logit_bias"] == -10.0
+
+
+EVIL = """import pathlib
+from transformers import PreTrainedTokenizerFast
+
+class Evil(PreTrainedTokenizerFast):
+    def __init__(self, *args, **kwargs):
+        pathlib.Path(__file__).parents[0].joinpath("ran").touch()
+        super().__init__(*args, **kwargs)
+"""
+
+
+@pytest.mark.parametrize(
+    "settings", [{"trust_remote_code": True}, {"bpe_path": "/etc/passwd"}, {"reduction_mask": "x"}]
+)
+def test_settings_of_tokenizers_run_no_code_and_open_no_files(saved, tmp_path, settings):
+    folder = tmp_path / "evil"
+    shutil.copytree(saved("biomedclip"), folder)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {"tokenizer_kwargs": settings}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=f"tokenizer setting '{next(iter(settings))}'"):
+        load_backbone(f"open_clip:local-dir:{folder}")
+
+
+@pytest.mark.parametrize("tokenizer_class", ["PreTrainedTokenizerFast", "Evil"])
+def test_code_beside_a_tokenizer_is_not_run(saved, tmp_path, tokenizer_class):
+    folder = tmp_path / "evil"
+    shutil.copytree(saved("biomedclip"), folder)
+    (folder / "evil.py").write_text(EVIL)
+    path = folder / "tokenizer_config.json"
+    read = json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": [None, "evil.Evil"]}}
+    path.write_text(json.dumps(read | {"tokenizer_class": tokenizer_class}))
+    try:
+        found = load_backbone(f"open_clip:local-dir:{folder}")
+        assert type(found.tokenizer.tokenizer).__name__ != "Evil"
+    except BackboneError as error:
+        assert "hf_tokenizer_name" in str(error)
+    assert "transformers_modules" not in " ".join(name for name in sys.modules if "evil" in name.lower())
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_a_revision_holds_for_all_that_is_read(saved, tmp_path, monkeypatch):
+    """Of a cache with two commits that differ: what comes is of the one that was asked for, tokenizer and all."""
+    import huggingface_hub
+
+    commits = {revision: tmp_path / "snapshots" / revision for revision in ("old", "main")}
+    for revision, folder in commits.items():
+        folder.mkdir(parents=True)
+        for file in ("open_clip_config.json", "open_clip_model.safetensors"):
+            shutil.copy(saved("biomedclip") / file, folder)
+        config = json.loads((folder / "open_clip_config.json").read_text())
+        config["preprocess_cfg"]["mean"] = [0.1 if revision == "old" else 0.9] * 3
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+    asked = []
+
+    def download(repository, file, revision=None, **_):
+        asked.append((file, revision))
+        return str(commits[revision or "main"] / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    backbone = load_backbone("open_clip:hf-hub:some/where", revision="old")
+    assert {revision for _, revision in asked} == {"old"}
+    assert (backbone.revision, backbone.home) == ("old", "some/where")
+    assert list(backbone.image_processor.image_mean) == [0.1] * 3
+
+
+def test_positions_are_not_stretched_without_a_word(copied):
+    weights = load_file(copied / "open_clip_model.safetensors")
+    for name in ("visual.positional_embedding", "positional_embedding"):
+        save_file(weights | {name: weights[name][:10].contiguous()}, copied / "open_clip_model.safetensors")
+        with pytest.raises(BackboneError, match=rf"has '{name}' in shape \(10, 32\)"):
+            load_backbone(f"open_clip:local-dir:{copied}")
+
+
+def test_a_file_has_the_preprocessing_that_all_tags_of_its_architecture_have(saved):
+    agreed = open_clip_files._agreed
+    one = {"mean": (0.5,), "std": (0.5,), "interpolation": "bicubic", "resize_mode": "squash"}
+    assert agreed([one, one]) == one
+    assert agreed([one, one | {"mean": (0.1,)}]) == {key: value for key, value in one.items() if key != "mean"}
+    assert agreed([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("openclip:ViT-B-32/openai", "a model of open_clip is open_clip:ViT-B-32/openai"),
+        ("open-clip:ViT-B-32/openai", "a model of open_clip is open_clip:ViT-B-32/openai"),
+        ("hf-hub:imageomics/bioclip", "a model of open_clip is open_clip:hf-hub:imageomics/bioclip"),
+        ("local-dir:/x", "a model of open_clip is open_clip:local-dir:/x"),
+        ("open_clip:vit-b-32/openai", "did you mean ViT-B-32"),
+        ("open_clip:imageomics/bioclip", "open_clip:hf-hub:ORG/NAME"),
+    ],
+)
+def test_names_that_are_nearly_right(name, said):
+    with pytest.raises(BackboneError, match=said):
+        load_backbone(name)
+
+
+def test_the_licence_of_a_model_card_is_found(copied):
+    from atha.backbones import licence
+
+    assert licence(load_backbone(f"open_clip:local-dir:{copied}")) is None
+    (copied / "README.md").write_text("---\nlicense: mit\n---\n# A model")
+    assert licence(load_backbone(f"open_clip:local-dir:{copied}")) == "mit"

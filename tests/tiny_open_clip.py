@@ -65,11 +65,45 @@ def _bert(folder: Path) -> dict[str, Any]:
         vocab_size=vocabulary, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64,
     )  # fmt: skip
+    return _hf(folder, config, "cls_last_hidden_state_pooler")
+
+
+def _hf(folder: Path, config: Any, pooler: str) -> dict[str, Any]:
     config.save_pretrained(folder / "text")
     return {
         "hf_model_name": str(folder / "text"), "hf_tokenizer_name": str(folder), "hf_proj_type": "mlp",
-        "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 64, "vocab_size": vocabulary,
+        "hf_pooler_type": pooler, "context_length": 40, "vocab_size": config.vocab_size,
     }  # fmt: skip
+
+
+def _roberta(folder: Path) -> dict[str, Any]:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+    vocabulary = save_letters(folder)
+    config = transformers.RobertaConfig(
+        vocab_size=vocabulary, max_position_embeddings=64, pad_token_id=0, bos_token_id=2, eos_token_id=3, **sizes
+    )
+    return _hf(folder, config, "mean_pooler")
+
+
+def _mt5(folder: Path) -> dict[str, Any]:
+    vocabulary = save_letters(folder)
+    config = transformers.MT5Config(
+        vocab_size=vocabulary, d_model=32, d_kv=16, d_ff=64, num_layers=3, num_heads=2, pad_token_id=0
+    )
+    return _hf(folder, config, "mean_pooler")
+
+
+def _m2m(folder: Path) -> dict[str, Any]:
+    vocabulary = save_letters(folder)
+    config = transformers.M2M100Config(
+        vocab_size=vocabulary, d_model=32, encoder_layers=3, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=64, pad_token_id=0,
+    )  # fmt: skip
+    return _hf(folder, config, "cls_pooler")
+
+
+def _with_text(text: Callable[[Path], dict[str, Any]]) -> Callable[[Path], dict[str, Any]]:
+    return lambda folder: {"vision_cfg": VISION, "text_cfg": text(folder), "custom_text": True}
 
 
 SIGLIP_TEXT = TEXT | {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
@@ -134,6 +168,9 @@ KINDS: dict[str, Callable[[Path], dict[str, Any]]] = {
         "text_cfg": _bert(folder),
         "custom_text": True,
     },
+    "roberta-text": _with_text(_roberta),
+    "mt5-text": _with_text(_mt5),
+    "m2m-text": _with_text(_m2m),
     "resnet": lambda _: {
         "vision_cfg": {"layers": (1, 1, 1, 1), "width": 8, "image_size": SIZE, "head_width": 64},
         "text_cfg": TEXT,

@@ -231,7 +231,7 @@ def describe_backbone(backbone: "Backbone") -> dict[str, Any]:
         **{key: described[key] for key in ("name", "revision", "family", "parameters")},
         "path": backbone.location,
         "fingerprint": backbone.fingerprint(),
-        "licence": licence(backbone.name, backbone.revision),
+        "licence": licence(backbone),
     }
 
 

@@ -25,5 +25,15 @@ class TrainingError(AthaError):
     """Training cannot go on."""
 
 
+def reason(error: BaseException) -> str:
+    """What another library's error says, short enough for a sentence of ours: its first line, or its name."""
+    lines = str(error).strip().splitlines() or [""]
+    first = lines[0].strip().rstrip(".:")
+    # torch puts what it means below a heading.
+    if first.startswith("Error(s) in loading state_dict") and len(lines) > 1:
+        first = lines[1].strip().rstrip(".")
+    return first[:300] or type(error).__name__
+
+
 class AthaWarning(UserWarning):
     """Something a user should know, that does not stop the work."""

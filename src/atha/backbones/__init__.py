@@ -15,7 +15,7 @@ from atha.backbones.metaclip_2 import MetaClip2Backbone
 from atha.backbones.siglip import SiglipBackbone
 from atha.backbones.siglip2 import Siglip2Backbone
 from atha.backbones.state_dict import load_state_dict
-from atha.errors import BackboneError
+from atha.errors import BackboneError, reason
 
 #: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
 FAMILIES: dict[str, type[Backbone]] = {
@@ -117,8 +117,9 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
             f"the first is '{wrong[0]}': get the whole checkpoint again"
         )
     backbone = family(model, tokenizer, processor, name=name, revision=None if local else _commit(source, revision))
+    backbone.home = source if local is None else str(local.resolve())
     if local is not None and name != NANO:
-        backbone.location = str(local.resolve())
+        backbone.location = backbone.home
     if len(tokenizer) > backbone.token_embedding.num_embeddings:
         raise BackboneError(
             f"the tokenizer of {name} knows {len(tokenizer)} tokens and its text tower "
@@ -127,15 +128,18 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
     return backbone
 
 
-def licence(name: str, revision: str | None = None) -> str | None:
+def licence(backbone: Backbone) -> str | None:
     """The licence that a backbone's model card names, if it has one within reach."""
     from huggingface_hub import ModelCard, hf_hub_download
 
+    if backbone.home is None:
+        return None
     try:
-        source, local = _locate(name.removeprefix(open_clip_files.HUB))
-        folder = local.parent if local and local.is_file() else local
-        path = folder / "README.md" if folder else hf_hub_download(source, "README.md", revision=revision)
-        data = ModelCard.load(path, ignore_metadata_errors=True).data
+        folder = Path(backbone.home)
+        card = folder / "README.md" if folder.is_dir() else None
+        data = ModelCard.load(
+            card or hf_hub_download(backbone.home, "README.md", revision=backbone.revision), ignore_metadata_errors=True
+        ).data
     except Exception:  # an absent or odd card is no reason to fail: the licence is then unknown
         return None
     found = data.get("license_name") or data.get("license")
@@ -156,6 +160,8 @@ def _locate(name: str) -> tuple[str, Path | None]:
         raise BackboneError(
             f"'{name}' is no model name: give nano, a folder, or a hub id such as openai/clip-vit-base-patch16"
         )
+    if form := open_clip_files.meant(name):
+        raise BackboneError(f"there is no model '{name}', a model of open_clip is {form}")
     if name == NANO:
         folder = Path(str(resources.files("atha") / "backbones" / NANO))
         return str(folder), folder
@@ -212,15 +218,14 @@ def _check_folder(folder: Path, name: str) -> None:
 
 
 def _unreachable(name: str, local: Path | None, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0].rstrip(".")[:300]
     if local is not None:
-        return f"model folder {name} cannot be loaded ({reason}): get the model again"
+        return f"model folder {name} cannot be loaded ({reason(error)}): get the model again"
     if isinstance(error, ImportError):
-        return f"{name} needs another library ({reason}): install it"
+        return f"{name} needs another library ({reason(error)}): install it"
     return (
-        f"cannot get {name} from the model hub ({reason}): check the name and the network, or download the model "
-        f"elsewhere and give its folder, or try --model nano, a small model that is built in; a model of open_clip is "
-        f"{open_clip_files.HUB}{name}"
+        f"cannot get {name} from the model hub ({reason(error)}): check the name and the network, or download the "
+        f"model elsewhere and give its folder, or try --model nano, a small model that is built in; a model of "
+        f"open_clip is {open_clip_files.HUB}{name}, or {open_clip_files.PREFIX}{name} if that is architecture and tag"
     )
 
 

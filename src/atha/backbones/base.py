@@ -54,6 +54,7 @@ class Backbone(ABC):
     Attributes:
         name: what the user asked for, as `atha.backbones.load_backbone` takes it.
         location: what loads it again from any working directory, where the name does not.
+        home: folder or hub repository of its files, for its model card.
         revision: the hub's commit, where there is one.
         model: the library's model, in float32; what it computes is never changed.
         prefix_tokens: how many tokens stand before the patches.
@@ -72,6 +73,7 @@ class Backbone(ABC):
     pooled_tokens: int | None
     text_to_token: str
     location: str | None = None
+    home: str | None = None
     unalignable: str | None = None
     fixed_length: bool = False
 
@@ -335,11 +337,11 @@ class Backbone(ABC):
             "family": self.family,
             "parameters": parameters,
             "image_size": self.image_size,
-            "patch_grid": list(self.grid),
+            "patch_grid": list(self.grid) if self.vision_blocks else None,
             "prefix_tokens": self.prefix_tokens,
             "vision_blocks": len(self.vision_blocks),
             "text_blocks": len(self.text_blocks),
-            "vision_width": self.vision_widths[0],
+            "vision_width": self.vision_widths[0] if self.vision_blocks else None,
             "joint_width": self.joint_width,
             "context_length": self.context_length,
             "logit_scale": self.logit_scale,

@@ -18,7 +18,12 @@ class ClipBackbone(Backbone):
 
     family = "clip"
     about = "CLIP as transformers has it: OpenAI's, LAION's, MetaCLIP, DFN, StreetCLIP, PLIP"
-    examples = ("openai/clip-vit-base-patch16", "openai/clip-vit-large-patch14-336", "facebook/metaclip-b32-400m")
+    examples = (
+        "openai/clip-vit-base-patch16",
+        "openai/clip-vit-large-patch14-336",
+        "facebook/metaclip-b32-400m",
+        "WEIGHTS.safetensors",
+    )
     prefix_tokens = 1
     pooled_tokens = 1
     model_class = "CLIPModel"

@@ -14,7 +14,6 @@ from typing import Any
 import open_clip
 import torch
 from jaxtyping import Float, Int
-from open_clip.hf_configs import arch_dict
 from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer, text_global_pool
@@ -44,9 +43,9 @@ class _VisionTower:
     Attributes:
         blocks: prepared; none where there are no tokens.
         prefix: how many tokens stand before the patches.
-        pooled: of how many first tokens the feature is made, None for all.
-        grid: rows and columns of patches; of a tower without tokens, those of the features it pools.
-        widths: of tokens, and of the MLP inside a block.
+        pooled: see `Backbone.pooled_tokens`.
+        grid: rows and columns of patches; without tokens, what takes as much memory.
+        widths: of tokens, and of the MLP inside a block; the same.
         norm: the LayerNorm that a token goes through on its way.
         path: the rest of its way into the joint space, (..., D) to (..., E); affine.
         text_to_token: the same in one sentence.
@@ -68,7 +67,8 @@ class OpenClipBackbone(Backbone):
     """A model that open_clip makes.
 
     Args:
-        model: open_clip's ``CLIP``, ``CustomTextCLIP`` or ``CoCa``; its blocks are changed in place.
+        model: open_clip's ``CLIP``, ``CustomTextCLIP`` or ``CoCa``; its blocks are changed in place, and a decoder of
+            captions is dropped.
         tokenizer: open_clip's.
         image_processor: one of transformers with the model's geometry, mean and std.
         name: as `atha.backbones.load_backbone` takes it.
@@ -95,9 +95,9 @@ class OpenClipBackbone(Backbone):
         self._text_tower = text
         if isinstance(text, HFTextEncoder):
             encoder = getattr(text.transformer, "encoder", text.transformer)
-            names = arch_dict[text.config.model_type]["config_names"]
-            # Left as they are, for their layers are apart already.
-            self._text_blocks = list(getattr(encoder, names.get("layer_attr", "layer")))
+            lists = (getattr(encoder, name, None) for name in ("layer", "layers", "block"))
+            # Left as they are, for their projections are apart already.
+            self._text_blocks = list(next(found for found in lists if isinstance(found, nn.ModuleList)))
             self._cut = True  # padding is masked
         else:
             self._text_blocks = prepare(text.transformer.resblocks)
@@ -262,7 +262,8 @@ def _vision_tower(visual: Any) -> _VisionTower:
     # As many numbers as in a ViT of this patch size: what convolutions hold on their way is of that order.
     return _VisionTower(
         (), 0, None, (2 * side, 2 * side), (width, 4 * width),
-        unalignable=f"has a {'ResNet' if trunk is None else type(trunk).__name__} for images, without patch tokens",
+        unalignable=f"has a {'ResNet' if trunk is None else type(trunk).__name__} for images, without patch tokens "
+        "that are known here",
     )  # fmt: skip
 
 

@@ -3,17 +3,19 @@
 import difflib
 import json
 import logging
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atha.errors import BackboneError
+from atha.errors import BackboneError, reason
 
 PREFIX = "open_clip:"
-HUB = PREFIX + "hf-hub:"
+_HUB_FORM, _FOLDER_FORM = "hf-hub:", "local-dir:"
+HUB = PREFIX + _HUB_FORM
 FAMILY = "open_clip"
 ABOUT = (
     "open_clip (extra open-clip): its ViT, CoCa and ResNet, timm's towers as in SigLIP, EVA02, PE-Core and ConvNeXt, "
@@ -30,10 +32,16 @@ EXAMPLES = (
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 # By the names under which the hub has them, the usual one first.
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _HUB_WEIGHTS = (WEIGHTS, "open_clip_pytorch_model.safetensors", "model.safetensors")
 _FORMS = (
     "open_clip:ARCH/PRETRAINED, open_clip:ARCH/FILE.safetensors, open_clip:hf-hub:ORG/NAME or open_clip:local-dir:PATH"
 )
+
+
+# What a configuration may say of a tokenizer. open_clip hands all of it on, and some would open files or run code.
+_TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
+_OF_IMAGES = ("mean", "std", "interpolation", "resize_mode")
 
 
 @dataclass(frozen=True)
@@ -41,19 +49,22 @@ class _Source:
     """What a name stands for.
 
     Attributes:
-        model: as open_clip's `create_model` and `get_tokenizer` take it.
+        model: as open_clip's `create_model` takes it.
         weights: the file.
+        home: the folder, or the hub's repository, that the files are of.
         revision: the hub's commit.
         preprocessing: what is other than in the model's own configuration.
         quick_gelu: how the weights were trained, where that is known.
+        location: see `Backbone`.
     """
 
     model: str
     weights: Path
+    home: str
     revision: str | None = None
     preprocessing: dict[str, Any] = field(default_factory=dict)
     quick_gelu: bool | None = None
-    location: str | None = None  # see `Backbone`
+    location: str | None = None
 
 
 def load_open_clip(name: str, revision: str | None = None) -> Any:
@@ -79,56 +90,57 @@ def load_open_clip(name: str, revision: str | None = None) -> Any:
     source = _locate(name, revision, open_clip)
     try:
         with _quiet():
-            _check_text_tower(source.model, open_clip)
+            config = open_clip.get_model_config(source.model)
+            tokenizer = _tokenizer(config.get("text_cfg", {}), source, name)
             options = {} if source.quick_gelu is None else {"force_quick_gelu": source.quick_gelu}
             model = open_clip.create_model(
                 source.model, load_weights=False, pretrained_text=False, output_dict=False, **options
             )
-            config = open_clip.get_model_config(source.model)
             _load_weights(model, source.weights, open_clip)
-            tokenizer = open_clip.get_tokenizer(source.model)
-    except BackboneError:
-        raise
-    except Exception as error:  # open_clip, timm and transformers raise what they like
-        raise BackboneError(f"{name} cannot be loaded ({_reason(error)}): check the name, or get it again") from None
-    preprocessing = {**open_clip.get_model_preprocess_cfg(model), **source.preprocessing}
-    size = preprocessing["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise BackboneError(f"{name} takes images of {width}x{height}, supported are square ones: choose another model")
-    try:
-        processor = image_processor(height, preprocessing)
+            preprocessing = {**open_clip.get_model_preprocess_cfg(model), **source.preprocessing}
+            processor = image_processor(_square(preprocessing["size"]), preprocessing)
+            settings = {"model": config, "quick_gelu": source.quick_gelu}
+            backbone = OpenClipBackbone(model, tokenizer, processor, name, source.revision, settings)
     except BackboneError as error:
         raise BackboneError(f"{name} cannot be loaded, {error}") from None
-    settings = {"model": config, "quick_gelu": source.quick_gelu}
-    backbone = OpenClipBackbone(model, tokenizer, processor, name, source.revision, settings)
-    backbone.location = source.location
+    except Exception as error:  # open_clip, timm and transformers raise what they like
+        raise BackboneError(f"{name} cannot be loaded ({reason(error)}): check the name, or get it again") from None
+    backbone.location, backbone.home = source.location, source.home
     return backbone
+
+
+def meant(name: str) -> str | None:
+    """The form in which open_clip's model is asked for that a wrong name may mean."""
+    if written := re.match(r"open[-_ ]?clip:", name, re.IGNORECASE):
+        return PREFIX + name[written.end() :]
+    if name.startswith((_HUB_FORM, _FOLDER_FORM)):
+        return PREFIX + name
+    return None
 
 
 def _locate(name: str, revision: str | None, open_clip: Any) -> _Source:
     given = name.removeprefix(PREFIX)
-    if given.startswith("local-dir:"):
-        folder = Path(given.removeprefix("local-dir:")).expanduser()
-        found = _weights_in(folder)
-        return _Source(f"local-dir:{folder}", found, location=f"{PREFIX}local-dir:{folder.resolve()}")
-    if given.startswith("hf-hub:"):
-        return _from_hub(given.removeprefix("hf-hub:"), name, revision)
+    if given.startswith(_FOLDER_FORM):
+        folder = Path(given.removeprefix(_FOLDER_FORM)).expanduser()
+        found, place = _weights_in(folder), folder.resolve()
+        return _Source(f"{_FOLDER_FORM}{folder}", found, str(place), location=f"{PREFIX}{_FOLDER_FORM}{place}")
+    if given.startswith(_HUB_FORM):
+        return _from_hub(given.removeprefix(_HUB_FORM), name, revision)
     architecture, _, pretrained = given.partition("/")
     if not pretrained:
         raise BackboneError(f"'{name}' does not say which weights, give it as {_FORMS}")
-    if architecture not in open_clip.list_models():
-        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=1)
-        hint = f"did you mean {near[0]}?" if near else "open_clip.list_models() names them"
+    known = {model.lower(): model for model in open_clip.list_models()}
+    if architecture not in known.values():
+        near = difflib.get_close_matches(architecture.lower(), known, n=1, cutoff=0.7)
+        hint = f"did you mean {known[near[0]]}?" if near else f"give it as {_FORMS}"
         raise BackboneError(f"open_clip has no architecture '{architecture}', {hint}")
-    tag = open_clip.get_pretrained_cfg(architecture, pretrained)
-    if tag:
+    if tag := open_clip.get_pretrained_cfg(architecture, pretrained):
         return _from_tag(architecture, pretrained, tag, revision)
     file = Path(pretrained).expanduser()
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
     if file.suffix != ".safetensors":
         if file.is_file():
             raise BackboneError(f"{file} is not a safetensors file and is not opened: convert it to safetensors")
-        tags = open_clip.list_pretrained_tags_by_model(architecture)
         some = ", ".join(difflib.get_close_matches(pretrained, tags, n=3, cutoff=0) or ["no tag"])
         raise BackboneError(
             f"open_clip has no weights '{pretrained}' of {architecture}: choose a tag such as {some}, or a file that "
@@ -136,7 +148,25 @@ def _locate(name: str, revision: str | None, open_clip: Any) -> _Source:
         )
     if not file.is_file():
         raise BackboneError(f"there is no file {file}, check the path")
-    return _Source(architecture, file, location=f"{PREFIX}{architecture}/{file.resolve()}")
+    entries = [open_clip.get_pretrained_cfg(architecture, one) for one in tags]
+    place = file.parent.resolve() / file.name  # its own name: what a link points to may have another
+    return _Source(
+        architecture,
+        file,
+        str(place.parent),
+        preprocessing=_agreed(entries),
+        location=f"{PREFIX}{architecture}/{place}",
+    )
+
+
+def _agreed(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings of images that all published weights of an architecture have."""
+    found = {}
+    for key in _OF_IMAGES:
+        values = [entry.get(key) for entry in entries]
+        if values and values[0] is not None and all(value == values[0] for value in values):
+            found[key] = values[0]
+    return found
 
 
 def _weights_in(folder: Path) -> Path:
@@ -164,12 +194,8 @@ def _weights_in(folder: Path) -> Path:
 def _from_hub(repository: str, name: str, revision: str | None) -> _Source:
     config = _download(repository, (CONFIG,), name, revision)
     weights = _download(repository, _HUB_WEIGHTS, name, revision)
-    # The cache keeps the files of one commit together in a folder of its name: a model folder like any other. Its
-    # tokenizer, where it is not open_clip's, is one of the hub's own.
-    text = json.loads(config.read_text("utf-8")).get("model_cfg", {}).get("text_cfg", {})
-    if text.get("hf_tokenizer_name") and not (config.parent / "tokenizer_config.json").exists():
-        return _Source(f"hf-hub:{repository}", weights, config.parent.name)
-    return _Source(f"local-dir:{config.parent}", weights, config.parent.name)
+    # The cache keeps the files of one commit together in a folder of its name: a model folder like any other.
+    return _Source(f"{_FOLDER_FORM}{config.parent}", weights, repository, config.parent.name)
 
 
 def _from_tag(architecture: str, tag: str, entry: dict[str, Any], revision: str | None) -> _Source:
@@ -177,62 +203,117 @@ def _from_tag(architecture: str, tag: str, entry: dict[str, Any], revision: str 
     repository, _, file = entry.get("hf_hub", "").rpartition("/")
     if not repository:
         raise BackboneError(
-            f"{name} is published as a pickle file only, which is not opened: convert it to safetensors and give it as "
-            f"{PREFIX}{architecture}/FILE.safetensors"
+            f"{name} is published as a pickle file only, which is not opened: convert it to safetensors, as "
+            f"docs/how-to/models.md shows, and give it as {PREFIX}{architecture}/FILE.safetensors"
         )
     own = () if not file else (file,) if file.endswith(".safetensors") else (f"{Path(file).stem}.safetensors",)
     weights = _download(repository, (*own, *_HUB_WEIGHTS), name, revision)
-    preprocessing = {
-        key: entry[key] for key in ("mean", "std", "interpolation", "resize_mode") if entry.get(key) is not None
-    }
-    return _Source(architecture, weights, weights.parent.name, preprocessing, bool(entry.get("quick_gelu", False)))
+    return _Source(
+        architecture, weights, repository, weights.parent.name, _agreed([entry]), bool(entry.get("quick_gelu", False))
+    )
 
 
 def _download(repository: str, files: tuple[str, ...], name: str, revision: str | None) -> Path:
     """The first of the files that a repository has."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
     for file in files:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
+        except GatedRepoError:
+            raise BackboneError(
+                f"{repository} asks to accept its terms: do so on its page of the model hub, and log in there with "
+                "hf auth login"
+            ) from None
         except Exception as error:  # of the network, of the hub, of its library
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                 continue  # the repository is there, the file is not
             raise BackboneError(
-                f"cannot get {name} from the model hub ({_reason(error)}): check the name and the network, or download "
-                f"the model elsewhere and give its folder as {PREFIX}local-dir:PATH"
+                f"cannot get {name} from the model hub ({reason(error)}): check the name and the network, or download "
+                f"the model elsewhere and give its folder as {PREFIX}{_FOLDER_FORM}PATH"
             ) from None
     if files == (CONFIG,):
         raise BackboneError(f"{repository} on the model hub has no {CONFIG}, so that it is no model of open_clip")
     raise BackboneError(
-        f"{repository} on the model hub has no {files[0]}, and pickle files are not opened: convert its weights, and "
-        f"give them as {PREFIX}ARCH/FILE.safetensors"
+        f"{repository} on the model hub has no {files[0]}, and pickle files are not opened: convert its weights in a "
+        f"folder with its {CONFIG}, as docs/how-to/models.md shows, and give that as {PREFIX}{_FOLDER_FORM}PATH"
     )
 
 
-def _check_text_tower(model: str, open_clip: Any) -> None:
-    # open_clip loads configuration and tokenizer of transformers without saying what to do about code in them.
-    text = (open_clip.get_model_config(model) or {}).get("text_cfg", {})
+def _tokenizer(text: Mapping[str, Any], source: _Source, name: str) -> Any:
+    """open_clip's tokenizer, made by ourselves: what is in a configuration must neither run code nor open files."""
     import transformers
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-    for key, kind in (("hf_model_name", transformers.AutoConfig), ("hf_tokenizer_name", transformers.AutoTokenizer)):
-        if named := text.get(key):
-            local = key == "hf_tokenizer_name" and model.startswith("local-dir:")
-            kind.from_pretrained(model.removeprefix("local-dir:") if local else named, trust_remote_code=False)
+    settings = text.get("tokenizer_kwargs") or {}
+    if unknown := sorted(set(settings) - _TOKENIZER_SETTINGS):
+        raise BackboneError(
+            f"its {CONFIG} has the tokenizer setting '{unknown[0]}', which is not one of "
+            f"{', '.join(sorted(_TOKENIZER_SETTINGS))}: get the model from a source you trust"
+        )
+    length = text.get("context_length", 77)
+    if tower := text.get("hf_model_name"):
+        # open_clip reads this without saying what to do about code in it; found to be plain here, it is so there.
+        _of_hub(lambda: transformers.AutoConfig.from_pretrained(tower, trust_remote_code=False), "hf_model_name", tower)
+    named = text.get("hf_tokenizer_name")
+    if not named:
+        return SimpleTokenizer(context_length=length, **settings)
+    folder = Path(source.model.removeprefix(_FOLDER_FORM))
+    local = source.model.startswith(_FOLDER_FORM) and any((folder / file).is_file() for file in _TOKENIZER_FILES)
+    own = {"revision": source.revision} if named == source.home and source.revision else {}
+    return _of_hub(
+        lambda: HFTokenizer(
+            str(folder) if local else named,
+            context_length=length,
+            tokenizer_mode=text.get("tokenizer_mode"),
+            trust_remote_code=False,
+            **settings,
+            **own,
+        ),
+        "hf_tokenizer_name",
+        named,
+    )
+
+
+def _of_hub(load: Callable[[], Any], key: str, named: str) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        raise BackboneError(
+            f"its {CONFIG} names '{named}' as {key}, which cannot be read ({reason(error)}): check the network, or put "
+            "the path of a folder that has it there"
+        ) from None
 
 
 def _load_weights(model: Any, file: Path, open_clip: Any) -> None:
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
 
     try:
+        with safe_open(file, "pt") as weights:
+            shapes = {name: list(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+        for name, value in model.state_dict().items():
+            # open_clip would stretch positions to another image size or context, without a word.
+            found = shapes.get(name, shapes.get(name.removeprefix("text."))) if "pos" in name else None
+            if found is not None and found[-2:] != list(value.shape)[-2:] and len(found) > 1:
+                raise BackboneError(
+                    f"{file} has '{name}' in shape {tuple(found)} and this architecture in {tuple(value.shape)}: "
+                    "choose the architecture of its image size and context length"
+                )
         open_clip.load_checkpoint(model, str(file))
-    except (RuntimeError, SafetensorError, OSError, KeyError, ValueError) as error:
+    except (RuntimeError, SafetensorError, OSError, KeyError, ValueError, AttributeError, StopIteration) as error:
         raise BackboneError(
-            f"{file} does not hold the weights of this model ({_reason(error)}): get the whole checkpoint of this "
+            f"{file} does not hold the weights of this model ({reason(error)}): get the whole checkpoint of this "
             "architecture"
         ) from None
     model.float()
+
+
+def _square(size: Any) -> int:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise BackboneError(f"it takes images of {width}x{height}, supported are square ones: choose another model")
+    return int(height)
 
 
 def image_processor(size: int, said: Mapping[str, Any]) -> Any:
@@ -264,10 +345,6 @@ def image_processor(size: int, said: Mapping[str, Any]) -> Any:
         resample=resampling[interpolation],
         **{f"image_{key}": list(said[key]) for key in ("mean", "std") if said.get(key)},
     )
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".:")[:300] or type(error).__name__
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.open_clip_files import CONFIG, image_processor
-from atha.errors import AthaWarning, BackboneError
+from atha.errors import AthaWarning, BackboneError, reason
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
@@ -180,9 +180,19 @@ def load_state_dict(path: Path, name: str) -> ClipBackbone:
         )
         tokenizer = _tokenizer(path.parent, config)
         processor = _image_processor(path.parent, config.vision_config.image_size, settings.images)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")[:300]
-        raise BackboneError(f"{name} cannot be loaded ({reason}): get it and the files beside it again") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        ImportError,
+    ) as error:
+        raise BackboneError(
+            f"{name} cannot be loaded ({reason(error)}): get it and the files beside it again"
+        ) from None
     except BackboneError as error:
         raise BackboneError(f"{name} cannot be loaded, {error}") from None
     if settings.activation is None:
@@ -194,7 +204,7 @@ def load_state_dict(path: Path, name: str) -> ClipBackbone:
         )
     backbone = ClipBackbone(model, tokenizer, processor, name=name)
     # Its own name: what a link in a cache points to has another, and would not be known as safetensors.
-    backbone.location = str(path.parent.resolve() / path.name)
+    backbone.location, backbone.home = str(path.parent.resolve() / path.name), str(path.parent.resolve())
     return backbone
 
 

@@ -16,10 +16,7 @@ def fit(
         str, typer.Argument(help="Folder with one sub-folder of images per class, or a CSV (path, label).")
     ],
     out: Annotated[Path, typer.Option(help="Folder to make for the adapter.")],
-    model: Annotated[
-        str,
-        typer.Option(help="nano, a hub id, a folder, a safetensors file, or open_clip:...; see atha info --models."),
-    ] = defaults.MODEL,
+    model: common.Model = defaults.MODEL,
     recipe: Annotated[str, typer.Option(help="A preset (see atha info) or a .toml or .json file.")] = defaults.RECIPE,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe.")

@@ -56,5 +56,6 @@ def lora_layers(model: nn.Module) -> Iterator[Any]:
 def _no_match(recipe: LoraRecipe, backbone: Backbone, found: int, expected: int) -> str:
     return (
         f"LoRA on projections {', '.join(recipe.projections)} of {', '.join(recipe.towers)} matches {found} layers of "
-        f"{backbone.name} and should match {expected}: change lora.projections or lora.towers"
+        f"{backbone.name} and should match {expected}: change lora.projections or lora.towers, or choose a model whose "
+        "projections are layers"
     )
