@@ -8,11 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
+from atha import machine
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 # Tiny models run faster on one thread, and several on few cores get in each other's way.
 torch.set_num_threads(1)
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """As many as the cores that this process may use; each takes about a gigabyte."""
+    return min(machine.cores(), 4)
 
 
 def write_images(root: Path, classes: dict[str, tuple[int, int, int]], count: int, seed: int = 0) -> Path:
