@@ -23,6 +23,7 @@ from atha.bench.statistics import (
     mean_interval,
     paired,
     per_class,
+    t_interval,
 )
 from atha.evaluation import Evaluation, Share
 
@@ -475,3 +476,12 @@ def test_import_needs_no_scipy():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_t_interval_is_scipys():
+    values = np.random.default_rng(0).normal(size=5)
+    low, high = stats.t.interval(0.95, 4, values.mean(), values.std(ddof=1) / np.sqrt(5))
+    found = t_interval(values)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.half > mean_interval(values).half
+    assert np.isnan(t_interval([1.0]).half) and np.isnan(t_interval([]).mean)

@@ -169,6 +169,27 @@ def mean_interval(values: ArrayLike) -> Mean:
     return Mean(n, float(array.mean()), float(Z * array.std() / math.sqrt(n)))
 
 
+def t_interval(values: ArrayLike) -> Mean:
+    """Mean and 95% interval by Student's t: where there are few episodes, `mean_interval` is too narrow.
+
+    Args:
+        values: (n,), one per episode.
+
+    Returns:
+        Mean and half width; the half width is NaN below two episodes.
+
+    Raises:
+        ValueError: not a vector of finite numbers.
+    """
+    from scipy.special import stdtrit
+
+    array = _finite(values)
+    n = len(array)
+    if n < 2:
+        return Mean(n, float(array.mean()) if n else math.nan, math.nan)
+    return Mean(n, float(array.mean()), float(stdtrit(n - 1, 0.975) * array.std(ddof=1) / math.sqrt(n)))
+
+
 def paired(values: ArrayLike, baseline: ArrayLike) -> Paired:
     """Compares two methods episode by episode.
 

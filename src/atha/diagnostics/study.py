@@ -18,7 +18,7 @@ from atha.bench.compare import Comparison, compare
 from atha.bench.plan import Plan, Setting, make_plan
 from atha.bench.report import Arena, arenas
 from atha.bench.runner import Executor, Watcher, run_plan
-from atha.bench.statistics import Mean, mean_interval
+from atha.bench.statistics import Mean, mean_interval, t_interval
 from atha.bench.store import Store
 from atha.data.cache import Cache
 from atha.data.digests import digests
@@ -117,9 +117,9 @@ class Found:
         return np.array(rows)
 
     def mean(self, state: str, *keys: str) -> Mean:
-        """Its mean over episodes with the interval."""
+        """Its mean over episodes with the interval by Student's t: they are few."""
         values = self.values(state, *keys)
-        return mean_interval(values[np.isfinite(values)])
+        return t_interval(values[np.isfinite(values)])
 
 
 def prepare(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atha.bench.statistics import Paired, mean_interval, paired
+from atha.bench.statistics import Paired, paired, t_interval
 from atha.diagnostics.inside import PRETRAINED
 from atha.diagnostics.study import FEW_EPISODES, FEW_INSIDE, Design, Found, Point
 from atha.diagnostics.variants import NONE, PUSH_ONLY, Series
@@ -13,6 +13,10 @@ from atha.files import write_bytes, write_whole
 from atha.reports import figures
 from atha.reports.page import Bullets, Figure, Grid, Item, Page, Section, Text, Warn, to_html, to_markdown
 
+FOOT = (
+    "Made by atha study tail. Intervals are 95%, over episodes: of accuracy as published (1.96 standard errors), "
+    "inside the model, where episodes are few, by Student's t."
+)
 FINE_TUNED = "fine-tuned, no alignment"
 
 
@@ -73,7 +77,7 @@ def study_page(design: Design, found: Sequence[Found]) -> Page:
         sections += [Section(f"{one.dataset}: accuracy", _accuracy(one))]
         if one.inside:
             sections += [Section(f"{one.dataset}: inside the model", _inside(one))]
-    return Page("Study of the tail", lead, sections, "Made by atha study tail. Intervals are 95%, over episodes.")
+    return Page("Study of the tail", lead, sections, FOOT)
 
 
 def verdict(found: Found) -> str:
@@ -213,7 +217,9 @@ def _curves(found: Found, warning: str) -> Figure:
     for axes, block in zip(both, shown, strict=True):
         for index, (words, state, side) in enumerate(lines):
             rows = np.array([row["curves"][side][block] for row in found.inside[state]])
-            mean, half = rows.mean(axis=0), 1.96 * rows.std(axis=0) / np.sqrt(len(rows))
+            bands = [t_interval(column) for column in rows.T]
+            mean = np.array([one.mean for one in bands])
+            half = np.nan_to_num([one.half for one in bands])
             xs = np.linspace(0, 100, rows.shape[1])
             colour = figures.COLOURS[index % len(figures.COLOURS)]
             axes.plot(xs, mean, ("-", "--", "-.", ":", "-")[index % 5], color=colour, label=words)
@@ -376,7 +382,7 @@ def _sentences(found: Found) -> list[str]:
             )
     for state in list(found.inside)[1:]:
         gaps = found.values(state, "accuracy", "support") - found.values(state, "accuracy", "query")
-        mean = mean_interval(gaps)
+        mean = t_interval(gaps)
         made.append(
             f"{_names(found)[state]}: {100 * mean.mean:.1f} ± {100 * mean.half:.1f} points more on support than on "
             "query images."
@@ -390,7 +396,7 @@ def _paired(found: Found, one: str, other: str, end: int) -> Paired:
 
 
 def _plus(one: Paired) -> str:
-    return f"{one.mean:+.3f} ± {one.half:.3f}"
+    return f"{one.mean:+.3f} ± {one.t_half:.3f}"
 
 
 def _told(one: Paired, up: str, down: str) -> str:
