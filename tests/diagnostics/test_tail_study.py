@@ -173,7 +173,7 @@ class Difference:
 
     def __init__(self, mean, verdict):
         self.difference = type("Paired", (), {"mean": mean, "half": 0.01})()
-        self.verdict = verdict
+        self.verdict, self.p_holm = verdict, 0.04
 
 
 @pytest.mark.parametrize(

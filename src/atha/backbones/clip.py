@@ -1,7 +1,7 @@
 """CLIP, as transformers' `CLIPModel` (arXiv 2103.00020): CLS token, one linear projection, causal text tower."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,7 +18,7 @@ class ClipBackbone(Backbone):
 
     family = "clip"
     about = "CLIP as transformers has it: OpenAI's, LAION's, MetaCLIP, DFN, StreetCLIP, PLIP"
-    examples = (
+    examples: ClassVar[Sequence[str]] = (
         "openai/clip-vit-base-patch16",
         "openai/clip-vit-large-patch14-336",
         "facebook/metaclip-b32-400m",

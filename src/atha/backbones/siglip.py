@@ -10,7 +10,7 @@ one token. Joint and token width are equal.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,7 +24,7 @@ class SiglipBackbone(Backbone):
 
     family = "siglip"
     about = "SigLIP, and SigLIP 2 of a fixed resolution, as transformers has them"
-    examples = ("google/siglip-base-patch16-224", "google/siglip2-base-patch16-256")
+    examples: ClassVar[Sequence[str]] = ("google/siglip-base-patch16-224", "google/siglip2-base-patch16-256")
     prefix_tokens = 0
     pooled_tokens = None
     model_class = "SiglipModel"

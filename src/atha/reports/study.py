@@ -98,7 +98,12 @@ def verdict(found: Found) -> str:
         words = "the finding does not hold: no push raises accuracy, and one lowers it"
     else:
         words = "the finding is not seen: no push of the tail can be told from doing nothing"
-    return f"{words}. The best push, {best.variant.name}, differs from no alignment by {_difference(best)} points."
+    p = best.difference.p_holm if best.difference else np.nan
+    corrected = "" if np.isnan(p) else f" (p = {p:.2g} after correction for the number of variants)"
+    return (
+        f"{words}. The best push, {best.variant.name}, differs from no alignment by {_difference(best)} points"
+        f"{corrected}."
+    )
 
 
 def _difference(point: Point) -> str:
@@ -304,7 +309,7 @@ def _gap(found: Found, warning: str) -> Figure:
         axes, list(names.values()), [one.mean for one in means.values()],
         [one.mean - one.half for one in means.values()], [one.mean + one.half for one in means.values()],
     )  # fmt: skip
-    axes.set_xlabel("distance of mean image and mean text feature")
+    axes.set_xlabel("distance of the means, images and texts")
     return Figure(
         made,
         "Modality gap",
