@@ -342,6 +342,7 @@ class Backbone(ABC):
             "vision_blocks": len(self.vision_blocks),
             "text_blocks": len(self.text_blocks),
             "vision_width": self.vision_widths[0] if self.vision_blocks else None,
+            "text_width": int(self.token_embedding.embedding_dim),
             "joint_width": self.joint_width,
             "context_length": self.context_length,
             "logit_scale": self.logit_scale,

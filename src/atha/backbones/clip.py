@@ -27,7 +27,10 @@ class ClipBackbone(Backbone):
     prefix_tokens = 1
     pooled_tokens = 1
     model_class = "CLIPModel"
-    text_to_token = "CLS goes through post_layernorm and the visual projection W; a patch token is taken the same way."
+    text_to_token = (
+        "CLS goes through post_layernorm and the visual projection W; a patch token is taken the same way, as both live "
+        "in one residual stream."
+    )
 
     def __init__(self, model: Any, tokenizer: Any = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(model, tokenizer, *args, **kwargs)

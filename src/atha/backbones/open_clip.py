@@ -26,13 +26,17 @@ from atha.backbones.base import Backbone, Tower
 from atha.backbones.blocks import is_plain, prepare, projection_names
 from atha.backbones.open_clip_files import ABOUT, EXAMPLES, FAMILY
 
-_CLS = "CLS goes through the last LayerNorm and the projection W; a patch token is taken the same way."
+_CLS = (
+    "CLS goes through the last LayerNorm and the projection W; a patch token is taken the same way, as both live in one "
+    "residual stream."
+)
 _MEAN = (
     "The mean of the patch tokens goes through W, so that each enters it linearly, through the last LayerNorm and W."
 )
 _ATTENTION = (
     "A patch token enters the pooled feature through a LayerNorm and the pooling head's W, the product of its value "
-    "and output matrices and of what is linear behind them."
+    "and output matrices and of what is linear behind them; attention weights and MLP are left out, as they are no "
+    "linear map of one token."
 )
 
 

@@ -28,7 +28,10 @@ class SiglipBackbone(Backbone):
     prefix_tokens = 0
     pooled_tokens = None
     model_class = "SiglipModel"
-    text_to_token = "A patch token enters the pooled feature through post_layernorm and the pooling head's W = Wv Wo."
+    text_to_token = (
+        "A patch token enters the pooled feature through post_layernorm and the pooling head's W = Wv Wo; attention "
+        "weights and MLP are left out, as they are no linear map of one token."
+    )
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(model, *args, **kwargs)
