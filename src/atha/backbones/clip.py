@@ -28,8 +28,8 @@ class ClipBackbone(Backbone):
     pooled_tokens = 1
     model_class = "CLIPModel"
     text_to_token = (
-        "CLS goes through post_layernorm and the visual projection W; a patch token is taken the same way, as both live "
-        "in one residual stream."
+        "CLS goes through post_layernorm and the visual projection W; a patch token is taken the same way, as both "
+        "live in one residual stream."
     )
 
     def __init__(self, model: Any, tokenizer: Any = None, *args: Any, **kwargs: Any) -> None:

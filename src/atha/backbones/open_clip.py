@@ -27,8 +27,8 @@ from atha.backbones.blocks import is_plain, prepare, projection_names
 from atha.backbones.open_clip_files import ABOUT, EXAMPLES, FAMILY
 
 _CLS = (
-    "CLS goes through the last LayerNorm and the projection W; a patch token is taken the same way, as both live in one "
-    "residual stream."
+    "CLS goes through the last LayerNorm and the projection W; a patch token is taken the same way, as both live in "
+    "one residual stream."
 )
 _MEAN = (
     "The mean of the patch tokens goes through W, so that each enters it linearly, through the last LayerNorm and W."
