@@ -1,18 +1,20 @@
 """Image features for prediction: the forward pass without what only training needs.
 
-Three changes, each for as long as a forward pass lasts; neither weights nor modules of the backbone are touched:
+Changes for as long as a forward pass lasts; neither weights nor modules of the backbone are touched:
 
 - The last block works for the tokens alone that image features are read from: exact, the others are thrown away.
-- On a CPU, frozen weights are held in the precision of the products, where autocast would cast them in every batch:
-  the same numbers, bit for bit.
-- In float32, LoRA's product is in the weights: the same numbers up to rounding. In bfloat16 it stays beside them: the
-  sum would lose most of its bits.
+- On a CPU in bfloat16, blocks are those that training uses, where they can be (`atha.tuners.block.FusedBlock`), with
+  frozen weights held in the precision of the products and packed, LoRA beside them: the same up to rounding. Other
+  frozen layers hold their weights in that precision too, where autocast would cast them in every batch: the same bits.
+- In float32, LoRA's product is in the weights: the same numbers up to rounding. In bfloat16 the sum would lose most of
+  LoRA's bits.
 
 Shapes: B images, M tokens, R tokens that are read, D width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +25,7 @@ from atha import defaults, machine
 from atha.backbones import Backbone
 from atha.devices import autocast
 from atha.tuners import TunedModel, lora_layers
+from atha.tuners.block import BlockLora, FusedBlock, can_replace
 
 # Of all memory, what the activations of one batch may take.
 _SHARE = 1 / 8
@@ -36,18 +39,22 @@ class Inference:
         tuned: tuners that are in it and are trained no more; None for the frozen backbone, which ``backbone`` must
             then be while it runs.
         precision: of the products: ``float32``, ``bfloat16`` or ``float16``.
+        share: another one of the same backbone, whose frozen weights are used.
     """
 
-    def __init__(self, backbone: Backbone, tuned: TunedModel | None, precision: str) -> None:
+    def __init__(
+        self, backbone: Backbone, tuned: TunedModel | None, precision: str, share: "Inference | None" = None
+    ) -> None:
         self._backbone, self._precision = backbone, precision
         self._forwards: dict[nn.Module, Callable[..., Tensor]] = {}
+        last = backbone.vision_blocks[-1] if backbone.vision_blocks else None
         with torch.no_grad():
             if precision != "float32" and backbone.device.type == "cpu":
+                self._fuse(tuned, {} if share is None else share._forwards)
                 self._hold(getattr(torch, precision))
             if precision == "float32" and tuned is not None and tuned.peft_model is not None:
                 self._merge(tuned)
-        if backbone.pooled_tokens is not None:
-            last = backbone.vision_blocks[-1]
+        if backbone.pooled_tokens is not None and last is not None and last not in self._forwards:
             self._forwards[last] = partial(_first_tokens, last, backbone.pooled_tokens)
 
     @contextmanager
@@ -65,10 +72,20 @@ class Inference:
                 if forward is not None:
                     module.forward = forward
 
+    def _fuse(self, tuned: TunedModel | None, others: Mapping[nn.Module, Callable[..., Tensor]]) -> None:
+        blocks = self._backbone.vision_blocks
+        for block in blocks:
+            if can_replace(block):
+                lora = BlockLora() if tuned is None else replace(BlockLora.of(block), dropout=0.0)
+                rows, other = self._backbone.pooled_tokens if block is blocks[-1] else None, others.get(block)
+                share = other if isinstance(other, FusedBlock) else None
+                self._forwards[block] = FusedBlock(block, lora, rows, trains=False, share=share)
+
     def _hold(self, dtype: torch.dtype) -> None:
+        fused = {layer for block in self._forwards for layer in block.modules()}
         for module in self._backbone.vision_tower.modules():
             # LoRA's own layers are small, and trained.
-            if type(module) is nn.Linear and not module.weight.requires_grad:
+            if module not in fused and type(module) is nn.Linear and not module.weight.requires_grad:
                 bias = None if module.bias is None else module.bias.to(dtype)
                 self._forwards[module] = partial(nn.functional.linear, weight=module.weight.to(dtype), bias=bias)
 

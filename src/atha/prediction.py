@@ -185,9 +185,9 @@ class Predictor:
 
     @cached_property
     def _frozen(self) -> Inference:
-        if self.tuned is None or self.precision != "float32":
-            return self._adapted  # nothing of LoRA is in it
-        return Inference(self.backbone, None, self.precision)
+        if self.tuned is None:
+            return self._adapted
+        return Inference(self.backbone, None, self.precision, share=self._adapted)
 
     def _pixels(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[Tensor, "B 3 H W"]:
         return self.views.normalise(torch.stack(images)).to(self.backbone.device)

@@ -76,8 +76,8 @@ class BlockWeights:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, block: Any, dtype: torch.dtype, pack: bool) -> "BlockWeights":
-        """Those of a block, in the precision of the products; see `FrozenProduct` for packing."""
+    def of(cls, block: Any, dtype: torch.dtype, pack: bool, trains: bool) -> "BlockWeights":
+        """Those of a block, in the precision of the products; see `FrozenProduct` for the rest."""
         attention, mlp = block.self_attn, block.mlp
         bases = [base_layer(getattr(attention, name)) for name in PROJECTIONS]
         pairs = list(zip(bases, (attention.scale, 1.0, 1.0), strict=True))
@@ -86,10 +86,10 @@ class BlockWeights:
         )
         scale = ACTIVATIONS[mlp.config.hidden_act].scale
         return cls(
-            FrozenProduct(weight, bias, dtype, pack),
-            FrozenProduct(attention.out_proj.weight, attention.out_proj.bias, dtype, pack),
-            FrozenProduct(mlp.fc1.weight * scale, mlp.fc1.bias * scale, dtype, pack),
-            FrozenProduct(mlp.fc2.weight / scale, mlp.fc2.bias, dtype, pack),
+            FrozenProduct(weight, bias, dtype, pack, trains),
+            FrozenProduct(attention.out_proj.weight, attention.out_proj.bias, dtype, pack, trains),
+            FrozenProduct(mlp.fc1.weight * scale, mlp.fc1.bias * scale, dtype, pack, trains),
+            FrozenProduct(mlp.fc2.weight / scale, mlp.fc2.bias, dtype, pack, trains),
         )
 
 
@@ -158,18 +158,28 @@ class BlockLora:
 
 
 class FusedBlock:
-    """Stands in for the ``forward`` of a block of CLIP or SigLIP while it is trained.
+    """Stands in for the ``forward`` of a block of CLIP or SigLIP, in training and, where it pays, in prediction.
 
     Args:
         block: see `can_replace`.
         lora: the block's.
         rows: R, how many tokens are wanted behind the block, the first ones; None: all.
         pack: pays where there are many tokens, and takes memory.
+        trains: whether there will be backward passes.
+        share: another one of the same block, whose frozen products are used.
     """
 
-    def __init__(self, block: Any, lora: BlockLora, rows: int | None = None, pack: bool = True) -> None:
-        self.block, self.lora, self.rows, self.pack = block, lora, rows, pack
-        self._weights: dict[torch.dtype, BlockWeights] = {}
+    def __init__(
+        self,
+        block: Any,
+        lora: BlockLora,
+        rows: int | None = None,
+        pack: bool = True,
+        trains: bool = True,
+        share: "FusedBlock | None" = None,
+    ) -> None:
+        self.block, self.lora, self.rows, self.pack, self.trains = block, lora, rows, pack, trains
+        self._weights: dict[torch.dtype, BlockWeights] = {} if share is None else share._weights
         self.heads: int = block.self_attn.num_heads
         self.activation = ACTIVATIONS[block.mlp.config.hidden_act]
         # What LoRA's products are multiplied by, for each projection: attention's scale and dropout's own included.
@@ -180,7 +190,7 @@ class FusedBlock:
     def weights(self, dtype: torch.dtype) -> BlockWeights:
         """The frozen products, made at the first use. They go with this object: memory is dearer than making them."""
         if dtype not in self._weights:
-            self._weights[dtype] = BlockWeights.of(self.block, dtype, self.pack)
+            self._weights[dtype] = BlockWeights.of(self.block, dtype, self.pack, self.trains)
         return self._weights[dtype]
 
     def __call__(

@@ -15,13 +15,20 @@ class FrozenProduct:
         bias: b, (N,).
         dtype: of the products.
         pack: pack them where that can be done, a copy for each direction; else one serves both.
+        trains: whether there will be backward passes; without them, a packed copy is saved.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, pack: bool = True) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, pack: bool = True, trains: bool = True
+    ) -> None:
         self.bias = bias.to(dtype)
         self._packed = pack and packs(weight.device, dtype)
         weight = weight.to(dtype)
-        self._forward, self._backward = (_pack(weight), _pack(weight.T)) if self._packed else (weight, weight.T)
+        self._forward: Tensor = weight
+        self._backward: Tensor | None = weight.T
+        if self._packed:
+            self._forward = _pack(weight)
+            self._backward = _pack(weight.T) if trains else None
 
     def __call__(self, values: Tensor) -> Tensor:
         """(T, K) to (T, N)."""
@@ -31,6 +38,7 @@ class FrozenProduct:
 
     def backward(self, gradient: Tensor) -> Tensor:
         """(T, N) to (T, K)."""
+        assert self._backward is not None, "made without backward passes"
         return _linear(gradient, self._backward) if self._packed else nn.functional.linear(gradient, self._backward)
 
 
