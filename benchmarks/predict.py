@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         name = options.model
         if name == "vit-b16":
-            build(Path(folder))
+            build(Path(folder), "vit-b-16")
             name = folder
         for precision in ("float32", "bfloat16"):
             print(json.dumps({"model": options.model, "batch": options.batch, **_compare(name, precision, options)}))

@@ -208,18 +208,26 @@ class FusedBlock:
             mask = torch.ones(length, length, dtype=torch.bool, device=hidden_states.device).tril()
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
+        trains = torch.is_grad_enabled()
         with torch.autocast(device, enabled=False):
-            return _Block.apply(hidden_states, self, dtype, mask, *self.lora.a, *self.lora.b)  # type: ignore[no-any-return]
+            return _Block.apply(hidden_states, self, dtype, mask, trains, *self.lora.a, *self.lora.b)  # type: ignore[no-any-return]
 
 
 class _Block(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, fused: FusedBlock, dtype: torch.dtype, mask: Tensor | None, *matrices: Tensor
+        ctx: Any,
+        tokens: Tensor,
+        fused: FusedBlock,
+        dtype: torch.dtype,
+        mask: Tensor | None,
+        trains: bool,
+        *matrices: Tensor,
     ) -> Tensor:
         block, lora, weights = fused.block, fused.lora, fused.weights(dtype)
         batch, length, width = tokens.shape
         rows = length if fused.rows is None else min(fused.rows, length)
+        # Without a backward pass nothing is kept, and let go of as soon as it was used.
         # Attention's input, and LoRA's part of it.
         normed, *moments1 = _normalise(tokens.flatten(0, 1), block.layer_norm1)
         normed = normed.to(dtype)
@@ -231,23 +239,34 @@ class _Block(torch.autograd.Function):
             low = _dropped(normed, keep, lora) @ lora_a.transpose(2, 3)  # (n, G, t, r)
             for part, b, z in _parts(projected, lora, lora_b, low):
                 part.addmm_(z, b.T)
+            del part
         query, key, value = (
             projected.view(batch, length, 3, fused.heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
         )  # (B H, M, d)
-        scores = query[:, :rows] @ key.transpose(1, 2)
+        del projected
+        shares = query[:, :rows] @ key.transpose(1, 2)
         if mask is not None:
-            scores.unflatten(0, (batch, fused.heads)).add_(mask[..., :rows, :length])
-        shares = scores.softmax(dim=-1)
+            shares.unflatten(0, (batch, fused.heads)).add_(mask[..., :rows, :length])
+        shares = shares.softmax(dim=-1)
         mixed = (shares @ value).view(batch, fused.heads, rows, -1).transpose(1, 2).reshape(batch * rows, width)
+        if not trains:
+            del query, key, value, shares, normed
         middle = tokens[:, :rows].flatten(0, 1) + weights.out(mixed)
+        del mixed
         # The MLP.
         normed2, *moments2 = _normalise(middle, block.layer_norm2)
         inner = weights.up(normed2.to(dtype))
-        result = middle + weights.down(fused.activation.function(inner))
-        ctx.fused, ctx.weights, ctx.rows = fused, weights, rows
-        ctx.save_for_backward(
-            tokens, normed, keep, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments1, *moments2
-        )
+        del normed2
+        outer = fused.activation.function(inner)
+        if not trains:
+            del inner
+        result = middle + weights.down(outer)
+        if trains:
+            ctx.fused, ctx.weights, ctx.rows = fused, weights, rows
+            ctx.save_for_backward(
+                tokens, normed, keep, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments1,
+                *moments2,
+            )  # fmt: skip
         return result.view(batch, rows, width)
 
     @staticmethod
@@ -285,7 +304,7 @@ class _Block(torch.autograd.Function):
                 *(b_change.float() * fused.factors.to(b_change.device)).flatten(0, 1),
             ]
         if not ctx.needs_input_grad[0]:
-            return None, None, None, None, *changes
+            return None, None, None, None, None, *changes
         hidden = weights.project.backward(projected)
         if lora.projections:
             reached = low_change @ lora_a  # (n, G, t, D)
@@ -296,7 +315,7 @@ class _Block(torch.autograd.Function):
         result = _normalise_backward(hidden, tokens.flatten(0, 1), fused.block.layer_norm1, moments[:2])
         result = result.view_as(tokens)
         result[:, :rows] += outer.view(batch, rows, width)
-        return result, None, None, None, *changes
+        return result, None, None, None, None, *changes
 
 
 def _stack(lora: BlockLora, matrices: tuple[Tensor, ...], factors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
