@@ -99,6 +99,12 @@ def test_what_is_frozen_is_held_once():
     for block in tuned.backbone.vision_blocks:
         one, other = (inference._forwards[block].weights(torch.bfloat16) for inference in (adapted, frozen))
         assert one is other
+    tuned.detach()
+    tuned = tuned_model("clip", Recipe.load("lora", ['lora.projections=["q", "out"]']))  # no block is replaced
+    adapted = Inference(tuned.backbone, tuned, "bfloat16")
+    frozen = Inference(tuned.backbone, None, "bfloat16", share=adapted)
+    layers = [module for module in adapted._forwards if isinstance(module, torch.nn.Linear)]
+    assert layers and all(frozen._forwards[layer] is adapted._forwards[layer] for layer in layers)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -50,8 +50,9 @@ class Inference:
         last = backbone.vision_blocks[-1] if backbone.vision_blocks else None
         with torch.no_grad():
             if precision != "float32" and backbone.device.type == "cpu":
-                self._fuse(tuned, {} if share is None else share._forwards)
-                self._hold(getattr(torch, precision))
+                others = {} if share is None else share._forwards
+                self._fuse(tuned, others)
+                self._hold(getattr(torch, precision), others)
             if precision == "float32" and tuned is not None and tuned.peft_model is not None:
                 self._merge(tuned)
         if backbone.pooled_tokens is not None and last is not None and last not in self._forwards:
@@ -81,13 +82,12 @@ class Inference:
                 share = other if isinstance(other, FusedBlock) else None
                 self._forwards[block] = FusedBlock(block, lora, rows, trains=False, share=share)
 
-    def _hold(self, dtype: torch.dtype) -> None:
+    def _hold(self, dtype: torch.dtype, others: Mapping[nn.Module, Callable[..., Tensor]]) -> None:
         fused = {layer for block in self._forwards for layer in block.modules()}
         for module in self._backbone.vision_tower.modules():
             # LoRA's own layers are small, and trained.
             if module not in fused and type(module) is nn.Linear and not module.weight.requires_grad:
-                bias = None if module.bias is None else module.bias.to(dtype)
-                self._forwards[module] = partial(nn.functional.linear, weight=module.weight.to(dtype), bias=bias)
+                self._forwards[module] = others.get(module) or _held(module, dtype)
 
     def _merge(self, tuned: TunedModel) -> None:
         within = set(self._backbone.vision_tower.modules())
@@ -96,6 +96,11 @@ class Inference:
             if layer in within and type(base) is nn.Linear:
                 merged = base.weight + layer.get_delta_weight("default")
                 self._forwards[layer] = partial(nn.functional.linear, weight=merged, bias=base.bias)
+
+
+def _held(layer: nn.Linear, dtype: torch.dtype) -> Callable[..., Tensor]:
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    return partial(nn.functional.linear, weight=layer.weight.to(dtype), bias=bias)
 
 
 def images_at_once(backbone: Backbone, memory: int | None = None) -> int:

@@ -74,16 +74,14 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
         if isinstance(name, str) and name.startswith(prefix):
             return loader.load(name, revision)
     source, local = _locate(name)
-    alone = local is not None and local.is_file()
-    if local is not None and not alone:
+    if local is not None and local.is_dir():
         _check_folder(local, name)
     import transformers  # late: it takes seconds, and a wrong name should not have to wait for it
     from safetensors import SafetensorError
 
-    if local is not None and alone:
+    if local is not None and local.is_file():
         with _quiet(transformers):
             return load_state_dict(local, name)
-
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local is not None}
     if revision is not None:  # left to its default otherwise: only then are safetensors found beside a pickle file
         options["revision"] = revision
@@ -190,7 +188,7 @@ def _check_folder(folder: Path, name: str) -> None:
         if (folder / "atha.json").is_file():
             fail("has no config.json", "this is an adapter, use it with predict or evaluate")
         if (folder / open_clip_files.CONFIG).is_file():
-            fail("is one of open_clip", f"give it as {open_clip_files.PREFIX}local-dir:{name}")
+            fail("is one of open_clip", f"give it as {open_clip_files.FOLDER}{name}")
         fail("has no config.json", "give a folder in Hugging Face format")
     if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
         fail("has no preprocessor_config.json", "save the model's image processor there")

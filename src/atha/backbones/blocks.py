@@ -82,9 +82,7 @@ class _Called(nn.Module):
     def get_weight_dtype(self) -> torch.dtype:
         return self.layer.layer_norm1.weight.dtype  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        if is_causal:
-            raise NotImplementedError("a causal block is given its mask")
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         mask = None
         if attn_mask is not None:
             length = x.shape[1]

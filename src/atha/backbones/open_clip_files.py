@@ -15,7 +15,7 @@ from atha.errors import BackboneError, reason
 
 PREFIX = "open_clip:"
 _HUB_FORM, _FOLDER_FORM = "hf-hub:", "local-dir:"
-HUB = PREFIX + _HUB_FORM
+HUB, FOLDER = PREFIX + _HUB_FORM, PREFIX + _FOLDER_FORM
 FAMILY = "open_clip"
 ABOUT = (
     "open_clip (extra open-clip): its ViT, CoCa and ResNet, timm's towers as in SigLIP, EVA02, PE-Core and ConvNeXt, "
@@ -31,14 +31,12 @@ EXAMPLES = (
 )
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
-# By the names under which the hub has them, the usual one first.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+# By the names under which the hub has them, the usual one first.
 _HUB_WEIGHTS = (WEIGHTS, "open_clip_pytorch_model.safetensors", "model.safetensors")
 _FORMS = (
     "open_clip:ARCH/PRETRAINED, open_clip:ARCH/FILE.safetensors, open_clip:hf-hub:ORG/NAME or open_clip:local-dir:PATH"
 )
-
-
 # What a configuration may say of a tokenizer. open_clip hands all of it on, and some would open files or run code.
 _TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
 _OF_IMAGES = ("mean", "std", "interpolation", "resize_mode")
@@ -91,7 +89,7 @@ def load_open_clip(name: str, revision: str | None = None) -> Any:
     try:
         with _quiet():
             config = open_clip.get_model_config(source.model)
-            tokenizer = _tokenizer(config.get("text_cfg", {}), source, name)
+            tokenizer = _tokenizer(config.get("text_cfg", {}), source)
             options = {} if source.quick_gelu is None else {"force_quick_gelu": source.quick_gelu}
             model = open_clip.create_model(
                 source.model, load_weights=False, pretrained_text=False, output_dict=False, **options
@@ -123,7 +121,7 @@ def _locate(name: str, revision: str | None, open_clip: Any) -> _Source:
     if given.startswith(_FOLDER_FORM):
         folder = Path(given.removeprefix(_FOLDER_FORM)).expanduser()
         found, place = _weights_in(folder), folder.resolve()
-        return _Source(f"{_FOLDER_FORM}{folder}", found, str(place), location=f"{PREFIX}{_FOLDER_FORM}{place}")
+        return _Source(f"{_FOLDER_FORM}{folder}", found, str(place), location=f"{FOLDER}{place}")
     if given.startswith(_HUB_FORM):
         return _from_hub(given.removeprefix(_HUB_FORM), name, revision)
     architecture, _, pretrained = given.partition("/")
@@ -231,17 +229,17 @@ def _download(repository: str, files: tuple[str, ...], name: str, revision: str 
                 continue  # the repository is there, the file is not
             raise BackboneError(
                 f"cannot get {name} from the model hub ({reason(error)}): check the name and the network, or download "
-                f"the model elsewhere and give its folder as {PREFIX}{_FOLDER_FORM}PATH"
+                f"the model elsewhere and give its folder as {FOLDER}PATH"
             ) from None
     if files == (CONFIG,):
         raise BackboneError(f"{repository} on the model hub has no {CONFIG}, so that it is no model of open_clip")
     raise BackboneError(
         f"{repository} on the model hub has no {files[0]}, and pickle files are not opened: convert its weights in a "
-        f"folder with its {CONFIG}, as docs/how-to/models.md shows, and give that as {PREFIX}{_FOLDER_FORM}PATH"
+        f"folder with its {CONFIG}, as docs/how-to/models.md shows, and give that as {FOLDER}PATH"
     )
 
 
-def _tokenizer(text: Mapping[str, Any], source: _Source, name: str) -> Any:
+def _tokenizer(text: Mapping[str, Any], source: _Source) -> Any:
     """open_clip's tokenizer, made by ourselves: what is in a configuration must neither run code nor open files."""
     import transformers
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer

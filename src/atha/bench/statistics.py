@@ -187,7 +187,7 @@ def t_interval(values: ArrayLike) -> Mean:
     n = len(array)
     if n < 2:
         return Mean(n, float(array.mean()) if n else math.nan, math.nan)
-    return Mean(n, float(array.mean()), float(stdtrit(n - 1, 0.975) * array.std(ddof=1) / math.sqrt(n)))
+    return Mean(n, float(array.mean()), float(stdtrit(n - 1, 0.975)) * (float(array.std(ddof=1)) / math.sqrt(n)))
 
 
 def paired(values: ArrayLike, baseline: ArrayLike) -> Paired:
@@ -222,11 +222,11 @@ def paired(values: ArrayLike, baseline: ArrayLike) -> Paired:
     effect_size = p_value = t_half = math.nan
     to_resolve = for_power = None
     if n > 1:
-        from scipy.special import stdtr, stdtrit
+        from scipy.special import stdtr
 
         spread1 = 0.0 if constant else float(difference.std(ddof=1))
         error = spread1 / math.sqrt(n)
-        t_half = float(stdtrit(n - 1, 0.975)) * error
+        t_half = 0.0 if constant else t_interval(difference).half
         if mean == 0:
             effect_size, p_value = 0.0, 1.0
         elif constant:
