@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,14 +18,16 @@ from transformers.models.siglip2.image_processing_siglip2 import convert_image_t
 import atha
 import tiny_models as tiny_models_file
 import tiny_open_clip
+from adapting import Adapting, plain_encoder
 from atha.backbones import FAMILIES, Prompts, load_backbone
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.siglip2 import patchify
+from atha.encoder import cosine
 from atha.errors import BackboneError
+from atha.forms import prediction_encoder
 from atha.methods import METHODS
 from atha.recipe import Recipe
 from atha.reports.adaptation import adaptation_report
-from atha.tuners import TunedModel, cosine, lora_layers
 
 # Of a square, the library makes the very grid that is used here; of another shape, a grid of that shape.
 SHAPE = {"siglip2": (70, 70)}
@@ -78,30 +81,27 @@ def test_features_equal_the_librarys_own(backbone, tiny):
     close = {"atol": 1e-5 if same_pixels else 3e-2, "rtol": 0}
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(ours), tiny.theirs.images(images), **close)
-        found = backbone.encode_text(backbone.prompts(["cat", "dog"], "a photo of a {}."))
-        torch.testing.assert_close(found.final, tiny.theirs.texts(texts), atol=1e-5, rtol=0)
+        prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
+        for encoder in (plain_encoder(backbone), prediction_encoder(backbone, "float32")):
+            torch.testing.assert_close(encoder.texts(prompts).features, tiny.theirs.texts(texts), atol=1e-5, rtol=0)
         # Zero-shot probabilities are the model's own, a bias that is equal for all classes left out.
         own = tiny.theirs.logits(images, texts).double().softmax(-1).numpy()
         np.testing.assert_allclose(clf.predict_proba(images), own, atol=close["atol"])
         if not same_pixels:
             pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
             own = tiny.theirs.model.encode_image(pixels, normalize=False)
-            torch.testing.assert_close(backbone.encode_image(pixels), own, atol=1e-5, rtol=0)
+            torch.testing.assert_close(plain_encoder(backbone).images(pixels), own, atol=1e-5, rtol=0)
 
 
 def test_penultimate_text_features_skip_the_last_block(backbone):
     prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
+    encoder, given = plain_encoder(backbone), []
+    object.__setattr__(backbone, "anchors", lambda texts, kind: given.append(texts) or texts)
     with torch.no_grad():
-        before = backbone.encode_text(prompts)
-        last = backbone.text_blocks[-1]
-        if hasattr(last, "attention"):  # LayerNorm comes after a residual path in BERT, so that no block passes on
-            last.forward = lambda hidden_states, *args, **kwargs: hidden_states
-        else:
-            for parameter in last.parameters():
-                parameter.zero_()  # attention and MLP add nothing: the last block passes its input on
-        after = backbone.encode_text(prompts)
-    torch.testing.assert_close(after.final, before.penultimate, atol=1e-6, rtol=0)
-    assert not torch.allclose(before.final, before.penultimate, atol=1e-4)
+        final = encoder.texts(prompts, "inverse").features
+        shorter = replace(encoder, text_blocks=encoder.text_blocks[:-1]).texts(prompts).features
+    torch.testing.assert_close(given[0], shorter, atol=0, rtol=0)
+    assert not torch.allclose(final, given[0], atol=1e-4)
 
 
 PRESETS = [
@@ -136,7 +136,7 @@ def test_strengths_at_zero_equal_lora_alone_bit_for_bit(tiny_with_tokens, preset
     made = []
     for overrides in (zero, [*steps, "alignment=none"]):
         clf = atha.Classifier.from_pretrained(tiny_with_tokens.name, recipe=Recipe.load(preset, overrides)).fit(support)
-        weights = {name: value.clone() for name, value in clf.backbone.model.state_dict().items() if "lora_" in name}
+        weights = clf._fitted.adaptation.tuners.lora.state()
         made.append((clf.history, weights, clf.predict_proba(files)))
     (losses, weights, probabilities), (other_losses, other_weights, other_probabilities) = made
     assert losses == other_losses
@@ -145,33 +145,41 @@ def test_strengths_at_zero_equal_lora_alone_bit_for_bit(tiny_with_tokens, preset
     assert np.array_equal(probabilities, other_probabilities)
 
 
-def test_backbone_is_as_it_was_after_detach(aligned):
-    backbone = aligned
-    names = list(backbone.model.state_dict())
-    before = backbone.fingerprint()
-    prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
-    tuned = TunedModel(backbone, Recipe.load("released-fixed"), prompts)
-    assert backbone.fingerprint() == before  # seen through LoRA
-    tuned.detach()
-    assert list(backbone.model.state_dict()) == names
-    assert not backbone.token_embedding._forward_hooks
-    assert not any(block._forward_pre_hooks for block in backbone.vision_blocks)
+def everything(module):
+    """All that is set on a model, down to hooks and methods."""
+    return {name: {key: id(value) for key, value in vars(part).items()} for name, part in module.named_modules()}
+
+
+def test_a_backbone_is_not_touched(aligned, support, tmp_path):
+    """Fitting, predicting, explaining, saving: not an attribute of any module is another one."""
+    modules, weights = everything(aligned.model), aligned.content_hash()
+    clf = atha.Classifier(aligned, recipe=Recipe.load("released-fixed", ["training.steps=2"])).fit(support)
+    file = next(support.glob("*/*.png"))
+    clf.predict([file])
+    clf.explain(file)
+    clf.save_pretrained(tmp_path / "adapter")
+    assert everything(aligned.model) == modules
+    assert aligned.content_hash() == weights
 
 
 def test_lora_reaches_every_projection_and_merges_to_equal_outputs(backbone, tiny):
     recipe = Recipe.load("lora", ['lora.projections=["q", "k", "v", "out"]', "prompt.learn_context=false"])
-    tuned = TunedModel(backbone, recipe, backbone.prompts(["cat", "dog"], "a photo of a {}."))
+    model = Adapting(backbone, recipe, backbone.prompts(["cat", "dog"], "a photo of a {}."))
     has_tokens = tiny.kind in tiny_models_file.WITH_TOKENS
-    assert tuned.lora_layer_count == (3 + 3 * has_tokens) * 4
+    assert len(model.tuners.lora.names) == (3 + 3 * has_tokens) * 4
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def both(encoder):
+        return encoder.images(pixels), encoder.texts(model.prompts).features
+
     with torch.no_grad():
-        before = backbone.encode_image(pixels), tuned.texts().features
-        for layer in lora_layers(tuned.peft_model):
-            torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.2)
-        beside = backbone.encode_image(pixels), tuned.texts().features
-        backbone.model = tuned.peft_model.merge_and_unload()
-        merged = backbone.encode_image(pixels), backbone.encode_text(tuned.prompts).final
-    assert not any("lora_" in name for name in backbone.model.state_dict())
+        before = both(model.plain())
+        for b in model.tuners.lora.b:
+            torch.nn.init.normal_(b, std=0.2)
+        beside = both(model.plain())
+        for layer, pair in model.tuners.lora.pairs(backbone).items():
+            layer.weight += model.tuners.lora.scaling * pair.b @ pair.a
+        merged = both(plain_encoder(backbone))
     for own, adapted, inside in list(zip(before, beside, merged, strict=True))[0 if has_tokens else 1 :]:
         torch.testing.assert_close(inside, adapted, atol=2e-5, rtol=1e-4)
         assert not torch.allclose(adapted, own, atol=1e-2)
@@ -188,15 +196,12 @@ def test_explain_has_the_grid_of_the_model(aligned, tiny_with_tokens):
 def test_the_tokens_aligned_are_the_patches(aligned):
     """A patch of the image that alone is changed changes the token of its place most, at the first block."""
     seen = []
-    handle = aligned.vision_blocks[0].register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-    )
     pixels = torch.zeros(1, 3, 32, 32)
     changed = pixels.clone()
     changed[..., 8:16, 16:24] = 1  # row 1, column 2
     with torch.no_grad():
-        aligned.encode_image(pixels), aligned.encode_image(changed)
-    handle.remove()
+        for given in (pixels, changed):
+            plain_encoder(aligned).images(given, watch=lambda block, tokens, _: block or seen.append(tokens))
     moved = (seen[1] - seen[0]).norm(dim=-1)[0]
     assert len(moved) == aligned.tokens
     assert moved.argmax() == aligned.prefix_tokens + 1 * 4 + 2
@@ -231,10 +236,11 @@ def test_a_token_moved_along_its_anchor_raises_its_class(aligned, anchors):
     prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(8, 3, 32, 32, generator=generator)
+    encoder = plain_encoder(backbone)
     with torch.no_grad():
-        texts = backbone.encode_text(prompts)
-        directions = torch.nn.functional.normalize(backbone.anchors(texts, anchors), dim=-1)
-        target = texts.final if anchors == "adjoint" else texts.penultimate
+        directions = torch.nn.functional.normalize(encoder.texts(prompts, anchors).anchors, dim=-1)
+        blocks = encoder.text_blocks if anchors == "adjoint" else encoder.text_blocks[:-1]
+        target = replace(encoder, text_blocks=blocks).texts(prompts).features
         raised = []
         for index in range(2):
             scores = []
@@ -243,7 +249,7 @@ def test_a_token_moved_along_its_anchor_raises_its_class(aligned, anchors):
                 handle = backbone.post_norm.register_forward_pre_hook(
                     lambda module, args, move=push * directions[index]: (args[0] + move,)
                 )
-                scores.append(cosine(backbone.encode_image(pixels), target)[:, index])
+                scores.append(cosine(encoder.images(pixels), target)[:, index])
                 handle.remove()
             raised.append(scores[1] > scores[0])
     assert torch.stack(raised).float().mean() > 0.7
@@ -251,17 +257,17 @@ def test_a_token_moved_along_its_anchor_raises_its_class(aligned, anchors):
 
 def test_context_is_shared_and_starts_as_the_words(backbone):
     prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
-    plain = backbone.encode_text(prompts).final
-    tuned = TunedModel(backbone, Recipe.load("lora"), prompts)
-    torch.testing.assert_close(tuned.texts().features, plain.float(), atol=1e-6, rtol=0)
-    tuned.texts().features.sum().backward()
-    assert tuned.context.vectors.grad.abs().sum() > 0
+    plain = plain_encoder(backbone).texts(prompts).features
+    model = Adapting(backbone, Recipe.load("lora"), prompts)
+    encoder, vectors = model.plain(), model.tuners.context.vectors
+    torch.testing.assert_close(encoder.texts(prompts).features, plain.float(), atol=1e-6, rtol=0)
+    encoder.texts(prompts).features.sum().backward()
+    assert vectors.grad.abs().sum() > 0
     with torch.no_grad():
-        tuned.context.vectors.add_(torch.randn_like(tuned.context.vectors))
-        moved = tuned.texts().features
+        vectors.add_(torch.randn_like(vectors))
+        moved = encoder.texts(prompts).features
         assert (moved - plain).abs().amax(dim=1).min() > 1e-4  # every class text
-        with tuned.disabled():
-            torch.testing.assert_close(backbone.encode_text(prompts).final, plain, atol=1e-6, rtol=0)
+        torch.testing.assert_close(plain_encoder(backbone).texts(prompts).features, plain, atol=0, rtol=0)
 
 
 def test_text_too_long_names_the_class(backbone):
@@ -343,11 +349,12 @@ def test_published_shapes_of_clip(size, patch, rows):
     backbone = ClipBackbone(transformers.CLIPModel(config))
     assert (backbone.grid, backbone.image_size) == ((rows, rows), size)
     seen = []
-    backbone.vision_blocks[-1].register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
-    tuned = TunedModel(backbone, Recipe.load("paper"), Prompts(torch.tensor([[1, 2, 63], [1, 3, 63]])))
-    pixels = torch.randn(2, 3, size, size)
+    model = Adapting(backbone, Recipe.load("paper"), Prompts(torch.tensor([[1, 2, 63], [1, 3, 63]])))
+    pixels, encoder = torch.randn(2, 3, size, size), model.predicting()
     with torch.no_grad():
-        aligned, plain = tuned.image_features(pixels, tuned.texts()), backbone.encode_image(pixels)
+        anchors = encoder.texts(model.prompts).anchors
+        aligned = encoder.images(pixels, anchors)
+        plain = encoder.images(pixels, watch=lambda block, tokens, _: seen.append(tokens.shape[1]))
     assert seen == [1 + rows**2] * 2
     assert aligned.shape == plain.shape == (2, 16)
     assert aligned.isfinite().all() and not torch.equal(aligned, plain)
@@ -374,9 +381,9 @@ def test_the_documents_example_of_a_family_works(tmp_path, monkeypatch, support)
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         own = model.get_text_features(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).pooler_output
-        torch.testing.assert_close(backbone.encode_text(prompts).final, own, atol=1e-5, rtol=0)
+        torch.testing.assert_close(plain_encoder(backbone).texts(prompts).features, own, atol=1e-5, rtol=0)
         own = model.get_image_features(pixel_values=pixels).pooler_output
-        torch.testing.assert_close(backbone.encode_image(pixels), own, atol=1e-5, rtol=0)
+        torch.testing.assert_close(plain_encoder(backbone).images(pixels), own, atol=1e-5, rtol=0)
     recipe = Recipe.load("paper", ["training.steps=8", "training.lora.lr=5e-3", "lora.dropout=0"])
     clf = atha.Classifier.from_pretrained(str(tmp_path / "model"), recipe=recipe).fit(support)
     assert clf.history[-1] < clf.history[0]

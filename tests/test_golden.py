@@ -1,5 +1,6 @@
-"""The released code's own numbers, reached through the real backbone, hooks and PEFT's LoRA."""
+"""The released code's own numbers, reached through the real backbone and tuners."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
+from adapting import Adapting
 from atha.alignment import align_tokens
 from atha.backbones.base import Prompts
 from atha.backbones.clip import ClipBackbone
+from atha.encoder import cosine
 from atha.recipe import Recipe
-from atha.tuners import TunedModel, cosine
+from atha.tuners.block import FusedBlock
 
 GOLDEN = Path(__file__).parent / "golden"
 OP = load_file(GOLDEN / "alignment_op.safetensors")
@@ -62,38 +65,39 @@ def golden_backbone() -> ClipBackbone:
     return ClipBackbone(model, name="golden")
 
 
-def golden_model(case: str) -> TunedModel:
+def golden_model(case: str) -> Adapting:
     overrides = ["prompt.learn_context=false", "lora.rank=4", "lora.alpha=8", "lora.dropout=0"]
-    tuned = TunedModel(golden_backbone(), Recipe.load(RECIPES[case], overrides), Prompts(CASES["input_ids"]))
-    state = tuned.peft_model.state_dict()
-    for name, value in WEIGHTS.items():
-        if name.startswith("lora."):
-            module, matrix = name.removeprefix("lora.").rsplit(".", 1)
-            state[f"base_model.model.{module}.{matrix}.default.weight"].copy_(value)
-    if tuned.alignment is not None:
-        alignment = tuned.alignment.alignment
+    model = Adapting(golden_backbone(), Recipe.load(RECIPES[case], overrides), Prompts(CASES["input_ids"]))
+    lora, strengths = model.tuners.lora, model.tuners.strengths
+    lora.load({
+        f"base_model.model.{name.removeprefix('lora.')}.weight": value
+        for name, value in WEIGHTS.items()
+        if name.startswith("lora.")
+    })  # fmt: skip
+    if strengths is not None:
+        alignment = strengths.alignment
         with torch.no_grad():
             assert alignment.pull[6] == torch.tensor(0.8)  # the preset's own start
             alignment.pull[3] = 0.1
             alignment.push.fill_(0.02)
             alignment.push[2] = 0.3
-    return tuned
+    return model
 
 
 @pytest.fixture(scope="module", params=[(case, on) for case in sorted(RECIPES) for on in (False, True)], ids=str)
 def outputs(request):
-    """As the blocks are, and as they are made for training."""
+    """As the library's blocks are, and as blocks are made for training."""
     case, training = request.param
-    tuned = golden_model(case)
-    tuned.train(training)
-    fused = sum("forward" in vars(b) for b in (*tuned.backbone.text_blocks, *tuned.backbone.vision_blocks))
+    model = golden_model(case)
+    encoder = model.training() if training else model.plain()
+    fused = sum(isinstance(block, FusedBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
     assert fused == (24 if training else 0)
-    texts = tuned.texts()
-    images = tuned.image_features(CASES["pixel_values"], texts)
+    texts = encoder.texts(model.prompts)
+    images = encoder.images(CASES["pixel_values"], texts.anchors)
     logits = 4 * cosine(images, texts.features)
     loss = nn.functional.cross_entropy(logits, CASES["labels"])
     loss.backward()
-    return case, tuned, texts, images, logits, loss
+    return case, model, encoder, texts, images, logits, loss
 
 
 def close(actual, case, name, atol):
@@ -101,42 +105,56 @@ def close(actual, case, name, atol):
 
 
 def test_forward(outputs):
-    case, tuned, texts, images, logits, loss = outputs
+    case, model, encoder, texts, images, logits, loss = outputs
     close(texts.features, case, "text_features", 1e-5)
-    close(tuned.backbone.encode_text(tuned.prompts).penultimate, case, "anchor_text_features", 1e-5)
     close(images, case, "image_features", 1e-5)
     close(logits, case, "logits", 1e-5)
     close(loss, case, "loss", 1e-5)
     if case != "baseline":
         close(texts.anchors, case, "anchors", 2e-5)
+    blocks = encoder.text_blocks[:-1]
+    penultimate = dataclasses.replace(encoder, text_blocks=blocks).texts(model.prompts).features
+    close(penultimate, case, "anchor_text_features", 1e-5)
 
 
 def test_gradients(outputs):
-    case, tuned, *_ = outputs
+    case, model, *_ = outputs
+    names = {name: place for place, name in enumerate(model.tuners.lora.names)}
     checked = 0
     for name in (key for key in CASES if key.startswith(f"{case}/grad_lora.")):
         _, tower, block, projection, matrix = name.split(".")
-        attention = getattr(tuned.backbone.model, f"{tower}_model").encoder.layers[int(block)].self_attn
-        layer = getattr(attention, f"{projection}_proj")
-        weight = (layer.lora_A if matrix == "A" else layer.lora_B)["default"].weight
-        close(weight.grad, case, name.removeprefix(f"{case}/"), 1e-6)
+        place = names[f"{tower}_model.encoder.layers.{block}.self_attn.{projection}_proj"]
+        close(
+            (model.tuners.lora.a if matrix == "A" else model.tuners.lora.b)[place].grad,
+            case,
+            name.removeprefix(f"{case}/"),
+            1e-6,
+        )
         checked += 1
     assert checked == 8
     if case != "baseline":
-        close(tuned.alignment.alignment.pull.grad, case, "grad_alpha", 1e-6)
-        close(tuned.alignment.alignment.push.grad, case, "grad_beta", 1e-6)
+        close(model.tuners.strengths.alignment.pull.grad, case, "grad_alpha", 1e-6)
+        close(model.tuners.strengths.alignment.push.grad, case, "grad_beta", 1e-6)
 
 
 @pytest.mark.parametrize(("case", "grows"), [("baseline", 0), ("cls_kept_out", 0), ("release", 1)])
 def test_token_count_per_block(case, grows):
     """Constant, but for the released code's bug: one more copy of CLS, the block's own, in front at every block."""
-    tuned = golden_model(case)
+    model = golden_model(case)
+    encoder = model.plain()
     seen, raw = [], []
-    for block in tuned.backbone.vision_blocks:
-        block.layer_norm1.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-        block.register_forward_hook(lambda module, args, output: raw.append(output))
+
+    def recorded(block):
+        def run(tokens, **options):
+            seen.append(tokens)
+            raw.append(block(tokens, **options))
+            return raw[-1]
+
+        return run
+
+    encoder = dataclasses.replace(encoder, vision_blocks=[recorded(block) for block in encoder.vision_blocks])
     with torch.no_grad():
-        tuned.image_features(CASES["pixel_values"], tuned.texts())
+        encoder.images(CASES["pixel_values"], encoder.texts(model.prompts).anchors)
     assert [tokens.shape[1] for tokens in seen] == [17 + grows * (index + 1) for index in range(12)]
     for before, after in zip(raw[:-1], seen[1:], strict=True):
         assert torch.equal(before[:, 0], after[:, 0])  # CLS enters each block as it left the last

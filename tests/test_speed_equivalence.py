@@ -7,14 +7,18 @@ import transformers
 from torch import nn
 
 import atha
+from adapting import Adapting
 from atha import training
+from atha.adaptation import joined
 from atha.backbones import Prompts
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.siglip import SiglipBackbone
 from atha.devices import seeded
+from atha.encoder import cosine
+from atha.forms import can_stack, training_encoder
 from atha.recipe import Recipe
-from atha.training import train, train_together
-from atha.tuners import StackedModel, TunedModel, can_stack, cosine
+from atha.training import train
+from atha.tuners import Tuners
 from atha.tuners.block import ACTIVATIONS, FusedBlock, can_replace
 from atha.tuners.dropout import keep_mask, random_bytes
 from atha.tuners.products import FrozenProduct, packs
@@ -57,10 +61,10 @@ def prompts():
     return Prompts(ids, slice(1, 3))
 
 
-def plain_losses(tuned, support, recipe):
+def plain_losses(model, support, recipe):
     """The loop without anything that is there for speed, dropout off."""
-    optimisers = []
-    for name, parameters in tuned.parameters().items():
+    encoder, optimisers = model.plain(), []
+    for name, parameters in model.parameters().items():
         settings = getattr(recipe.training, name)
         options = {"lr": settings.lr, "weight_decay": settings.weight_decay}
         optimisers.append(
@@ -70,8 +74,8 @@ def plain_losses(tuned, support, recipe):
         )
     losses = []
     for _ in range(STEPS):
-        texts = tuned.texts()
-        images = tuned.image_features(support.pixels, texts)
+        texts = encoder.texts(model.prompts)
+        images = encoder.images(support.pixels, texts.anchors)
         scale = recipe.training.resolve_logit_scale(support.shot)
         loss = nn.functional.cross_entropy(scale * cosine(images, texts.features), support.labels)
         loss.backward()
@@ -82,6 +86,11 @@ def plain_losses(tuned, support, recipe):
     return losses
 
 
+def trained_losses(model, support, recipe):
+    """The loop as it is."""
+    return train(model.training(recipe.training.precision), model.prompts, [support], recipe)[0]
+
+
 def recipe_for(preset, *overrides):
     steps = [f"training.steps={STEPS}", "training.lora.lr=1e-3", "training.precision=float32", "lora.dropout=0"]
     return Recipe.load(preset, [*steps, *overrides])
@@ -90,11 +99,10 @@ def recipe_for(preset, *overrides):
 def compare(family, recipe, activation="quick_gelu", atol=1e-4):
     support = Support(VISION["image_size"])
     losses = []
-    for loop in (plain_losses, train):
+    for loop in (plain_losses, trained_losses):
         backbone = made(family, activation)
         torch.manual_seed(1)
-        tuned = TunedModel(backbone, recipe, prompts())
-        losses.append(loop(tuned, support, recipe))
+        losses.append(loop(Adapting(backbone, recipe, prompts()), support, recipe))
     assert losses[0][-1] < losses[0][0]
     np.testing.assert_allclose(losses[1], losses[0], atol=atol, rtol=0)
 
@@ -129,34 +137,32 @@ def test_bfloat16_follows_the_plain_loop():
     backbone = made("clip")
     torch.manual_seed(1)
     recipe = recipe_for("paper", "training.precision=bfloat16")
-    losses = train(TunedModel(backbone, recipe, prompts()), Support(VISION["image_size"]), recipe)
+    losses = trained_losses(Adapting(backbone, recipe, prompts()), Support(VISION["image_size"]), recipe)
     torch.manual_seed(1)
-    plain = plain_losses(TunedModel(made("clip"), recipe, prompts()), Support(VISION["image_size"]), recipe)
+    plain = plain_losses(Adapting(made("clip"), recipe, prompts()), Support(VISION["image_size"]), recipe)
     np.testing.assert_allclose(losses, plain, atol=0.02)
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
-def test_blocks_are_replaced_while_training_only(family):
-    backbone = made(family)
-    tuned = TunedModel(backbone, Recipe.load("released-fixed"), prompts())
-    blocks = [*backbone.text_blocks, *backbone.vision_blocks]
-    tuned.train()
-    assert all(isinstance(block.forward, FusedBlock) for block in blocks)
-    tuned.train(False)
-    assert not any("forward" in vars(block) for block in blocks)
+def test_blocks_are_made_for_training(family):
+    encoder = Adapting(made(family), Recipe.load("released-fixed"), prompts()).training()
+    assert all(isinstance(block, FusedBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
 
 
 def test_blocks_that_are_not_replaced():
     assert not can_replace(made("clip", "relu").vision_blocks[0])
+    block = made("clip").vision_blocks[0]
+    assert can_replace(block)
+    block.layer_norm1.requires_grad_(True)  # its backward pass has no gradient for that
+    assert not can_replace(block)
 
 
 def test_blocks_of_other_devices_stay():
     """A single episode on anything but a CPU goes through the model's own blocks, with their fused attention."""
     backbone = made("clip")
     backbone.model.to("meta")
-    tuned = TunedModel(backbone, Recipe.load("lora", ["prompt.learn_context=false"]), prompts())
-    tuned.train()
-    assert not any("forward" in vars(block) for block in (*backbone.text_blocks, *backbone.vision_blocks))
+    encoder = Adapting(backbone, Recipe.load("lora", ["prompt.learn_context=false"]), prompts()).training()
+    assert not any(isinstance(block, FusedBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
 
 
 @pytest.mark.parametrize(("device", "images"), [("cpu", 240), ("cuda", 3855), ("mps", 3855)])
@@ -194,7 +200,7 @@ def test_parts_of_a_step_change_nothing(monkeypatch):
     for tokens in (4096, 17, 70):
         monkeypatch.setitem(training._PART_TOKENS, "cpu", tokens)
         torch.manual_seed(1)
-        losses.append(train(TunedModel(made("clip"), recipe, prompts()), Support(VISION["image_size"]), recipe))
+        losses.append(trained_losses(Adapting(made("clip"), recipe, prompts()), Support(VISION["image_size"]), recipe))
     assert training.part_size(made("clip")) == 4
     np.testing.assert_allclose(losses[1:], [losses[0]] * 2, atol=1e-5)
 
@@ -208,6 +214,19 @@ def stack_prompts(count):
         ids[:, 3] = 7 + index
         found.append(Prompts(ids[:, : 8 - index % 2].clone(), whole.context))
     return found
+
+
+def stacked(backbone, recipe, texts, seeds):
+    """Episodes that are trained in one pass, and their class texts."""
+    tuners, generators = [], []
+    for own, seed in zip(texts, seeds, strict=True):
+        with seeded(seed, torch.device("cpu")):
+            tuners.append(Tuners.start(backbone, recipe, own))
+            generators.append(torch.Generator())
+            generators[-1].set_state(torch.get_rng_state())
+    ids = [own.input_ids for own in texts]
+    encoder = training_encoder(backbone, tuners, "float32", generators, [one.shape[1] for one in ids])
+    return encoder, Prompts(joined(ids), texts[0].context)
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
@@ -231,57 +250,61 @@ def test_a_stack_of_episodes_is_each_of_them(family, preset, overrides):
     backbone = made(family)
     assert can_stack(backbone, recipe)
     before = backbone.content_hash()
-    stack = StackedModel(backbone, recipe, texts, seeds)
-    together = train_together(stack, supports, recipe)
-    stack.detach()
+    stack, whole = stacked(backbone, recipe, texts, seeds)
+    together = train(stack, whole, supports, recipe)
     assert backbone.content_hash() == before
     for group, (own, support, seed) in enumerate(zip(texts, supports, seeds, strict=True)):
         with seeded(seed, torch.device("cpu")):
-            tuned = TunedModel(backbone, recipe, own)
-            alone = train(tuned, support, recipe)
+            model = Adapting(backbone, recipe, own)
+            alone = trained_losses(model, support, recipe)
         np.testing.assert_allclose(together[group], alone, atol=1e-4)
-        for name, values in tuned.parameters().items():
-            for one, other in zip(stack.parameters(group)[name], values, strict=True):
+        for name, values in model.parameters().items():
+            for one, other in zip(stack.tuners[group].parameters()[name], values, strict=True):
                 torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
-        tuned.detach()
 
 
 def test_what_cannot_be_stacked():
     assert not can_stack(made("clip", "relu"), Recipe.load("paper"))
     assert not can_stack(made("clip"), Recipe.load("paper", ['lora.projections=["v", "out"]']))
     recipe = recipe_for("paper")
-    stack = StackedModel(made("clip"), recipe, [prompts()] * 2, [1, 2])
+    stack, whole = stacked(made("clip"), recipe, [prompts()] * 2, [1, 2])
     smaller = Support(VISION["image_size"])
     smaller.labels = smaller.labels[:3]
     with pytest.raises(ValueError, match="as many images"):
-        train_together(stack, [Support(VISION["image_size"]), smaller], recipe)
+        train(stack, whole, [Support(VISION["image_size"]), smaller], recipe)
+
+
+class Masked(nn.Module):
+    def __init__(self, mask):
+        super().__init__()
+        self.mask = mask
+
+    def forward(self, values):
+        return values * self.mask
 
 
 def test_gradients_of_one_block_with_dropout():
-    """Against PEFT's own layers with the same masks."""
+    """Against layers with LoRA beside them and the same masks."""
     backbone = made("clip", "gelu")
-    tuned = TunedModel(backbone, Recipe.load("lora", ["prompt.learn_context=false"]), prompts())
-    parameters = tuned.parameters()["lora"]
+    model = Adapting(backbone, Recipe.load("lora", ["prompt.learn_context=false"]), prompts())
+    parameters = model.parameters()["lora"]
     with torch.no_grad():
         for parameter in parameters:
             parameter.normal_(std=0.2)
-    tuned.train()
-    block = backbone.vision_blocks[1]
     tokens = torch.randn(2, 17, 32)
     outputs = []
     for fused in (True, False):
-        if not fused:
-            del block.forward
+        block = (model.training() if fused else model.plain(dropout=0.25)).vision_blocks[1]
         torch.manual_seed(3)
         source = tokens.clone().requires_grad_()
         if fused:
             result = block(source, None)
-        else:  # the block draws all masks at once, PEFT's layers in the order q, k, v: take them from one draw
+        else:  # the block draws all masks at once, layers in the order q, k, v: take them from one draw
             noise = iter(random_bytes((3, 34, 32)))
             attention = block.self_attn
             for name in ("q_proj", "k_proj", "v_proj"):
                 mask = keep_mask(next(noise), 64, torch.float32).view(2, 17, 32) * (4 / 3)
-                getattr(attention, name).lora_dropout["default"].forward = lambda values, mask=mask: values * mask
+                getattr(attention, name).dropout = Masked(mask)
             result = block(source, None)
         result.square().mean().backward()
         used = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -299,9 +322,8 @@ def test_nano_on_real_sizes():
     names = ["red thing", "a green thing of some length", "blue"]
     support, losses = Support(64), []
     recipe = recipe_for("released-fixed")
-    for loop in (plain_losses, train):
+    for loop in (plain_losses, trained_losses):
         torch.manual_seed(1)
-        tuned = TunedModel(backbone, recipe, backbone.prompts(names, "a photo of a {}."))
-        losses.append(loop(tuned, support, recipe))
-        tuned.detach()
+        model = Adapting(backbone, recipe, backbone.prompts(names, "a photo of a {}."))
+        losses.append(loop(model, support, recipe))
     np.testing.assert_allclose(losses[1], losses[0], atol=1e-4, rtol=0)

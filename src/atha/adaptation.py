@@ -1,90 +1,142 @@
-"""Adaptations of a backbone: tuners attached, trained on a support set, and the class texts as they then are."""
+"""Adaptations of a backbone: tuners trained on a support set, and the class texts as they then are."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from atha.backbones import Backbone, Prompts
 from atha.data.views import SupportSet
-from atha.devices import autocast, resolve_precision, seeded
+from atha.devices import resolve_precision, seeded
+from atha.encoder import ClassTexts
+from atha.forms import prediction_encoder, training_encoder
 from atha.recipe import Recipe
-from atha.training import Progress, train, train_together
-from atha.tuners import ClassTexts, StackedModel, TunedModel
+from atha.training import Progress, train
+from atha.tuners import Tuners
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What was trained, to be changed no more.
+
+    Attributes:
+        tuners: LoRA, context, strengths.
+        texts: class text features and anchors to predict with.
+        scale: of the cosines.
+        losses: of each step.
+    """
+
+    tuners: Tuners
+    texts: ClassTexts
+    scale: float
+    losses: list[float] = field(default_factory=list)
+
+    @classmethod
+    def load(
+        cls, backbone: Backbone, recipe: Recipe, state: Mapping[str, Tensor], scale: float, losses: list[float]
+    ) -> "Adaptation":
+        """One that was saved.
+
+        Args:
+            backbone: on its device.
+            recipe: that trained it.
+            state: see `state`.
+            scale: of the cosines.
+            losses: of each step.
+
+        Raises:
+            KeyError: a value is missing.
+            ValueError: a value has another shape, or there is one too many.
+        """
+        values = dict(state)
+        features = values.pop("class_text_features").to(backbone.device)
+        anchors = values.pop("anchors").to(backbone.device) if recipe.alignment else None
+        return cls(Tuners.load(backbone, recipe, values), ClassTexts(features, anchors), scale, losses)
+
+    def state(self) -> dict[str, Tensor]:
+        """What was trained, and what was made of the class texts."""
+        found = {**self.tuners.state(), "class_text_features": self.texts.features}
+        return found if self.texts.anchors is None else found | {"anchors": self.texts.anchors}
 
 
 def adapt(
     backbone: Backbone, recipe: Recipe, prompts: Prompts, support: SupportSet, progress: Progress | None = None
-) -> tuple[TunedModel, ClassTexts, list[float]]:
-    """Attach the recipe's tuners to a backbone and train them.
+) -> Adaptation:
+    """Train the recipe's tuners.
 
     Args:
-        backbone: changed in place until the tuned model is detached; left as it was on an error.
+        backbone: not changed.
         recipe: which tuners, and how to train them.
         prompts: tokenised class texts.
         support: images and labels; its seed fixes LoRA's start and dropout too.
         progress: told of every step.
 
-    Returns:
-        The tuned model, class texts and anchors to predict with, and the loss of each step.
-
     Raises:
         RecipeError: the tuners do not fit the backbone.
         TrainingError: the loss is not finite.
     """
+    precision = resolve_precision(recipe.training.precision, backbone.device)
     with seeded(support.seed, backbone.device):
-        tuned = TunedModel(backbone, recipe, prompts)
-        try:
-            losses = train(tuned, support, recipe, progress)
-            return tuned, _final_texts(tuned, recipe), losses
-        except BaseException:
-            tuned.detach()
-            raise
+        tuners = Tuners.start(backbone, recipe, prompts)
+        encoder = training_encoder(backbone, [tuners], precision)
+        losses = train(encoder, prompts, [support], recipe, progress)[0]
+    return _finished(backbone, precision, recipe, tuners, prompts, support, losses)
 
 
 def adapt_together(
     backbone: Backbone, recipe: Recipe, prompts: Sequence[Prompts], supports: Sequence[SupportSet]
-) -> list[Callable[[], tuple[TunedModel, ClassTexts]]]:
+) -> list[Adaptation]:
     """`adapt` for several episodes in one pass over the frozen weights: the same up to rounding, and faster.
 
+    An episode of one image per class is too small to fill a processor. The episodes' images and texts go through the
+    frozen weights together; what is trained is each episode's alone, starts as it would start by itself and draws its
+    dropout from its own generator.
+
     Args:
-        backbone: left as it was.
-        recipe: see `atha.tuners.can_stack`.
+        backbone: not changed.
+        recipe: see `atha.forms.can_stack`.
         prompts: tokenised class texts of each episode, as many classes in each.
         supports: of each episode, as many images in each.
-
-    Returns:
-        For each episode, a function that attaches what was trained: it returns the tuned model, to be detached before
-        another is attached, and its class texts.
 
     Raises:
         RecipeError: the tuners do not fit the backbone.
         TrainingError: a loss is not finite.
     """
-    stack = StackedModel(backbone, recipe, prompts, [support.seed for support in supports])
-    try:
-        train_together(stack, supports, recipe)
-    finally:
-        stack.detach()
-
-    def attach(group: int) -> tuple[TunedModel, ClassTexts]:
-        with seeded(supports[group].seed, backbone.device):
-            tuned = TunedModel(backbone, recipe, prompts[group])
-        trained = stack.parameters(group)
-        try:
-            with torch.no_grad():
-                for name, values in tuned.parameters().items():
-                    for value, found in zip(values, trained[name], strict=True):
-                        value.copy_(found)
-            return tuned, _final_texts(tuned, recipe)
-        except BaseException:
-            tuned.detach()
-            raise
-
-    return [partial(attach, group) for group in range(stack.groups)]
+    precision = resolve_precision(recipe.training.precision, backbone.device)
+    tuners, generators = [], []
+    for own, support in zip(prompts, supports, strict=True):
+        with seeded(support.seed, backbone.device):
+            tuners.append(Tuners.start(backbone, recipe, own))
+            # Dropout goes on where LoRA's start leaves the generator.
+            generators.append(torch.Generator())
+            generators[-1].set_state(torch.get_rng_state())
+    ids = [own.input_ids for own in prompts]
+    whole = Prompts(joined(ids), prompts[0].context)
+    encoder = training_encoder(backbone, tuners, precision, generators, [one.shape[1] for one in ids])
+    losses = train(encoder, whole, supports, recipe)
+    return [_finished(backbone, precision, recipe, *one) for one in zip(tuners, prompts, supports, losses, strict=True)]
 
 
-def _final_texts(tuned: TunedModel, recipe: Recipe) -> ClassTexts:
-    device = tuned.backbone.device
-    with torch.no_grad(), autocast(resolve_precision(recipe.training.precision, device), device):
-        return tuned.texts()
+@torch.no_grad()
+def _finished(
+    backbone: Backbone,
+    precision: str,
+    recipe: Recipe,
+    tuners: Tuners,
+    prompts: Prompts,
+    support: SupportSet,
+    losses: list[float],
+) -> Adaptation:
+    for values in tuners.parameters().values():
+        for value in values:
+            value.grad = None
+    texts = prediction_encoder(backbone, precision, tuners).texts(prompts)
+    return Adaptation(tuners, texts, recipe.training.resolve_logit_scale(support.shot), losses)
+
+
+def joined(ids: Sequence[Tensor]) -> Tensor:
+    """Class texts of several episodes, one after the other, at one length."""
+    # A text that is longer by its last token, an end token or padding, is the same text to a causal tower.
+    longest = max(one.shape[1] for one in ids)
+    return torch.cat([torch.cat([one, one[:, -1:].expand(-1, longest - one.shape[1])], dim=1) for one in ids])

@@ -1,6 +1,6 @@
 """An adapter on disk: one folder, written whole or not at all, checked when it is read. Safetensors and JSON only.
 
-adapter_config.json, adapter_model.safetensors   LoRA, as PEFT writes and reads it
+adapter_config.json, adapter_model.safetensors   LoRA, as PEFT reads it
 atha.safetensors                                 strengths, context, class text features, anchors
 recipe.json                                      the resolved recipe
 classes.json                                     label -> class text, in order; what ``--classes`` takes
@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -28,23 +27,34 @@ if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
 
     from atha.backbones import Backbone
     from atha.support_record import SupportRecord
-    from atha.tuners import ClassTexts, TunedModel
 
 FORMAT = 1
 RECORD, TENSORS, RECIPE, CLASSES, CARD = "atha.json", "atha.safetensors", "recipe.json", "classes.json", "README.md"
 SUPPORT = "support.safetensors"
+# What LoRA's tensors are called, in PEFT's file and among the others.
+_LORA = "base_model."
 LORA_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What an adapter folder holds, LoRA's own files left to PEFT."""
+    """What an adapter folder holds.
+
+    Attributes:
+        classes: labels and texts.
+        recipe: the resolved one.
+        tensors: LoRA's, under PEFT's names, and all others.
+        record: backbone, support, run, evaluation.
+        support: what is kept of the support set.
+        lora_config: PEFT's adapter_config.json; None without LoRA.
+    """
 
     classes: Classes
     recipe: Recipe
     tensors: "dict[str, Tensor]"
     record: dict[str, Any] = field(default_factory=dict)
     support: "SupportRecord | None" = None
+    lora_config: str | None = None
 
 
 def is_adapter(path: str | Path) -> bool:
@@ -74,15 +84,12 @@ def check_free(path: str | Path, overwrite: bool = False) -> None:
         raise AdapterError(f"{parent} cannot be written to, choose another --out")
 
 
-def write_adapter(
-    path: str | Path, saved: Saved, save_lora: Callable[[Path], None] | None, card: str, overwrite: bool = False
-) -> None:
+def write_adapter(path: str | Path, saved: Saved, card: str, overwrite: bool = False) -> None:
     """Write an adapter under a temporary name beside its place, then rename it.
 
     Args:
         path: the folder to make.
         saved: what to write.
-        save_lora: writes LoRA's two files into the folder it is given; None without LoRA.
         card: text of the model card.
         overwrite: replace an adapter that is there; it stays until the new one is whole.
 
@@ -98,15 +105,18 @@ def write_adapter(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        if save_lora is not None:
-            save_lora(new)
-        save_file({name: value.detach().cpu().contiguous() for name, value in saved.tensors.items()}, new / TENSORS)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in saved.tensors.items()}
+        lora = {name: tensors.pop(name) for name in saved.tensors if name.startswith(_LORA)}
+        save_file(tensors, new / TENSORS)
+        if saved.lora_config is not None:
+            (new / LORA_FILES[0]).write_text(saved.lora_config, "utf-8")
+            save_file(lora, new / LORA_FILES[1], {"format": "pt"})
         if saved.support is not None:
             save_file(saved.support.to_tensors(), new / SUPPORT)
         _write_json(new / RECIPE, saved.recipe.model_dump(mode="json"))
         _write_json(new / CLASSES, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)))
         (new / CARD).write_text(card, "utf-8", "backslashreplace")
-        names = [TENSORS, RECIPE, CLASSES, *(LORA_FILES if save_lora is not None else ())]
+        names = [TENSORS, RECIPE, CLASSES, *(LORA_FILES if saved.lora_config is not None else ())]
         names += [SUPPORT] if saved.support is not None else []
         checksums = {name: _checksum(new / name) for name in names}
         _write_json(new / RECORD, {"format": FORMAT, **saved.record, "sha256": checksums})
@@ -178,6 +188,8 @@ def read_adapter(path: str | Path) -> Saved:
     support = None
     try:
         tensors = load_file(folder / TENSORS)
+        if LORA_FILES[1] in checksums:
+            tensors |= load_file(folder / LORA_FILES[1])
         if SUPPORT in checksums:
             support = SupportRecord.from_tensors(load_file(folder / SUPPORT))
     except (SafetensorError, KeyError, ValueError) as error:
@@ -233,57 +245,6 @@ def describe_backbone(backbone: "Backbone") -> dict[str, Any]:
         "fingerprint": backbone.fingerprint(),
         "licence": licence(backbone),
     }
-
-
-def state_tensors(model: "TunedModel", texts: "ClassTexts") -> "dict[str, Tensor]":
-    """What was trained, LoRA left to PEFT, and what was made of the class texts."""
-    tensors = {"class_text_features": texts.features}
-    if texts.anchors is not None:
-        tensors["anchors"] = texts.anchors
-    if model.alignment is not None:
-        tensors["strengths.pull"] = model.alignment.alignment.pull
-        tensors["strengths.push"] = model.alignment.alignment.push
-    if model.context is not None:
-        tensors["context"] = model.context.vectors
-    return tensors
-
-
-def save_lora(model: "TunedModel") -> Callable[[Path], None]:
-    """A function that writes LoRA's files into a folder, as `write_adapter` takes it."""
-
-    def save(folder: Path) -> None:
-        # The base model's own vocabulary is never trained: PEFT need not look it up on the hub.
-        model.peft_model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-
-    return save
-
-
-def load_state(model: "TunedModel", tensors: "dict[str, Tensor]", folder: Path) -> None:
-    """Put saved values into freshly made tuners, and make them ready to predict.
-
-    Raises:
-        KeyError, RuntimeError, ValueError: values are missing or have other shapes.
-    """
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    values: dict[str, Tensor] = {}
-    if model.alignment is not None:
-        values |= {"strengths.pull": model.alignment.alignment.pull, "strengths.push": model.alignment.alignment.push}
-    if model.context is not None:
-        values["context"] = model.context.vectors
-    for name, value in values.items():
-        if value.shape != tensors[name].shape:
-            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(value.shape)}")
-        value.data.copy_(tensors[name])
-    if model.peft_model is not None:
-        lora = load_file(folder / LORA_FILES[1])
-        wanted = get_peft_model_state_dict(model.peft_model, save_embedding_layers=False)
-        for name in sorted(lora.keys() | wanted.keys()):
-            shapes = [tuple(weights[name].shape) if name in weights else "missing" for weights in (lora, wanted)]
-            if shapes[0] != shapes[1]:
-                raise ValueError(f"LoRA's {name} is {shapes[0]} and should be {shapes[1]}")
-        set_peft_model_state_dict(model.peft_model, lora)
 
 
 def _load_pinned(source: str, revision: str | None) -> "Backbone":

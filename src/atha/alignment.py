@@ -22,6 +22,10 @@ class Selection(NamedTuple):
     tail: Int[Tensor, "B T"]  # the floor(L * tail_ratio) tokens farthest from every class
 
 
+#: Told of a block's number, its input and what is selected of it; of nothing where nothing is aligned.
+Watcher = Callable[[int, Tensor, Selection | None], None]
+
+
 def selected_count(patches: int, ratio: float) -> int:
     """floor(patches * ratio), exact for decimal ratios: 0.29 of 100 is 29 although the float product is below."""
     return math.floor(patches * ratio + 1e-9)
@@ -152,19 +156,26 @@ class TailHeadAlignment(nn.Module):
         self.push = nn.Parameter(torch.tensor(push))
         self.head_ratio, self.tail_ratio = head_ratio, tail_ratio
         self.prefix, self.keep_prefix_out = prefix, keep_prefix_out
-        #: Told, where it is set, of every block's number, input and selection; see `atha.diagnostics.tokens`.
-        self.watcher: Callable[[int, Tensor, Selection], None] | None = None
 
-    def forward(self, tokens: Float[Tensor, "B M D"], anchors: Float[Tensor, "N D"], block: int) -> Tensor:
-        """Align the input of block ``block``; see `align_tokens` for shapes."""
+    def forward(
+        self, tokens: Float[Tensor, "B M D"], anchors: Float[Tensor, "N D"], block: int, watch: Watcher | None = None
+    ) -> Tensor:
+        """Align the input of block ``block``; see `align_tokens` for shapes.
+
+        Args:
+            tokens: input of the block.
+            anchors: class texts in token space.
+            block: its number.
+            watch: told of the selection.
+        """
         pull, push = self.pull[block], self.push[block]
         idle = self.keep_prefix_out and not (self.pull.requires_grad or pull or push)
-        if idle and self.watcher is None:
+        if idle and watch is None:
             return tokens
         prefix = self.prefix if self.keep_prefix_out else 0
         selection = select_tokens(tokens, anchors, self.head_ratio, self.tail_ratio, prefix)
-        if self.watcher is not None:
-            self.watcher(block, tokens, selection)
+        if watch is not None:
+            watch(block, tokens, selection)
         if idle:
             return tokens
         moved = move_tokens(tokens, anchors, selection, pull, push, prefix)

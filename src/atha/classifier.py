@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atha import adapter, defaults, training
-from atha.adaptation import adapt
+from atha.adaptation import Adaptation
 from atha.backbones import Backbone, load_backbone
 from atha.card import write_card
 from atha.classes import Classes
 from atha.data import LabelledSource, read_labelled
 from atha.data.images import ImageInput, open_image
 from atha.data.support import decode_support
-from atha.data.views import SupportSet, Views, crop_source
-from atha.devices import autocast, resolve_device, resolve_precision, seeded
-from atha.diagnostics.tokens import UNALIGNED, Explanation, TokenMaps, describe_anchors, token_maps, watch
+from atha.data.views import Views, crop_source
+from atha.devices import resolve_device, resolve_precision
+from atha.diagnostics.tokens import UNALIGNED, Explanation, TokenMaps, Watch, describe_anchors, token_maps
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
 from atha.inference import images_at_once
+from atha.methods.base import LinearScores, Support, ViewedImages
+from atha.methods.frozen import Frozen
 from atha.methods.linear_probe import linear_probe
-from atha.prediction import Prediction, Predictor, softmax
+from atha.methods.tuned import FittedRecipe, fit_recipe, squeezes
+from atha.methods.zero_shot import zero_shot
+from atha.prediction import Prediction, Predictor
+from atha.probability import softmax
 from atha.recipe import Recipe
 from atha.support_record import SupportRecord, choose_pictures, picture
-from atha.tuners import ClassTexts, TunedModel, cosine
 
 
 class Classifier:
@@ -64,18 +67,14 @@ class Classifier:
         partial = classes is None or (isinstance(classes, Mapping) and len(classes) < 2)
         self.classes = None if partial else Classes.given(classes)  # type: ignore[arg-type]
         self.history: list[float] = []
-        self._scale = 1.0
         self.record: dict[str, Any] = {}
         self._precision = resolve_precision(self.recipe.training.precision, self._device)
-        views = self.recipe.views
         self._views = Views(
-            backbone.image_processor, backbone.image_size, views.transform, views.support == "five-view"
+            backbone.image_processor, backbone.image_size, self.recipe.views.transform, squeezes(self.recipe)
         )
-        self._tuned: TunedModel | None = None
-        self._texts: ClassTexts | None = None
-        self._zero_shot: ClassTexts | None = None
+        self._frozen = Frozen(self.backbone, self._precision)
+        self._fitted: FittedRecipe | None = None
         self._support: SupportRecord | None = None
-        self._ready: Predictor | None = None
 
     @classmethod
     def from_pretrained(
@@ -127,15 +126,15 @@ class Classifier:
     @property
     def strengths(self) -> tuple[list[float], list[float]] | None:
         """Pull and push of each vision block as they are now; None without alignment."""
-        if self._tuned is None or self._tuned.alignment is None:
+        strengths = self._fitted.adaptation.tuners.strengths if self._fitted is not None else None
+        if strengths is None:
             return None
-        alignment = self._tuned.alignment.alignment
-        return alignment.pull.tolist(), alignment.push.tolist()
+        return strengths.alignment.pull.tolist(), strengths.alignment.push.tolist()
 
     @property
     def fitted(self) -> bool:
         """Whether there is an adaptation, or predictions are zero-shot."""
-        return self._tuned is not None
+        return self._fitted is not None
 
     def fit(self, support: LabelledSource, *, seed: int = 0, progress: training.Progress | None = None) -> "Classifier":
         """Adapt to labelled images; an earlier adaptation of this object is dropped.
@@ -175,30 +174,33 @@ class Classifier:
                 f"class '{empty[0]}' has no support image that can be read{_reasons(found.left_out)}: add one, or "
                 "leave the class out"
             )
-        prompts = self.backbone.prompts(classes.texts, self.recipe.prompt.template)
-        self._drop()
-        self.classes = classes
+        self._frozen = Frozen(self.backbone, self._precision)  # what the last one holds for speed, goes with it
         plain = torch.stack([view for view, _, _ in found.made])
         sources = [source for _, source, _ in found.made if source is not None]
-        support_set = SupportSet(plain, torch.tensor(targets), views, kind, seed, sources)
-        tuned, self._texts, self.history = adapt(self.backbone, self.recipe, prompts, support_set, progress)
-        self._tuned = tuned
-        self._scale = self.recipe.training.resolve_logit_scale(support_set.shot)
-        self._support = self._support_record(plain, [small for _, _, small in found.made], targets)
+        images = ViewedImages(plain, views, self._frozen, sources)
+        labels = np.array(targets)
+        asked = Support(images, labels, classes.texts, self.recipe.prompt.template, seed)
+        fitted = fit_recipe(self.recipe, asked, progress)
+        shown = choose_pictures(targets)
+        pictures = tuple(found.made[place][2] for place in shown)
+        self.classes, self._fitted = classes, fitted
+        self._support = SupportRecord(images.features, labels, pictures, shown)
+        tuners, losses = fitted.adaptation.tuners, fitted.adaptation.losses
+        self.history = losses
         self.record = {
             "backbone": adapter.describe_backbone(self.backbone),
             "support": {"counts": counts, "sha256": found.hashes, "left_out": [*data.ignored, *found.left_out]},
             "run": {
                 "seed": seed,
-                "steps": len(self.history),
-                "logit_scale": self._scale,
+                "steps": len(losses),
+                "logit_scale": fitted.adaptation.scale,
                 "precision": self._precision,
                 "device": str(self._device),
                 "seconds": time.perf_counter() - started,
-                "trained": {name: sum(map(Tensor.numel, values)) for name, values in tuned.parameters().items()},
-                "lora_layers": tuned.lora_layer_count,
-                "losses": self.history,
-                "versions": {name: version(name) for name in ("atha", "torch", "transformers", "peft")},
+                "trained": {name: sum(map(Tensor.numel, values)) for name, values in tuners.parameters().items()},
+                "lora_layers": len(tuners.lora.names) if tuners.lora is not None else 0,
+                "losses": losses,
+                "versions": {name: version(name) for name in ("atha", "torch")},
             },
         }
         return self
@@ -242,7 +244,6 @@ class Classifier:
             raise DataError(f"images is the single value '{images}', give a list of images")
         yield from self._predictor().stream(images, labels, self._size(batch_size))
 
-    @torch.no_grad()
     def explain(self, image: ImageInput) -> Explanation:
         """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.
 
@@ -267,8 +268,8 @@ class Classifier:
             np.asarray(photo),
             plain.permute(1, 2, 0).numpy(),
             self._views.visible_box(photo.size),
-            self._token_maps(plain, adapted=False),
-            self._token_maps(plain, adapted=True) if self.fitted else None,
+            self._token_maps(plain, None),
+            self._token_maps(plain, self._fitted) if self._fitted is not None else None,
         )
 
     def evaluate(
@@ -326,17 +327,21 @@ class Classifier:
         Raises:
             AdapterError: there is nothing to save, or the folder is in use or cannot be written.
         """
-        if self._tuned is None or self._texts is None or self.classes is None:
+        if self._fitted is None or self.classes is None:
             raise AdapterError("there is no adaptation to save yet, call fit first")
         self._note(evaluation)
         kept = self._support if keep_support else None
         self.record["support"]["kept"] = kept is not None
-        tensors = adapter.state_tensors(self._tuned, self._texts)
-        saved = adapter.Saved(self.classes, self.recipe, tensors, self.record, kept)
-        card = write_card(self.classes, self.recipe, self.record)
-        adapter.write_adapter(
-            path, saved, adapter.save_lora(self._tuned) if self.recipe.lora else None, card, overwrite
+        lora = self._fitted.adaptation.tuners.lora
+        saved = adapter.Saved(
+            self.classes,
+            self.recipe,
+            self._fitted.state(),
+            self.record,
+            kept,
+            lora.config(self.backbone) if lora is not None else None,
         )
+        adapter.write_adapter(path, saved, write_card(self.classes, self.recipe, self.record), overwrite)
 
     def save_evaluation(self, path: str | Path, evaluation: Mapping[str, Evaluation]) -> None:
         """Add an evaluation to an adapter that was saved from this object; its weights are not touched.
@@ -354,21 +359,15 @@ class Classifier:
         saved = adapter.read_adapter(folder)
         loaded = adapter.load_backbone_of(saved, folder, backbone)
         made = cls(loaded, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)), saved.recipe, device)
-        made.record, made._scale = saved.record, float(saved.record["run"]["logit_scale"])
-        made._support = saved.support
+        made.record, made._support = saved.record, saved.support
         made.history = list(saved.record["run"].get("losses", []))
         try:
-            with seeded(0, made._device):  # LoRA's random start is overwritten: leave the caller's generator alone
-                made._tuned = TunedModel(
-                    loaded, saved.recipe, loaded.prompts(saved.classes.texts, saved.recipe.prompt.template)
-                )
-            adapter.load_state(made._tuned, saved.tensors, folder)
-            made._texts = ClassTexts(
-                saved.tensors["class_text_features"].to(made._device),
-                saved.tensors["anchors"].to(made._device) if made._tuned.alignment else None,
+            adaptation = Adaptation.load(
+                loaded, saved.recipe, saved.tensors, float(saved.record["run"]["logit_scale"]), made.history
             )
         except (KeyError, RuntimeError, ValueError) as error:
             raise AdapterError(f"{folder} does not fit its own recipe ({error}): copy the adapter again") from None
+        made._fitted = FittedRecipe(saved.recipe, adaptation, made._frozen)
         return made
 
     def _evaluate(
@@ -395,24 +394,18 @@ class Classifier:
         if not baselines:
             return {"adapted": adapted}
         features = np.array(found.features)
-        made = {"zero-shot": evaluation(self._zero_shot_probabilities(features))}
+        made = {"zero-shot": evaluation(self._zero_shot().of_features(features))}
         if (support := self._support) is not None:
-            probe = linear_probe(support.features, support.labels, features, len(classes.labels))
-            made["linear probe"] = evaluation(probe)
+            probe = linear_probe(support.features, support.labels, len(classes.labels))
+            made["linear probe"] = evaluation(probe.of_features(features))
         return made | {"adapted": adapted}
 
-    def _support_record(self, plain: Tensor, pictures: list[bytes], targets: list[int]) -> SupportRecord:
-        predictor, shown = self._predictor(), choose_pictures(targets)
-        parts = plain.split(self._size(None))
-        features = np.concatenate([predictor.frozen_features(list(part)) for part in parts])
-        return SupportRecord(features, np.array(targets), tuple(pictures[place] for place in shown), shown)
-
     def _predictor(self) -> Predictor:
-        texts = self._current_texts()
-        if self._ready is None or self._ready.texts is not texts:
-            scale = self._scale if self._tuned else self.backbone.logit_scale
-            self._ready = Predictor(self.backbone, self._views, self._precision, texts, scale, self._tuned)
-        return self._ready
+        return Predictor(self._zero_shot() if self._fitted is None else self._fitted, self._views, self._frozen)
+
+    def _zero_shot(self) -> LinearScores:
+        texts = self._frozen.text_features(self._known_classes().texts, self.recipe.prompt.template)
+        return zero_shot(texts, self.backbone.logit_scale)
 
     def _size(self, batch_size: int | None) -> int:
         return images_at_once(self.backbone) if batch_size is None else batch_size
@@ -422,49 +415,25 @@ class Classifier:
             raise DataError("the classes are not known yet: call fit, or give classes to from_pretrained")
         return self.classes
 
-    def _current_texts(self) -> ClassTexts:
-        return self._texts if self._texts is not None else self._zero_shot_texts()
-
     @torch.no_grad()
-    def _zero_shot_texts(self) -> ClassTexts:
-        if self._zero_shot is None:
-            prompts = self.backbone.prompts(self._known_classes().texts, self.recipe.prompt.template)
-            with self._frozen(), autocast(self._precision, self._device):
-                self._zero_shot = ClassTexts(self.backbone.encode_text(prompts).final.float())
-        return self._zero_shot
-
-    def _zero_shot_probabilities(self, features: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B N"]:
-        texts = self._zero_shot_texts().features.cpu()
-        return softmax(self.backbone.logit_scale * cosine(torch.from_numpy(features), texts))
-
-    def _token_maps(self, plain: Tensor, adapted: bool) -> TokenMaps:
+    def _token_maps(self, plain: Tensor, fitted: FittedRecipe | None) -> TokenMaps:
         settings = self.recipe.alignment
         kind, head, tail = (settings.anchors, settings.head_ratio, settings.tail_ratio) if settings else UNALIGNED
-        tuned = self._tuned if adapted else None
-        alignment = tuned.alignment.alignment if tuned is not None and tuned.alignment is not None else None
-        predictor, texts = self._predictor(), self._current_texts() if adapted else self._zero_shot_texts()
-        with nullcontext() if adapted else self._frozen():
-            anchors = texts.anchors
-            if anchors is None:
-                prompts = self.backbone.prompts(self._known_classes().texts, self.recipe.prompt.template)
-                with autocast(self._precision, self._device):
-                    anchors = self.backbone.anchors(self.backbone.encode_text(prompts), kind)
-        with watch(self.backbone, anchors, head, tail, alignment) as steps:
-            if adapted:
-                probabilities = predictor.probabilities([plain])
-            else:
-                probabilities = self._zero_shot_probabilities(predictor.frozen_features([plain]))
-        strengths = self.strengths if adapted else None
-        return token_maps(steps, self.backbone.grid, strengths, probabilities[0], describe_anchors(kind, adapted))
-
-    def _frozen(self) -> AbstractContextManager[None]:
-        return self._tuned.disabled() if self._tuned is not None else nullcontext()
-
-    def _drop(self) -> None:
-        if self._tuned is not None:
-            self._tuned.detach()
-        self._tuned = self._texts = self._zero_shot = self._support = self._ready = None
-        self.history, self.record = [], {}
+        encoder = self._frozen.encoder if fitted is None else fitted.encoder
+        anchors = None if fitted is None else fitted.adaptation.texts.anchors
+        if anchors is None:
+            prompts = self.backbone.prompts(self._known_classes().texts, self.recipe.prompt.template)
+            anchors = encoder.texts(prompts, kind).anchors
+        assert anchors is not None
+        watch = Watch(anchors, head, tail, self.backbone.prefix_tokens)
+        if fitted is None:
+            features = self._frozen.features(plain[None], self._views, watch)
+            probabilities = self._zero_shot().of_features(features)
+        else:
+            probabilities = softmax(fitted.look(plain[None], self._views, watch))
+        strengths = None if fitted is None else self.strengths
+        adapted = describe_anchors(kind, fitted is not None)
+        return token_maps(watch.steps, self.backbone.grid, strengths, probabilities[0], adapted)
 
     def _note(self, evaluation: Mapping[str, Evaluation] | None) -> None:
         if evaluation is None:

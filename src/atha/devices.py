@@ -1,5 +1,6 @@
 """Where to compute and how precisely: one resolver for each question."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
@@ -63,3 +64,16 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+_setting = threading.Lock()
+
+
+def on_one_core() -> None:
+    """Keep this thread to one core: torch's own threads on top of several like it would be in each other's way."""
+    with _setting:
+        others = torch.get_num_threads()
+        torch.set_num_threads(1)  # of this thread, and as the default of threads that are yet to come
+        restore = threading.Thread(target=torch.set_num_threads, args=(others,))
+        restore.start()
+        restore.join()

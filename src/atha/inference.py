@@ -1,119 +1,73 @@
-"""Image features for prediction: the forward pass without what only training needs.
+"""One answer for an image, whatever is beside it: images go through a model in groups of one fixed size.
 
-Changes for as long as a forward pass lasts; neither weights nor modules of the backbone are touched:
+The last bits of a product depend on how many rows it has and on the threads that share them. So every group has as many
+images as any other, the last one filled up with copies, and on a CPU each is worked on by one core, as many groups at a
+time as there are threads. An image's numbers are then the same in any batch, at any place, beside any neighbours and
+with any number of threads.
 
-- The last block works for the tokens alone that image features are read from: exact, the others are thrown away.
-- On a CPU in bfloat16, blocks are those that training uses, where they can be (`atha.tuners.block.FusedBlock`), with
-  frozen weights held in the precision of the products and packed, LoRA beside them: the same up to rounding. Other
-  frozen layers hold their weights in that precision too, where autocast would cast them in every batch: the same bits.
-- In float32, LoRA's product is in the weights: the same numbers up to rounding. In bfloat16 the sum would lose most of
-  LoRA's bits.
-
-Shapes: B images, M tokens, R tokens that are read, D width.
+Shapes: B images of a group.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from atha import defaults, machine
 from atha.backbones import Backbone
-from atha.devices import autocast
-from atha.tuners import TunedModel, lora_layers
-from atha.tuners.block import BlockLora, FusedBlock, can_replace
+from atha.devices import on_one_core
 
 # Of all memory, what the activations of one batch may take.
 _SHARE = 1 / 8
+# Tokens of a group, by device: enough for products to be efficient, and few, as a lone image costs a whole group.
+_GROUP_TOKENS = {"cpu": 260, "cuda": 4096, "mps": 2048}
 
 
-class Inference:
-    """Forward passes of one backbone, with tuners as they are now or frozen.
+def group_size(backbone: Backbone) -> int:
+    """How many images go through a model together, always: by the sizes of model and device alone."""
+    return max(1, _GROUP_TOKENS.get(backbone.device.type, _GROUP_TOKENS["cuda"]) // backbone.tokens)
+
+
+def in_groups(
+    images: Sequence[UInt8[Tensor, "3 H W"]] | UInt8[Tensor, "n 3 H W"],
+    backbone: Backbone,
+    work: Callable[[UInt8[Tensor, "B 3 H W"]], Float[Tensor, "B *rest"]],
+) -> Float[Tensor, "n *rest"]:
+    """What ``work`` makes of images, in groups of `group_size`, without gradients.
 
     Args:
-        backbone: on its device.
-        tuned: tuners that are in it and are trained no more; None for the frozen backbone, which ``backbone`` must
-            then be while it runs.
-        precision: of the products: ``float32``, ``bfloat16`` or ``float16``.
-        share: another one of the same backbone, whose frozen weights are used.
+        images: plain views, one at least.
+        backbone: that ``work`` runs; its size and device decide on the groups.
+        work: of a group; called from several threads at once.
+
+    Returns:
+        A row for each image, on the CPU.
     """
+    size = group_size(backbone)
+    groups = [list(images[start : start + size]) for start in range(0, len(images), size)]
+    groups[-1] += [groups[-1][0]] * (size - len(groups[-1]))
 
-    def __init__(
-        self, backbone: Backbone, tuned: TunedModel | None, precision: str, share: "Inference | None" = None
-    ) -> None:
-        self._backbone, self._precision = backbone, precision
-        self._forwards: dict[nn.Module, Callable[..., Tensor]] = {}
-        last = backbone.vision_blocks[-1] if backbone.vision_blocks else None
+    def run(group: list[Tensor]) -> Tensor:
         with torch.no_grad():
-            if precision != "float32" and backbone.device.type == "cpu":
-                others = {} if share is None else share._forwards
-                self._fuse(tuned, others)
-                self._hold(getattr(torch, precision), others)
-            if precision == "float32" and tuned is not None and tuned.peft_model is not None:
-                self._merge(tuned)
-        if backbone.pooled_tokens is not None and last is not None and last not in self._forwards:
-            self._forwards[last] = partial(_first_tokens, last, backbone.pooled_tokens)
+            return work(torch.stack(group)).cpu()
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Forward passes within are those described above, in the precision asked for."""
-        before = {module: module.__dict__.get("forward") for module in self._forwards}
-        for module, replacement in self._forwards.items():
-            module.forward = replacement
-        try:
-            with autocast(self._precision, self._backbone.device):
-                yield
-        finally:
-            for module, forward in before.items():
-                del module.forward
-                if forward is not None:
-                    module.forward = forward
-
-    def _fuse(self, tuned: TunedModel | None, others: Mapping[nn.Module, Callable[..., Tensor]]) -> None:
-        blocks = self._backbone.vision_blocks
-        for block in blocks:
-            if can_replace(block):
-                lora = BlockLora() if tuned is None else replace(BlockLora.of(block), dropout=0.0)
-                rows, other = self._backbone.pooled_tokens if block is blocks[-1] else None, others.get(block)
-                share = other if isinstance(other, FusedBlock) else None
-                self._forwards[block] = FusedBlock(block, lora, rows, trains=False, share=share)
-
-    def _hold(self, dtype: torch.dtype, others: Mapping[nn.Module, Callable[..., Tensor]]) -> None:
-        fused = {layer for block in self._forwards for layer in block.modules()}
-        for module in self._backbone.vision_tower.modules():
-            # LoRA's own layers are small, and trained.
-            if module not in fused and type(module) is nn.Linear and not module.weight.requires_grad:
-                self._forwards[module] = others.get(module) or _held(module, dtype)
-
-    def _merge(self, tuned: TunedModel) -> None:
-        within = set(self._backbone.vision_tower.modules())
-        for layer in lora_layers(tuned.peft_model):
-            base = layer.base_layer
-            if layer in within and type(base) is nn.Linear:
-                merged = base.weight + layer.get_delta_weight("default")
-                self._forwards[layer] = partial(nn.functional.linear, weight=merged, bias=base.bias)
-
-
-def _held(layer: nn.Linear, dtype: torch.dtype) -> Callable[..., Tensor]:
-    bias = None if layer.bias is None else layer.bias.to(dtype)
-    return partial(nn.functional.linear, weight=layer.weight.to(dtype), bias=bias)
+    threads = torch.get_num_threads()
+    each = map if backbone.device.type != "cpu" or threads == 1 else _one_core_each(threads).map
+    return torch.cat(list(each(run, groups)))[: len(images)]
 
 
 def images_at_once(backbone: Backbone, memory: int | None = None) -> int:
-    """How many images go through a model at once.
-
-    By the sizes of model and memory alone, and not by what is free just now: the last bits of a result depend on it.
+    """How many decoded images are held and handed to the model at once.
 
     Args:
         backbone: on its device.
         memory: bytes of that device; by default, looked up.
 
     Returns:
-        `atha.defaults.BATCH_SIZE`, beyond which nothing gets faster on a CPU, or as many as fit.
+        `atha.defaults.BATCH_SIZE`, beyond which nothing gets faster, or as many as fit.
     """
     if memory is None:
         device = backbone.device
@@ -129,21 +83,6 @@ def image_numbers(backbone: Backbone) -> int:
     return backbone.tokens * (8 * width + 3 * inner) + 3 * 3 * backbone.image_size**2
 
 
-def _first_tokens(
-    block: Any, count: int, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any
-) -> Tensor:
-    """What a block makes of its first tokens: (B, M, D) to (B, R, D)."""
-    attention = block.self_attn
-    normed = block.layer_norm1(hidden_states)
-    query, key, value = (
-        project(tokens).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-        for project, tokens in (
-            (attention.q_proj, normed[:, :count]),
-            (attention.k_proj, normed),
-            (attention.v_proj, normed),
-        )
-    )
-    mixed = nn.functional.scaled_dot_product_attention(query, key, value, scale=attention.scale)
-    middle = hidden_states[:, :count] + attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    result: Tensor = middle + block.mlp(block.layer_norm2(middle))
-    return result
+@lru_cache(maxsize=1)
+def _one_core_each(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "atha", initializer=on_one_core)

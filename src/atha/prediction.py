@@ -4,9 +4,7 @@ Shapes: B images of a batch, N classes, E joint width.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -14,13 +12,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from atha.backbones import Backbone
 from atha.data import LabelledImages
 from atha.data.images import ImageInput, ImageProblem, content_hash
 from atha.data.loading import load_ahead
 from atha.data.views import Views
-from atha.inference import Inference
-from atha.tuners import ClassTexts, TunedModel, cosine
+from atha.methods.base import Fitted, ViewedImages
+from atha.methods.frozen import Frozen
 
 
 @dataclass(frozen=True)
@@ -63,23 +60,17 @@ class Classified:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model as it is now, ready to classify.
+    """A fitted model, ready to classify images from anywhere.
 
     Attributes:
-        backbone: on its device.
+        fitted: the model.
         views: makes tensors of images.
-        precision: of forward passes.
-        texts: class texts to classify by.
-        scale: of the cosines.
-        tuned: the tuners in the backbone; None where there are none.
+        frozen: the frozen backbone.
     """
 
-    backbone: Backbone
+    fitted: Fitted
     views: Views
-    precision: str
-    texts: ClassTexts
-    scale: float
-    tuned: TunedModel | None = None
+    frozen: Frozen
 
     def batches(
         self, images: Sequence[ImageInput], size: int, known: Container[str] = ()
@@ -160,39 +151,14 @@ class Predictor:
                 progress(done, len(data.samples))
         return found
 
-    @torch.no_grad()
     def probabilities(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[np.ndarray, "B N"]:
         """Class probabilities of plain views; rows sum to 1."""
-        if not images:
-            return np.empty((0, len(self.texts.features)))
-        pixels = self._pixels(images)
-        with self._adapted.running():
-            tuned = self.tuned
-            found = tuned.image_features(pixels, self.texts) if tuned else self.backbone.encode_image(pixels)
-        return softmax(self.scale * cosine(found, self.texts.features))
+        return self.fitted.probabilities(self.viewed(images)) if images else np.empty((0, 0))
 
-    @torch.no_grad()
     def frozen_features(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[np.ndarray, "B E"]:
         """What the frozen backbone makes of plain views, not normalised."""
-        if not images:
-            return np.empty((0, 0), dtype=np.float32)
-        with self.tuned.disabled() if self.tuned else nullcontext(), self._frozen.running():
-            return self.backbone.encode_image(self._pixels(images)).float().cpu().numpy()
+        return self.viewed(images).features if images else np.empty((0, 0), dtype=np.float32)
 
-    @cached_property
-    def _adapted(self) -> Inference:
-        return Inference(self.backbone, self.tuned, self.precision)
-
-    @cached_property
-    def _frozen(self) -> Inference:
-        if self.tuned is None:
-            return self._adapted
-        return Inference(self.backbone, None, self.precision, share=self._adapted)
-
-    def _pixels(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[Tensor, "B 3 H W"]:
-        return self.views.normalise(torch.stack(images)).to(self.backbone.device)
-
-
-def softmax(logits: Float[Tensor, "B N"]) -> Float[np.ndarray, "B N"]:
-    """Probabilities, in float64."""
-    return logits.double().softmax(dim=-1).cpu().numpy()
+    def viewed(self, images: list[UInt8[Tensor, "3 H W"]]) -> ViewedImages:
+        """Plain views as a fitted model takes them."""
+        return ViewedImages(torch.stack(images), self.views, self.frozen)

@@ -7,49 +7,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atha.backbones import Backbone
+from atha.backbones import Backbone, Prompts
 from atha.data.views import SupportSet
-from atha.devices import autocast, resolve_precision
+from atha.encoder import ClassTexts, Encoder, cosine
 from atha.errors import TrainingError
 from atha.recipe import OptimiserRecipe, Recipe
-from atha.tuners import ClassTexts, StackedModel, TunedModel, cosine
+from atha.tuners import Tuners
 
-#: Called after each step with (step, steps, loss).
-Progress = Callable[[int, int, float], None]
+#: Called after each step with (step, steps, loss, tuners as they are now).
+Progress = Callable[[int, int, float, Sequence[Tuners]], None]
 
 # Tokens that go through a step at once. On a CPU, more are not faster; a GPU wants many.
 _PART_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
-def train(model: TunedModel, support: SupportSet, recipe: Recipe, progress: Progress | None = None) -> list[float]:
-    """Train the tuners of ``model`` on the support set; the last step is the one that counts.
+def train(
+    encoder: Encoder, prompts: Prompts, supports: Sequence[SupportSet], recipe: Recipe, progress: Progress | None = None
+) -> list[list[float]]:
+    """Train the tuners of a view on support sets; the last step is the one that counts.
 
     Loss: cross-entropy of ``c * cos(image, text)`` over the classes, without a validation set or early stop.
 
     Args:
-        model: what to train, in place, in float32; the forward pass is in the recipe's precision.
-        support: images and labels; labels index the model's class texts.
+        encoder: whose tuners to train, in float32; see `atha.forms.training_encoder`.
+        prompts: tokenised class texts of its episodes, one after the other.
+        supports: of each episode, as many images and as large a shot in each; labels index the episode's class texts.
         recipe: steps, optimisers, loss scale.
-        progress: told of every step.
-
-    Returns:
-        The loss of each step.
-
-    Raises:
-        TrainingError: the loss is not finite; names the step and what to change.
-    """
-    return train_together(model, [support], recipe, progress)[0]
-
-
-def train_together(
-    model: TunedModel | StackedModel, supports: Sequence[SupportSet], recipe: Recipe, progress: Progress | None = None
-) -> list[list[float]]:
-    """`train` for the episodes of a stacked model: as many images and as large a shot in each support set.
-
-    Args:
-        model: one episode's, or a stack.
-        supports: one for each episode.
-        recipe: of all of them.
         progress: told of every step, with the mean loss.
 
     Returns:
@@ -59,60 +42,54 @@ def train_together(
         TrainingError: a loss is not finite; names the step and what to change.
         ValueError: support sets of different sizes.
     """
-    settings, device = recipe.training, model.backbone.device
+    settings, device, precision = recipe.training, encoder.backbone.device, encoder.precision
     if len({(len(support.labels), support.shot) for support in supports}) > 1:
         raise ValueError("support sets that are trained together must have as many images and as large a shot each")
     steps = settings.resolve_steps(supports[0].shot)
     scale = settings.resolve_logit_scale(supports[0].shot)
-    precision = resolve_precision(settings.precision, device)
-    groups = model.parameters()
+    groups = encoder.parameters()
+    trains_texts = encoder.tuners[0].trains_texts
     optimisers = [_optimiser(parameters, getattr(settings, name)) for name, parameters in groups.items()]
     start_rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     losses: list[list[float]] = []
-    model.train()
-    try:
-        batches = zip(*(support.batches(settings.batch_size) for support in supports), strict=True)
-        for step, batch in zip(range(steps), batches, strict=False):
-            if settings.schedule == "cosine":
-                for optimiser, rate in zip(optimisers, start_rates, strict=True):
-                    optimiser.param_groups[0]["lr"] = _cosine_rate(rate, settings.final_lr, step / steps)
-            if step == 0 or model.trains_texts:
-                with autocast(precision, device):
-                    texts = model.texts()
-            losses.append(_backward(model, texts, batch, scale, precision, scaler))
-            if not all(map(math.isfinite, losses[-1])):
-                precise = "" if precision == "float32" else f" or set training.precision=float32 (now {precision})"
-                wrong = next(loss for loss in losses[-1] if not math.isfinite(loss))
-                raise TrainingError(
-                    f"the loss became {wrong} at step {step + 1} of {steps}: lower training.lora.lr "
-                    f"(now {settings.lora.lr:g}){precise}"
-                )
-            for optimiser in optimisers:
-                scaler.step(optimiser)
-                optimiser.zero_grad()
-            scaler.update()
-            if progress is not None:
-                progress(step + 1, steps, sum(losses[-1]) / len(supports))
-    finally:
-        model.train(False)
+    batches = zip(*(support.batches(settings.batch_size) for support in supports), strict=True)
+    for step, batch in zip(range(steps), batches, strict=False):
+        if settings.schedule == "cosine":
+            for optimiser, rate in zip(optimisers, start_rates, strict=True):
+                optimiser.param_groups[0]["lr"] = _cosine_rate(rate, settings.final_lr, step / steps)
+        if step == 0 or trains_texts:
+            texts = encoder.texts(prompts)
+        losses.append(_backward(encoder, texts, batch, scale, scaler))
+        if not all(map(math.isfinite, losses[-1])):
+            precise = "" if precision == "float32" else f" or set training.precision=float32 (now {precision})"
+            wrong = next(loss for loss in losses[-1] if not math.isfinite(loss))
+            raise TrainingError(
+                f"the loss became {wrong} at step {step + 1} of {steps}: lower training.lora.lr "
+                f"(now {settings.lora.lr:g}){precise}"
+            )
+        for optimiser in optimisers:
+            scaler.step(optimiser)
+            optimiser.zero_grad()
+        scaler.update()
+        if progress is not None:
+            progress(step + 1, steps, sum(losses[-1]) / len(supports), encoder.tuners)
     _check_finite(groups.values(), steps)
     return [list(of_one) for of_one in zip(*losses, strict=True)]
 
 
 def _backward(
-    model: TunedModel | StackedModel,
+    encoder: Encoder,
     texts: ClassTexts,
     batch: Sequence[tuple[Tensor, Tensor]],
     scale: float,
-    precision: str,
     scaler: torch.amp.GradScaler,
 ) -> list[float]:
     """Gradients of one step, and the loss of each episode.
 
     The images go through in parts, so that memory is bounded: the gradient of the texts is that of all parts.
     """
-    device = model.backbone.device
+    device = encoder.backbone.device
     pixels, labels = (
         batch[0][index][None] if len(batch) == 1 else torch.stack([one[index] for one in batch]) for index in (0, 1)
     )
@@ -120,10 +97,9 @@ def _backward(
     learned = texts.features.requires_grad
     cut = texts.detached() if learned else texts
     sums = torch.zeros(groups)
-    parts = math.ceil(count / max(1, part_size(model.backbone) // groups))
+    parts = math.ceil(count / max(1, part_size(encoder.backbone) // groups))
     for some, wanted in zip(pixels.tensor_split(parts, dim=1), labels.tensor_split(parts, dim=1), strict=True):
-        with autocast(precision, device):
-            images = model.image_features(some.flatten(0, 1).to(device), cut)
+        images = encoder.images(some.flatten(0, 1).to(device), cut.anchors)
         features = images.unflatten(0, (groups, -1)), cut.features.reshape(groups, -1, images.shape[-1])
         logits = scale * cosine(*features)
         each = nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten().to(device), reduction="none")

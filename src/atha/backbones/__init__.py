@@ -9,7 +9,7 @@ from typing import Any
 
 from atha import defaults
 from atha.backbones import open_clip_files
-from atha.backbones.base import Backbone, Prompts, TextFeatures
+from atha.backbones.base import Backbone, Prompts, Tokens
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.metaclip_2 import MetaClip2Backbone
 from atha.backbones.siglip import SiglipBackbone
@@ -53,7 +53,7 @@ LOADERS = {
 NANO = defaults.NANO
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 
-__all__ = ["FAMILIES", "LOADERS", "NANO", "Backbone", "Loader", "Prompts", "TextFeatures", "licence", "load_backbone"]
+__all__ = ["FAMILIES", "LOADERS", "NANO", "Backbone", "Loader", "Prompts", "Tokens", "licence", "load_backbone"]
 
 
 def load_backbone(name: str, revision: str | None = None) -> Backbone:

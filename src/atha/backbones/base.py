@@ -6,11 +6,10 @@ Shapes: B images, P prefix tokens, L patch tokens, D vision width, E joint width
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +19,9 @@ from atha.anchors import adjoint_anchors, inverse_anchors, projection_inverse
 from atha.errors import BackboneError
 
 Tower = Literal["text", "vision"]
+
+#: Options of blocks that see every token.
+NO_MASK: Mapping[str, Any] = {"attention_mask": None}
 
 # Of configurations: what changes the result without changing a weight. Others come and go with the library's version.
 _SETTINGS = (
@@ -38,12 +40,11 @@ class Prompts:
     )  # the positions, equal in all texts, of the words before the class name
 
 
-@dataclass(frozen=True)
-class TextFeatures:
-    """Class texts in the joint space, not normalised: what is classified against, and what `inverse` anchors use."""
+class Tokens(NamedTuple):
+    """What goes through the blocks of a tower."""
 
-    final: Float[Tensor, "N E"]
-    penultimate: Float[Tensor, "N E"]  # taken after the last but one text block, through the same last layers
+    values: Float[Tensor, "B M D"]
+    options: Mapping[str, Any]  # what every block is called with besides: masks, positions
 
 
 class Backbone(ABC):
@@ -88,7 +89,6 @@ class Backbone(ABC):
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.name, self.revision = name, revision
-        self.tuned: Any = None  # the tuners that are in it just now, as a TunedModel
 
     # What a family must say.
 
@@ -187,43 +187,76 @@ class Backbone(ABC):
         self.model.to(device)
         return self
 
-    def lora_pattern(self, towers: Sequence[Tower], projections: Sequence[str]) -> str:
-        """Regular expression, over module names, of the attention projections (q, k, v, out) of the towers' blocks."""
-        tower = "|".join(f"{tower}_model" for tower in towers)
-        return rf"({tower})\.encoder\.layers\.\d+\.self_attn\.({'|'.join(projections)})_proj"
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Backbone":
+        """Itself: nobody changes it."""
+        return self
 
-    def encode_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B E"]:
-        """Image features, not normalised."""
-        return self.model.get_image_features(pixel_values=pixels).pooler_output  # type: ignore[no-any-return]
+    def lora_layers(self, towers: Sequence[Tower], projections: Sequence[str]) -> dict[str, nn.Linear]:
+        """The attention projections (q, k, v, out) of the towers' blocks, by their names in the model, in its order."""
+        blocks = {"text": self.text_blocks, "vision": self.vision_blocks}
+        found = {
+            block.get_submodule(names[projection])
+            for tower in towers
+            for block in blocks[tower]
+            if (names := self.projection_names(block))
+            for projection in projections
+        }
+        return {name: layer for name, layer in self.model.named_modules() if layer in found}
 
-    def encode_text(self, prompts: Prompts) -> TextFeatures:
-        """Class text features, not normalised."""
-        last = self.text_blocks[-1]
-        kept: list[tuple[Tensor, Any]] = []
+    def projection_names(self, block: nn.Module) -> Mapping[str, str]:
+        """Names within a block of its ``q``, ``k``, ``v`` and ``out`` layers; empty where they are no layers."""
+        return {name: f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")}
 
-        def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            kept.append((args[0] if args else kwargs["hidden_states"], output))
+    # A tower is run from tokens to features by `atha.encoder`; this is what stands before and behind its blocks.
 
-        handle = last.register_forward_hook(keep, with_kwargs=True)
-        try:
-            final = self._text_features(prompts.input_ids)
-        finally:
-            handle.remove()
-        # Through the layers behind the blocks once more, whatever they are, with what the last block was given.
-        hidden, output = kept[0]
-        with _giving(self.text_blocks, (hidden, *output[1:]) if isinstance(output, tuple) else hidden):
-            return TextFeatures(final, self._text_features(prompts.input_ids))
+    def embed_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Tokens:
+        """What the first vision block is given."""
+        vision = self.model.vision_model
+        tokens = vision.embeddings(pixels)
+        return Tokens(vision.pre_layrnorm(tokens) if hasattr(vision, "pre_layrnorm") else tokens, NO_MASK)
 
-    def _text_features(self, input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
-        return self.model.get_text_features(input_ids=input_ids).pooler_output  # type: ignore[no-any-return]
+    @abstractmethod
+    def read_image(self, tokens: Float[Tensor, "B M D"]) -> Float[Tensor, "B E"]:
+        """Image features, not normalised, of what the last vision block gives."""
 
-    def anchors(self, texts: TextFeatures, kind: Literal["adjoint", "inverse"]) -> Float[Tensor, "N D"]:
-        """Class texts as vectors in patch-token space; see `atha.anchors`. Float32, autocast or not."""
+    def embed_text(self, words: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Tokens:
+        """What the first text block is given.
+
+        Args:
+            words: of `token_embedding`, where some may have been replaced.
+            input_ids: the token ids themselves.
+        """
+        return Tokens(self.model.text_model.embeddings(inputs_embeds=words), NO_MASK)
+
+    @abstractmethod
+    def read_text(self, tokens: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
+        """Class text features, not normalised, of what a text block gives: the last one's, or one's before it."""
+
+    def run_block(
+        self, block: Callable[..., Tensor], number: int, tokens: Float[Tensor, "B M D"], options: Mapping[str, Any]
+    ) -> Float[Tensor, "B M D"]:
+        """What a block makes of tokens.
+
+        Args:
+            block: the library's own module or a copy of it; or what stands for it, called as transformers' blocks are.
+            number: which of its tower's.
+            tokens: its input.
+            options: of its tower, see `Tokens`.
+        """
+        return block(tokens, **options)
+
+    def anchors(self, texts: Float[Tensor, "N E"], kind: Literal["adjoint", "inverse"]) -> Float[Tensor, "N D"]:
+        """Class texts as vectors in patch-token space; see `atha.anchors`. Float32, autocast or not.
+
+        Args:
+            texts: class text features; for `inverse`, of the last but one text block.
+            kind: which map.
+        """
         with torch.autocast(self.device.type, enabled=False):
             if kind == "adjoint":
-                return adjoint_anchors(texts.final.float(), self.projection)
+                return adjoint_anchors(texts.float(), self.projection)
             return inverse_anchors(
-                texts.penultimate.float() - self.projection_bias,
+                texts.float() - self.projection_bias,
                 self.projection,
                 self.post_norm.weight,
                 self.post_norm.bias,
@@ -278,11 +311,9 @@ class Backbone(ABC):
         """SHA-256 over names, shapes and a sample of the values of all weights: tells one checkpoint from another."""
         digest = hashlib.sha256(self.family.encode())
         for name, value in sorted(self.model.state_dict().items()):
-            if ".lora_" in name:
-                continue
             flat = value.detach().flatten()
             sample = flat[:: max(1, flat.numel() // 64)].float().cpu().contiguous()
-            digest.update(f"{name.replace('.base_layer', '')} {tuple(value.shape)}".encode())
+            digest.update(f"{name} {tuple(value.shape)}".encode())
             digest.update(sample.numpy().tobytes())
         return digest.hexdigest()
 
@@ -290,7 +321,7 @@ class Backbone(ABC):
         """SHA-256 over all that decides what the model computes: every byte of its weights, and its settings.
 
         Slower than `fingerprint` and without its blind spots: the same weights under another activation, or a few
-        changed rows, are another model. The tuners must be out of it.
+        changed rows, are another model.
         """
         digest = hashlib.sha256(self.family.encode())
         for settings in self._settings():
@@ -330,7 +361,7 @@ class Backbone(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Structure in plain numbers, for people and for files."""
-        parameters = sum(parameter.numel() for name, parameter in self.model.named_parameters() if "lora_" not in name)
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         return {
             "name": self.name,
             "revision": self.revision,
@@ -349,18 +380,3 @@ class Backbone(ABC):
             "logit_bias": self.logit_bias,
             "text_to_token_map": f"none: it {self.unalignable}" if self.unalignable else self.text_to_token,
         }
-
-
-@contextmanager
-def _giving(blocks: Sequence[nn.Module], result: Any) -> Iterator[None]:
-    """Blocks that compute nothing, the last of which gives ``result``."""
-    before = [block.__dict__.get("forward") for block in blocks]
-    for block in blocks:
-        block.forward = lambda *args, **kwargs: result
-    try:
-        yield
-    finally:
-        for block, forward in zip(blocks, before, strict=True):
-            del block.forward
-            if forward is not None:
-                block.forward = forward

@@ -10,7 +10,7 @@ compute the same and keep every weight:
 LoRA is therefore PEFT's ordinary one, on linear layers, and loads back into a model that was prepared the same way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm.layers
@@ -83,14 +83,18 @@ class _Called(nn.Module):
         return self.layer.layer_norm1.weight.dtype  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        mask = None
-        if attn_mask is not None:
-            length = x.shape[1]
-            mask = attn_mask[..., :length, :length] == 0  # theirs are 0 and -inf
-            # For all texts; for each text and head; as attention takes them.
-            mask = mask[None, None] if mask.ndim == 2 else mask.unflatten(0, (len(x), -1))
-        result: Tensor = self.layer(x, attention_mask=mask)
-        return result
+        return call_plain(self.layer, x, attn_mask)
+
+
+def call_plain(block: Callable[..., Tensor], x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    """Call transformers' block as open_clip and timm call theirs."""
+    mask = None
+    if attn_mask is not None:
+        length = x.shape[1]
+        mask = attn_mask[..., :length, :length] == 0  # theirs are 0 and -inf
+        # For all texts; for each text and head; as attention takes them.
+        mask = mask[None, None] if mask.ndim == 2 else mask.unflatten(0, (len(x), -1))
+    return block(x, attention_mask=mask)
 
 
 class _FusedLinear(nn.Module):

@@ -1,16 +1,16 @@
 """CLIP, as transformers' `CLIPModel` (arXiv 2103.00020): CLS token, one linear projection, causal text tower."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atha.backbones.base import Backbone
+from atha.backbones.base import Backbone, Tokens
 from atha.errors import BackboneError
 
-# Old configurations say so, and transformers then reads a text at its largest id.
-_LARGEST = 2
+CAUSAL: Mapping[str, Any] = {"attention_mask": None, "is_causal": True}
 
 
 class ClipBackbone(Backbone):
@@ -27,6 +27,7 @@ class ClipBackbone(Backbone):
     prefix_tokens = 1
     pooled_tokens = 1
     model_class = "CLIPModel"
+    largest_id: ClassVar[int | None] = 2  # the end token of old configurations, by which a text ends at its largest id
     text_to_token = (
         "CLS goes through post_layernorm and the visual projection W; a patch token is taken the same way, as both "
         "live in one residual stream."
@@ -36,7 +37,7 @@ class ClipBackbone(Backbone):
         super().__init__(model, tokenizer, *args, **kwargs)
         end = model.config.text_config.eos_token_id
         # The library would read every text at its start, without a word.
-        if tokenizer is not None and end not in (tokenizer.eos_token_id, _LARGEST):
+        if tokenizer is not None and end not in (tokenizer.eos_token_id, self.largest_id):
             raise BackboneError(
                 f"the tokenizer of {self.name} ends texts with token {tokenizer.eos_token_id} and its text tower reads "
                 f"them at token {end}: correct eos_token_id in text_config of config.json"
@@ -51,6 +52,22 @@ class ClipBackbone(Backbone):
     def projection_bias(self) -> float:
         """CLIP's projection has none."""
         return 0.0
+
+    def read_image(self, tokens: Float[Tensor, "B M D"]) -> Float[Tensor, "B E"]:
+        """CLS, through the last LayerNorm and the projection."""
+        return self.model.visual_projection(self.post_norm(tokens[:, 0]))  # type: ignore[no-any-return]
+
+    def embed_text(self, words: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Tokens:
+        """The text tower is causal."""
+        return super().embed_text(words, input_ids)._replace(options=CAUSAL)
+
+    def read_text(self, tokens: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
+        """The end token, through the last LayerNorm and the projection."""
+        model = self.model
+        end = model.config.text_config.eos_token_id
+        ends = (input_ids if end == self.largest_id else (input_ids == end).int()).argmax(dim=1)
+        last = model.text_model.final_layer_norm(tokens[torch.arange(len(tokens), device=tokens.device), ends])
+        return model.text_projection(last)  # type: ignore[no-any-return]
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N S"]:
         """Padded to the longest text: exact, as the text tower is causal and is read at the first end token."""

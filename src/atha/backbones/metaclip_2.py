@@ -14,3 +14,4 @@ class MetaClip2Backbone(ClipBackbone):
         "facebook/metaclip-2-worldwide-huge-quickgelu",
     )
     model_class = "MetaClip2Model"
+    largest_id = None

@@ -6,8 +6,7 @@ tower where its tokens are and how one of them gets into the joint space; `_Visi
 docs/concepts/method.md why.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +21,9 @@ from timm.models import Eva
 from timm.models import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
-from atha.backbones.base import Backbone, Tower
-from atha.backbones.blocks import is_plain, prepare, projection_names
+from atha.backbones.base import Backbone, Tokens
+from atha.backbones.blocks import call_plain, is_plain, prepare, projection_names
+from atha.backbones.foreign import HollowTower, run_foreign
 from atha.backbones.open_clip_files import ABOUT, EXAMPLES, FAMILY
 
 _CLS = (
@@ -95,13 +95,16 @@ class OpenClipBackbone(Backbone):
     ) -> None:
         model.text_decoder = None  # CoCa's captions
         self._vision = _vision_tower(model.visual)
+        self._hollow: HollowTower | None = None
         text = getattr(model, "text", model)  # open_clip's CLIP is its own text tower
         self._text_tower = text
         if isinstance(text, HFTextEncoder):
             encoder = getattr(text.transformer, "encoder", text.transformer)
             lists = (getattr(encoder, name, None) for name in ("layer", "layers", "block"))
             # Left as they are, for their projections are apart already.
-            self._text_blocks = list(next(found for found in lists if isinstance(found, nn.ModuleList)))
+            blocks = next(found for found in lists if isinstance(found, nn.ModuleList))
+            self._text_blocks: Sequence[nn.Module] = list(blocks)
+            self._hollow = HollowTower(text.transformer.eval().requires_grad_(False), blocks)
             self._cut = True  # padding is masked
         else:
             self._text_blocks = prepare(text.transformer.resblocks)
@@ -220,36 +223,85 @@ class OpenClipBackbone(Backbone):
         ids: Tensor = self.tokenizer(list(texts))
         return ids[:, : max(map(len, self.token_ids(texts)))] if self._cut else ids
 
-    def encode_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B E"]:
-        """Image features, not normalised."""
-        return self.model.encode_image(pixels, normalize=False)  # type: ignore[no-any-return]
+    def projection_names(self, block: nn.Module) -> Mapping[str, str]:
+        """Names within a block of its ``q``, ``k``, ``v`` and ``out`` layers; empty where they are no layers."""
+        return projection_names(block)
 
-    def _text_features(self, input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
-        model = self.model
-        if not (self._cut and isinstance(model, open_clip.CLIP)):
-            return model.encode_text(input_ids, normalize=False)  # type: ignore[no-any-return]
-        # This class adds all of its positions, however short the texts are.
-        hidden = model.token_embedding(input_ids) + model.positional_embedding[: input_ids.shape[1]]
-        hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask))
-        pooled: Tensor = text_global_pool(hidden, input_ids, model.text_pool_type, model.text_eos_id)
-        last = model.text_projection
+    def embed_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Tokens:
+        """What the first vision block is given; without blocks, what the whole tower makes of images."""
+        visual = self.model.visual
+        if not self.vision_blocks:
+            features: Tensor = self.model.encode_image(pixels, normalize=False)
+            return Tokens(features, {})
+        if isinstance(visual, VisionTransformer):
+            return Tokens(visual._embeds(pixels), {})
+        trunk = visual.trunk
+        tokens = trunk._pos_embed(trunk.patch_embed(pixels))
+        if isinstance(trunk, Eva):
+            tokens, rope = tokens
+            mixed = getattr(trunk, "rope_mixed", False) and rope is not None  # each block has positions of its own
+            return Tokens(trunk.norm_pre(tokens), {"ropes" if mixed else "rope": rope})
+        return Tokens(trunk.norm_pre(trunk.patch_drop(tokens)), {})
+
+    def read_image(self, tokens: Float[Tensor, "B M D"]) -> Float[Tensor, "B E"]:
+        """Image features, not normalised."""
+        visual = self.model.visual
+        if not self.vision_blocks:
+            return tokens
+        if isinstance(visual, VisionTransformer):
+            pooled, _ = visual._pool(tokens)
+            return pooled if visual.proj is None else pooled @ visual.proj
+        return visual.head(visual.trunk.forward_head(visual.trunk.norm(tokens)))  # type: ignore[no-any-return]
+
+    def embed_text(self, words: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Tokens:
+        """What the first text block is given."""
+        text = self._text_tower
+        if isinstance(text, HFTextEncoder):
+            assert self._hollow is not None
+            return self._hollow.before(words, input_ids != text.config.pad_token_id)
+        mask = text.attn_mask
+        if getattr(text, "cls_emb", None) is not None:
+            words = torch.cat([words, text.cls_emb.to(words.dtype).expand(len(words), 1, -1)], dim=1)
+        length = words.shape[1]
+        if not isinstance(text, open_clip.CLIP) and (text.use_pad_mask or text.cls_emb is not None):
+            own = text._build_additive_mask(input_ids, length, words.dtype)
+            mask = own if mask is None else mask[:length, :length][None] + own
+        elif mask is not None:
+            mask = mask[:length, :length]
+        return Tokens(words + text.positional_embedding[:length], {"attn_mask": mask})
+
+    def run_block(
+        self, block: Callable[..., Tensor], number: int, tokens: Float[Tensor, "B M D"], options: Mapping[str, Any]
+    ) -> Float[Tensor, "B M D"]:
+        """What a block makes of tokens; see `Backbone.run_block`."""
+        if "first" in options:
+            return run_foreign(block, number, tokens, options)
+        if not isinstance(block, nn.Module) or is_plain(block):
+            return call_plain(block, tokens, **options)
+        if "ropes" in options:
+            return block(tokens, rope=options["ropes"][number])
+        return block(tokens, **options)
+
+    def read_text(self, tokens: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
+        """Class text features, not normalised."""
+        text = self._text_tower
+        if isinstance(text, HFTextEncoder):
+            assert self._hollow is not None
+            mask = input_ids != text.config.pad_token_id
+            made = self._hollow.behind(tokens, self.token_embedding(input_ids), mask)
+            return text.proj(text.pooler(made, mask.long()))  # type: ignore[no-any-return]
+        pooled: Tensor
+        if getattr(text, "cls_emb", None) is not None:
+            pooled = text.ln_final(tokens[:, -1])  # the appended class token
+        else:
+            kind = text.text_pool_type if isinstance(text, open_clip.CLIP) else text.pool_type
+            end = getattr(text, "text_eos_id" if isinstance(text, open_clip.CLIP) else "eos_id", None)
+            pooled = text_global_pool(text.ln_final(tokens), input_ids, kind, end)
+        last = text.text_projection
         if last is None:
             return pooled
         result: Tensor = last(pooled) if isinstance(last, nn.Linear) else pooled @ last
         return result
-
-    def lora_pattern(self, towers: Sequence[Tower], projections: Sequence[str]) -> str:
-        """Regular expression, over module names, of the attention projections (q, k, v, out) of the towers' blocks."""
-        names = {module: name for name, module in self.model.named_modules()}
-        blocks = {"text": self.text_blocks, "vision": self.vision_blocks}
-        found = [
-            re.escape(f"{names[block]}.{layout[projection]}")
-            for tower in towers
-            for block in blocks[tower]
-            if (layout := projection_names(block))
-            for projection in projections
-        ]
-        return "|".join(found) or "(?!)"
 
     def _settings(self) -> list[dict[str, Any]]:
         return [{"class": type(self.model).__name__, **self._own_settings}]

@@ -61,6 +61,15 @@ class SiglipBackbone(Backbone):
         _, value_bias, output, output_bias = self._value_output
         return value_bias @ output.T + output_bias
 
+    def read_image(self, tokens: Float[Tensor, "B M D"]) -> Float[Tensor, "B E"]:
+        """The last LayerNorm and attention pooling."""
+        return self.model.vision_model.head(self.post_norm(tokens))  # type: ignore[no-any-return]
+
+    def read_text(self, tokens: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
+        """The last position, through the last LayerNorm and the head."""
+        text = self.model.text_model
+        return text.head(text.final_layer_norm(tokens)[:, -1])  # type: ignore[no-any-return]
+
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N S"]:
         """Lower case, padded at the end to the full context, without a mask, as SigLIP was trained."""
         # Gemma's tokenizer pads at the start where nobody says otherwise.

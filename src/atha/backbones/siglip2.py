@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from atha.backbones.base import NO_MASK, Tokens
 from atha.backbones.siglip import SiglipBackbone
 
 
@@ -36,15 +37,12 @@ class Siglip2Backbone(SiglipBackbone):
         config = self.model.config.vision_config
         return isqrt(config.num_patches) * int(config.patch_size)
 
-    def encode_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B E"]:
-        """Image features, not normalised."""
+    def embed_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Tokens:
+        """What the first vision block is given."""
         patches = patchify(pixels, self.model.config.vision_config.patch_size)
-        shape = torch.tensor(self.grid, device=pixels.device)
-        return self.model.get_image_features(  # type: ignore[no-any-return]
-            pixel_values=patches,
-            pixel_attention_mask=torch.ones(patches.shape[:2], dtype=torch.int32, device=pixels.device),
-            spatial_shapes=shape.expand(len(pixels), 2),
-        ).pooler_output
+        # Shapes stay on the CPU: the library reads them number by number.
+        shapes = torch.tensor(self.grid).expand(len(pixels), 2)
+        return Tokens(self.model.vision_model.embeddings(patches, shapes), NO_MASK)
 
     def _square_processor(self, own: Any) -> Any:
         # The library's own cuts images into patches, and views are made of images.

@@ -19,7 +19,7 @@ from atha.data.cache import Cache
 from atha.data.images import ImageProblem
 from atha.episodes import Episode
 from atha.errors import AthaError, BackboneError
-from atha.methods import METHODS, Images, Method, Support, make_method
+from atha.methods import METHODS, FileImages, Images, Method, Support, make_method
 from atha.methods.frozen import FrozenModel
 
 
@@ -140,33 +140,31 @@ class EpisodeRunner:
         supports = [self._support(method, setting, episode) for episode in episodes]
         device = torch.device(self.plan.device)
         _reset_peak(device)
-        with self._threadpools().limit(limits=self.plan.threads), closing(method.fit_each(supports)) as predictors:
-            try:
-                # Decoding is not timed: else the first method would pay for all. No query image is within reach of
-                # the method until it has learned.
-                for support in supports:
-                    support.images.plain()
-                shared = 0.0  # what the first one took for all
-                for number, (episode, want) in enumerate(zip(episodes, wanted, strict=True)):
+        with self._threadpools().limit(limits=self.plan.threads), closing(method.fit_each(supports)) as models:
+            # Decoding is not timed: else the first method would pay for all. No query image is within reach of the
+            # method until it has learned.
+            for support in supports:
+                support.images.plain()
+            shared = 0.0  # what the first one took for all
+            for number, (episode, want) in enumerate(zip(episodes, wanted, strict=True)):
+                started = time.perf_counter()
+                fitted = next(models)
+                seconds = time.perf_counter() - started
+                if method.together and number == 0:
+                    shared = seconds / len(episodes)
+                    seconds = 0.0
+                probabilities = np.empty((0, len(episode.classes)))
+                if want:
+                    query = self._images(setting, episode.query)
+                    query.plain()
                     started = time.perf_counter()
-                    predict = next(predictors)
-                    seconds = time.perf_counter() - started
-                    if method.together and number == 0:
-                        shared = seconds / len(episodes)
-                        seconds = 0.0
-                    probabilities = np.empty((0, len(episode.classes)))
-                    if want:
-                        query = self._images(setting, episode.query)
-                        query.plain()
-                        started = time.perf_counter()
-                        probabilities = predict(query)
-                        seconds += time.perf_counter() - started
-                    yield probabilities, seconds + shared, _peak(device)
-            finally:
-                method.release()
+                    probabilities = fitted.probabilities(query)
+                    seconds += time.perf_counter() - started
+                fitted.release()
+                yield probabilities, seconds + shared, _peak(device)
 
     def _images(self, setting: Setting, side: Sequence[Sequence[str]]) -> Images:
-        return Images([setting.files[name] for row in side for name in row], self._frozen)
+        return FileImages([setting.files[name] for row in side for name in row], self._frozen)
 
     def _support(self, method: Method, setting: Setting, episode: Episode) -> Support:
         labels = np.repeat(np.arange(len(episode.classes)), [len(row) for row in episode.support])

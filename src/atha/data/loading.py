@@ -10,10 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-import torch
-from threadpoolctl import threadpool_limits
-
 from atha import machine
+from atha.devices import on_one_core
 
 _MOST = 8
 
@@ -44,9 +42,3 @@ def load_ahead(
                 yield result
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def on_one_core() -> None:
-    """Keep this thread to itself: torch's own threads on top of several like it would be in each other's way."""
-    torch.get_num_threads()  # sets this thread's number at its first use, which must be before ours
-    threadpool_limits(1, user_api="openmp")

@@ -4,30 +4,32 @@ Shapes: n support, m query and s source images, L patches, N classes, K vision b
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from atha import defaults
-from atha.adaptation import adapt
 from atha.bench.plan import Setting
 from atha.bench.results import definition_hash
-from atha.devices import autocast
 from atha.diagnostics.features import domain_cka, linear_cka, modality_gap, sorted_similarity
-from atha.diagnostics.tokens import UNALIGNED, watch
+from atha.diagnostics.tokens import UNALIGNED, Watch
+from atha.encoder import ClassTexts, cosine
 from atha.episodes import Episode
 from atha.errors import DataError
 from atha.files import write_whole
-from atha.methods import Images, Support
+from atha.forms import prediction_encoder
+from atha.inference import in_groups
+from atha.methods import FileImages, Images, Support
 from atha.methods.frozen import FrozenModel
-from atha.methods.tuned import Tuned
-from atha.tuners import ClassTexts, TunedModel, cosine
+from atha.methods.tuned import FittedRecipe, Tuned, fit_recipe, squeezes
+from atha.recipe import Recipe
+from atha.training import Progress
+from atha.tuners import Tuners
 
 #: Of what is measured and how; a change of either changes this number.
 VERSION = 1
@@ -46,7 +48,7 @@ class Draw:
     def images(self, frozen: FrozenModel, query: bool) -> Images:
         """Its query images, or its support images, class by class."""
         side = self.episode.query if query else self.episode.support
-        return Images([self.setting.files[name] for row in side for name in row], frozen)
+        return FileImages([self.setting.files[name] for row in side for name in row], frozen)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ class Draw:
 def inside(
     frozen: FrozenModel, method: Tuned, target: Draw, source: Draw | None, adapted: bool = True
 ) -> dict[str, Any]:
-    """Adapt to an episode's support images and measure; the backbone is given back as it was.
+    """Adapt to an episode's support images and measure.
 
     Args:
         frozen: the backbone.
@@ -75,24 +77,15 @@ def inside(
         Plain values: ``curves`` (sorted similarity of patches at each block), ``cka``, ``accuracy`` and ``loss`` on
         support and query images, ``gap``, and ``strengths`` over training.
     """
-    backbone, recipe = frozen.backbone, method.recipe
-    support = target.images(frozen, query=False)
-    prompts = backbone.prompts(target.texts, recipe.prompt.template)
-    tuned: TunedModel | None = None
     history: list[list[list[float]]] = []
-    try:
-        if adapted:
-            asked = Support(support, target.labels(False), target.texts, recipe.prompt.template, target.episode.seed)
-            tuned, texts, _ = adapt(backbone, recipe, prompts, method.support_set(asked), _recorder(frozen, history))
-        else:
-            with torch.no_grad(), autocast(recipe.training.precision, backbone.device):
-                texts = ClassTexts(backbone.encode_text(prompts).final.float())
-        look = _Look(frozen, method, tuned, texts, target)
-        found = _measure(look, target, source)
-    finally:
-        if tuned is not None:
-            tuned.detach()
-    if tuned is not None and source is not None:
+    fitted: FittedRecipe | None = None
+    if adapted:
+        asked = Support(
+            target.images(frozen, query=False), target.labels(False), target.texts, method.template, target.episode.seed
+        )
+        fitted = fit_recipe(method.recipe, asked, _recorder(history))
+    found = _measure(_Look(frozen, method.recipe, fitted, target), target, source)
+    if adapted and source is not None:
         found["cka"] |= _kept(frozen, found.pop("_features"), target, source)
     found.pop("_features", None)
     return found | {"strengths": _columns(history)}
@@ -101,45 +94,39 @@ def inside(
 class _Look:
     """Runs images through a model in one state, and keeps similarities and features."""
 
-    def __init__(
-        self, frozen: FrozenModel, method: Tuned, tuned: TunedModel | None, texts: ClassTexts, target: Draw
-    ) -> None:
-        self.frozen, self.method, self.tuned, self.texts = frozen, method, tuned, texts
-        self.recipe = method.recipe
-        shot = max(len(row) for row in target.episode.support)
-        self.scale = self.recipe.training.resolve_logit_scale(shot)
+    def __init__(self, frozen: FrozenModel, recipe: Recipe, fitted: FittedRecipe | None, target: Draw) -> None:
+        self.frozen, self.recipe = frozen, recipe
+        precision = recipe.training.precision
+        self._encoder = prediction_encoder(frozen.backbone, precision) if fitted is None else fitted.encoder
         self._names = target.texts
+        self.texts = self._texts(target.texts) if fitted is None else fitted.adaptation.texts
+        self.scale = recipe.training.resolve_logit_scale(max(len(row) for row in target.episode.support))
 
-    @torch.no_grad()
+    def _texts(self, names: tuple[str, ...], kind: Literal["adjoint", "inverse"] | None = None) -> ClassTexts:
+        prompts = self.frozen.backbone.prompts(names, self.recipe.prompt.template)
+        with torch.no_grad():
+            return self._encoder.texts(prompts, kind)
+
     def __call__(self, images: Images, names: tuple[str, ...] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Features (n, E), and similarities (K, n, L, N) to the texts of ``names``, by default the task's own."""
         backbone, settings = self.frozen.backbone, self.recipe.alignment
         kind, head, tail = (settings.anchors, settings.head_ratio, settings.tail_ratio) if settings else UNALIGNED
-        squeeze = self.recipe.views.support == "five-view"
-        views = self.frozen.views(squeeze)
-        with autocast(self.recipe.training.precision, backbone.device):
-            prompts = backbone.prompts(names or self._names, self.recipe.prompt.template)
-            anchors = backbone.anchors(backbone.encode_text(prompts), kind)
-        alignment = self.tuned.alignment.alignment if self.tuned is not None and self.tuned.alignment else None
-        own = alignment if names is None else None
-        features, similarities = [], []
-        for batch in images.plain(squeeze).split(defaults.BATCH_SIZE):
-            pixels = views.normalise(batch).to(backbone.device)
-            with (
-                watch(backbone, anchors, head, tail, own) as steps,
-                autocast(self.recipe.training.precision, backbone.device),
-            ):
-                found = self._forward(pixels)
-            features.append(found.float().cpu().numpy())
-            patches = backbone.grid[0] * backbone.grid[1]
-            scores = [steps[block].selection.similarity[:, -patches:] for block in sorted(steps)]
-            similarities.append(torch.stack(scores).float().cpu().numpy())
-        return np.concatenate(features), np.concatenate(similarities, axis=1)
+        squeeze = squeezes(self.recipe)
+        views, anchors = images.views(squeeze), self._texts(names or self._names, kind).anchors
+        assert anchors is not None
+        patches = backbone.grid[0] * backbone.grid[1]
 
-    def _forward(self, pixels: Tensor) -> Tensor:
-        if self.tuned is not None:
-            return self.tuned.image_features(pixels, self.texts)
-        return self.frozen.backbone.encode_image(pixels)
+        def work(group: UInt8[Tensor, "B 3 H W"]) -> Tensor:
+            watch = Watch(anchors, head, tail, backbone.prefix_tokens, own=names is None)
+            pixels = views.normalise(group).to(backbone.device)
+            features = self._encoder.images(pixels, self.texts.anchors, watch).float()
+            scores = [watch.steps[block].selection.similarity[:, -patches:] for block in sorted(watch.steps)]
+            return torch.cat([features, torch.stack(scores, 1).float().flatten(1)], dim=1)
+
+        found = in_groups(images.plain(squeeze), backbone, work)
+        features, scores = found[:, : backbone.joint_width], found[:, backbone.joint_width :]
+        shape = (len(backbone.vision_blocks), patches, len(anchors))
+        return features.numpy(), scores.unflatten(1, shape).transpose(0, 1).numpy()
 
     def score(self, features: Float[np.ndarray, "n E"], labels: np.ndarray) -> tuple[float, float]:
         """Accuracy and loss, with the recipe's logit scale."""
@@ -188,11 +175,11 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
-def _recorder(frozen: FrozenModel, history: list[list[list[float]]]) -> Callable[[int, int, float], None]:
-    def record(step: int, steps: int, loss: float) -> None:
-        tuned = frozen.backbone.tuned
-        if tuned.alignment is not None and (step == 1 or step % _EVERY == 0 or step == steps):
-            alignment = tuned.alignment.alignment
+def _recorder(history: list[list[list[float]]]) -> Progress:
+    def record(step: int, steps: int, loss: float, tuners: Sequence[Tuners]) -> None:
+        strengths = tuners[0].strengths
+        if strengths is not None and (step == 1 or step % _EVERY == 0 or step == steps):
+            alignment = strengths.alignment
             history.append([[float(step)], alignment.pull.tolist(), alignment.push.tolist()])
 
     return record

@@ -6,17 +6,15 @@ pass itself. A model without alignment has no such step; there the same scoring 
 Shapes: B images, M tokens (P of them prefix), R rows and C columns of patches, N classes, K vision blocks.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
-from atha.alignment import Selection, TailHeadAlignment, select_tokens
-from atha.backbones import Backbone
+from atha.alignment import Selection, select_tokens
 from atha.errors import DataError
 
 #: One block by its number from 0, or the sum over all.
@@ -33,55 +31,28 @@ class Step(NamedTuple):
     selection: Selection
 
 
-@contextmanager
-def watch(
-    backbone: Backbone,
-    anchors: Float[Tensor, "N D"],
-    head_ratio: float,
-    tail_ratio: float,
-    alignment: TailHeadAlignment | None = None,
-) -> Iterator[dict[int, Step]]:
-    """Keep the scoring of every vision block's input, for the forward passes made while the context lasts.
+class Watch:
+    """Keeps the scoring of every vision block's input in one forward pass; see `Encoder.images`.
 
     Args:
-        backbone: whose blocks to watch.
-        anchors: class texts in token space; used only without ``alignment``, which has its own.
-        head_ratio: share of the patches to select as head; used only without ``alignment``.
-        tail_ratio: share of the patches to select as tail; the same.
-        alignment: the module that aligns in these forward passes: its very selection is kept.
-
-    Yields:
-        Block -> what was scored, of the last forward pass.
+        anchors: class texts in token space.
+        head_ratio: share of the patches to select as head.
+        tail_ratio: share of the patches to select as tail.
+        prefix: how many tokens stand before the patches.
+        own: whether to keep the selection of the alignment itself, where there is one, and not these.
     """
-    kept: dict[int, Step] = {}
 
-    def keep(block: int, tokens: Tensor, selection: Selection) -> None:
-        kept[block] = Step(tokens.detach(), Selection(*(value.detach() for value in selection)))
+    def __init__(
+        self, anchors: Float[Tensor, "N D"], head_ratio: float, tail_ratio: float, prefix: int, own: bool = True
+    ) -> None:
+        self._anchors, self._ratios, self._prefix, self._own = anchors, (head_ratio, tail_ratio), prefix, own
+        self.steps: dict[int, Step] = {}
 
-    if alignment is not None:
-        alignment.watcher = keep
-        try:
-            yield kept
-        finally:
-            alignment.watcher = None
-        return
-
-    def hook(block: int) -> Any:
-        def score(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            tokens = args[0] if args else kwargs["hidden_states"]
-            keep(block, tokens, select_tokens(tokens, anchors, head_ratio, tail_ratio, backbone.prefix_tokens))
-
-        return score
-
-    handles = [
-        block.register_forward_pre_hook(hook(index), with_kwargs=True, prepend=True)  # before an alignment moves tokens
-        for index, block in enumerate(backbone.vision_blocks)
-    ]
-    try:
-        yield kept
-    finally:
-        for handle in handles:
-            handle.remove()
+    def __call__(self, block: int, tokens: Float[Tensor, "B M D"], selection: Selection | None) -> None:
+        """Keep one block's."""
+        if selection is None or not self._own:
+            selection = select_tokens(tokens, self._anchors, *self._ratios, self._prefix)
+        self.steps[block] = Step(tokens.detach(), Selection(*(value.detach() for value in selection)))
 
 
 @dataclass(frozen=True)
@@ -231,7 +202,7 @@ def token_maps(
     """The maps of the first image of a watched forward pass.
 
     Args:
-        steps: of `watch`.
+        steps: of a `Watch`.
         grid: rows and columns of patches; they are the last tokens of a sequence, row by row.
         strengths: pull and push of each block; None where nothing is moved.
         probabilities: of the classes, from the same pass.

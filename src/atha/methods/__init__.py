@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atha.errors import DataError
-from atha.methods.base import Images, Method, Options, Predictor, Support
+from atha.methods.base import ByScores, FileImages, Fitted, Images, LinearScores, Method, Options, Support, ViewedImages
 from atha.methods.linear_probe import LinearProbe
 from atha.methods.prototypes import Prototypes
 from atha.methods.tip_adapter import TipAdapter, TipAdapterF
@@ -29,7 +29,19 @@ METHODS: dict[str, type[Method]] = {
     "atha": Tuned,
 }
 
-__all__ = ["METHODS", "Images", "Method", "Options", "Predictor", "Support", "make_method"]
+__all__ = [
+    "METHODS",
+    "ByScores",
+    "FileImages",
+    "Fitted",
+    "Images",
+    "LinearScores",
+    "Method",
+    "Options",
+    "Support",
+    "ViewedImages",
+    "make_method",
+]
 
 
 def make_method(name: str, options: Options = Options()) -> tuple[Method, dict[str, Any]]:  # noqa: B008 - frozen

@@ -1,10 +1,10 @@
-"""What a benchmark compares: a method learns from an episode's support images and classifies its query images.
+"""A method learns from labelled images and gives a fitted model: what a benchmark compares, what `fit` ships.
 
 Shapes: n support images, Q query images, N classes, E joint width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,16 +14,41 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from atha.methods.frozen import FrozenModel, ImageFile
+from atha.data.views import Views
+from atha.methods.frozen import Frozen, FrozenModel, ImageFile
+from atha.probability import softmax
 from atha.recipe import PromptRecipe, Transform
 
-#: Classifies query images: -> (Q, N), rows sum to 1.
-Predictor = Callable[["Images"], Float[np.ndarray, "Q N"]]
+
+class Images(ABC):
+    """Some images, in whatever form a method wants them."""
+
+    frozen: Frozen
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def features(self) -> Float[np.ndarray, "n E"]:
+        """Frozen image features, not normalised, of the plain view."""
+
+    @abstractmethod
+    def plain(self, squeeze_to_size: bool = False) -> UInt8[Tensor, "n 3 H W"]:
+        """The plain view of each; see `atha.data.views.Views`."""
+
+    @abstractmethod
+    def views(self, squeeze_to_size: bool = False) -> Views:
+        """What makes these views, and normalises them."""
+
+    @abstractmethod
+    def decoded(self) -> list[Image.Image]:
+        """The images themselves, as they were taken."""
 
 
 @dataclass(frozen=True)
-class Images:
-    """Some images of an episode, in whatever form a method wants them."""
+class FileImages(Images):
+    """Images of an episode, by their files."""
 
     files: Sequence[ImageFile]
     frozen: FrozenModel
@@ -33,16 +58,57 @@ class Images:
 
     @property
     def features(self) -> Float[np.ndarray, "n E"]:
-        """Frozen image features, not normalised, of the plain view."""
+        """See `Images`; from the cache where they are there."""
         return self.frozen.image_features(self.files)
 
     def plain(self, squeeze_to_size: bool = False) -> UInt8[Tensor, "n 3 H W"]:
-        """The plain view of each; see `atha.data.views.Views`."""
+        """See `Images`."""
         return self.frozen.plain(self.files, squeeze_to_size)
 
+    def views(self, squeeze_to_size: bool = False) -> Views:
+        """See `Images`."""
+        return self.frozen.views(squeeze_to_size)
+
     def decoded(self) -> list[Image.Image]:
-        """The images themselves, as they were taken."""
+        """See `Images`."""
         return self.frozen.decoded(self.files)
+
+
+@dataclass(frozen=True)
+class ViewedImages(Images):
+    """Images whose plain views are made already, in the one form that is wanted of them.
+
+    Attributes:
+        made: the views.
+        maker: what made them.
+        frozen: the frozen backbone.
+        sources: the images themselves, where a method wants them.
+    """
+
+    made: UInt8[Tensor, "n 3 H W"]
+    maker: Views
+    frozen: Frozen
+    sources: Sequence[Image.Image] = ()
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    @property
+    def features(self) -> Float[np.ndarray, "n E"]:
+        """See `Images`."""
+        return self.frozen.features(self.made, self.maker)
+
+    def plain(self, squeeze_to_size: bool = False) -> UInt8[Tensor, "n 3 H W"]:
+        """See `Images`."""
+        return self.made
+
+    def views(self, squeeze_to_size: bool = False) -> Views:
+        """See `Images`."""
+        return self.maker
+
+    def decoded(self) -> list[Image.Image]:
+        """See `Images`."""
+        return list(self.sources)
 
 
 @dataclass(frozen=True)
@@ -64,7 +130,7 @@ class Support:
     seed: int
 
     @property
-    def frozen(self) -> FrozenModel:
+    def frozen(self) -> Frozen:
         """The frozen backbone."""
         return self.images.frozen
 
@@ -96,6 +162,67 @@ class Options:
     overrides: tuple[str, ...] = ()
 
 
+class Fitted(ABC):
+    """What a method learned: it classifies images and changes no more. Any number of threads may use it."""
+
+    @abstractmethod
+    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
+        """Of every image and class: logits, or logarithms of probabilities. Each image is classified on its own."""
+
+    def probabilities(self, images: Images) -> Float[np.ndarray, "Q N"]:
+        """Of every image and class, float64; rows sum to 1."""
+        return softmax(self.scores(images))
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What was learned, as tensors."""
+        return {}
+
+    def release(self) -> None:  # noqa: B027 - most hold nothing
+        """Let go of what is held for speed; it is made again when it is wanted again."""
+
+
+@dataclass(frozen=True)
+class ByScores(Fitted):
+    """A fitted model that is a function from images to scores."""
+
+    function: Callable[[Images], Float[np.ndarray, "Q N"]]
+
+    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
+        """The function's."""
+        return self.function(images)
+
+
+@dataclass(frozen=True)
+class LinearScores(Fitted):
+    """Products of image features at unit length with one vector a class.
+
+    Attributes:
+        weights: of each class.
+        bias: of each class; minus infinity for one that cannot be.
+    """
+
+    weights: Float[np.ndarray, "N E"]
+    bias: Float[np.ndarray, "N"] | None = None
+
+    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
+        """Of each image's frozen features."""
+        return self._scores(images.features)
+
+    def of_features(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
+        """Probabilities of images whose features are at hand."""
+        return softmax(self._scores(features))
+
+    def _scores(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
+        # A stack of products of one row each: the last bits of a product depend on how many rows it has.
+        found = (unit(features.astype(np.float64))[:, None] @ self.weights.T.astype(np.float64))[:, 0]
+        return np.asarray(found if self.bias is None else found + self.bias)
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and bias."""
+        found = {"weights": torch.from_numpy(self.weights)}
+        return found if self.bias is None else found | {"bias": torch.from_numpy(self.bias)}
+
+
 class Method(ABC):
     """A method to compare. A new one is a sub-class, and a line in `atha.methods.METHODS`.
 
@@ -113,14 +240,10 @@ class Method(ABC):
         self.argument, self.options = argument, options
 
     @abstractmethod
-    def fit(self, support: Support) -> Predictor:
-        """Learn from the support images.
+    def fit(self, support: Support) -> Fitted:
+        """Learn from the support images."""
 
-        Returns:
-            A function that classifies query images, each on its own: nothing may be learned from them.
-        """
-
-    def fit_each(self, supports: Sequence[Support]) -> Generator[Predictor]:
+    def fit_each(self, supports: Sequence[Support]) -> Generator[Fitted]:
         """Learn from the support images of several episodes, each by itself.
 
         A method that is faster at many of them overrides this and says so in `together`; nothing may be learned from
@@ -131,10 +254,6 @@ class Method(ABC):
         """
         for support in supports:
             yield self.fit(support)
-            self.release()
-
-    def release(self) -> None:  # noqa: B027 - most methods leave the backbone alone
-        """Give the backbone back as it was; called after each episode, whatever happened."""
 
     def definition(self) -> dict[str, Any]:
         """All that defines the method, in plain types: results of another definition are other results.
@@ -156,8 +275,3 @@ class Method(ABC):
 def unit(features: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n E"]:
     """Features at length 1."""
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12))
-
-
-def softmax(logits: Float[np.ndarray, "Q N"]) -> Float[np.ndarray, "Q N"]:
-    """Probabilities of logits, in float64."""
-    return torch.from_numpy(np.asarray(logits, dtype=np.float64)).softmax(dim=-1).numpy()

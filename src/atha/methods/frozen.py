@@ -1,18 +1,12 @@
-"""The frozen backbone as methods share it: features and decoded images, computed once and kept on disk by content.
-
-An image's features do not depend on which others are computed with it: each goes through the model alone, so that
-results are the same for any order of work.
-"""
+"""The frozen backbone as methods share it: features and decoded images, computed once and kept on disk by content."""
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +14,21 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from atha.alignment import Watcher
 from atha.backbones import Backbone
 from atha.data.cache import Cache
 from atha.data.images import ImageProblem, content_hash, open_image
-from atha.data.loading import on_one_core
 from atha.data.views import Views
-from atha.devices import autocast
-from atha.inference import Inference
+from atha.devices import on_one_core
+from atha.encoder import Encoder
+from atha.forms import prediction_encoder
+from atha.inference import in_groups
 from atha.recipe import Transform
 
 # Of how images are decoded and made into views: a change of either makes what is on disk worthless.
 _VERSION = "1"
 # Of the forward pass: another order of its sums gives other last bits.
-_FORWARD = "3"
+_FORWARD = "4"
 # Plain views kept in memory, in bytes, and features kept there, in number.
 _MEMORY = 256 << 20
 _FEATURES = 200_000
@@ -51,8 +47,64 @@ class ImageFile:
     digest: str
 
 
-class FrozenModel:
-    """A backbone that nobody changes, and what it makes of images and texts.
+class Frozen:
+    """A backbone that nobody changes, and what it makes of views and texts.
+
+    Args:
+        backbone: on its device.
+        precision: of forward passes.
+    """
+
+    def __init__(self, backbone: Backbone, precision: str) -> None:
+        self.backbone, self.precision = backbone, precision
+        self._texts: dict[tuple[str, str], np.ndarray] = {}
+
+    @property
+    def logit_scale(self) -> float:
+        """The learned scale of zero-shot logits."""
+        return self.backbone.logit_scale
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The frozen view that features are made with."""
+        return prediction_encoder(self.backbone, self.precision)
+
+    def features(
+        self, plain: UInt8[Tensor, "n 3 H W"], views: Views, watch: Watcher | None = None
+    ) -> Float[np.ndarray, "n E"]:
+        """Features of plain views, not normalised, float32; those of an image depend on no other.
+
+        Args:
+            plain: the views.
+            views: what made them.
+            watch: see `Encoder.images`; for one image, whose tokens are the first of those that it is told of.
+        """
+        if not len(plain):
+            return np.empty((0, self.backbone.joint_width), dtype=np.float32)
+        device = self.backbone.device
+        found = in_groups(
+            plain,
+            self.backbone,
+            lambda group: self.encoder.images(views.normalise(group).to(device), watch=watch).float(),
+        )
+        return found.numpy()
+
+    @torch.no_grad()
+    def text_features(self, names: Sequence[str], template: str) -> Float[np.ndarray, "N E"]:
+        """Features of class texts, not normalised, float32; each text goes through the model alone.
+
+        Raises:
+            BackboneError: a text is too long.
+        """
+        for name in names:
+            if (name, template) not in self._texts:
+                found = self.encoder.texts(self.backbone.prompts([name], template))
+                self._texts[name, template] = found.features[0].cpu().numpy()
+        return np.stack([self._texts[name, template] for name in names])
+
+
+class FrozenModel(Frozen):
+    """`Frozen` for image files, with what it made of them on disk.
 
     Args:
         backbone: on its device.
@@ -65,7 +117,7 @@ class FrozenModel:
     def __init__(
         self, backbone: Backbone, transform: Transform, precision: str, cache: Cache, content: str | None = None
     ) -> None:
-        self.backbone, self.precision = backbone, precision
+        super().__init__(backbone, precision)
         self._cache = cache
         self._views = {
             squeeze: Views(backbone.image_processor, backbone.image_size, transform, squeeze)
@@ -77,12 +129,6 @@ class FrozenModel:
         self._plain_bytes = 0
         self._coming: dict[bytes, Future[Tensor]] = {}
         self._features: OrderedDict[bytes, np.ndarray] = OrderedDict()
-        self._texts: dict[tuple[str, str], np.ndarray] = {}
-
-    @property
-    def logit_scale(self) -> float:
-        """The learned scale of zero-shot logits."""
-        return self.backbone.logit_scale
 
     def views(self, squeeze_to_size: bool = False) -> Views:
         """Makes tensors of images; see `atha.data.views.Views`."""
@@ -132,7 +178,6 @@ class FrozenModel:
         """
         return [_decode(file) for file in files]
 
-    @torch.no_grad()
     def image_features(self, files: Sequence[ImageFile]) -> Float[np.ndarray, "n E"]:
         """Frozen features of the plain views, not normalised, float32.
 
@@ -150,42 +195,13 @@ class FrozenModel:
         todo = {key: file for key, file in zip(keys, files, strict=True) if key in missing}
         made = {}
         if todo:
-            for key, image in zip(todo, self.plain(list(todo.values())), strict=True):
-                pixels = self.views().normalise(image[None]).to(self.backbone.device)
-                made[key] = self._forward(self.backbone.encode_image, pixels, self._inference.running())[0]
+            made = dict(zip(todo, self.features(self.plain(list(todo.values())), self.views()), strict=True))
         self._features |= made
         self._cache.put({key: value.tobytes() for key, value in made.items()})
         found = np.stack([self._features[key] for key in keys])
         while len(self._features) > _FEATURES:
             self._features.popitem(last=False)
         return found
-
-    @torch.no_grad()
-    def text_features(self, names: Sequence[str], template: str) -> Float[np.ndarray, "N E"]:
-        """Frozen features of class texts, not normalised, float32.
-
-        Raises:
-            BackboneError: a text is too long.
-        """
-        for name in names:
-            if (name, template) not in self._texts:
-                prompts = self.backbone.prompts([name], template)
-                running = autocast(self.precision, self.backbone.device)
-                encoded = self._forward(lambda texts: self.backbone.encode_text(texts).final, prompts, running)
-                self._texts[name, template] = encoded[0]
-        return np.stack([self._texts[name, template] for name in names])
-
-    def _forward(
-        self, encode: Callable[[Any], Tensor], given: Any, running: AbstractContextManager[object]
-    ) -> np.ndarray:
-        # While a method has adapted the backbone, frozen still means frozen.
-        tuned = self.backbone.tuned
-        with tuned.disabled() if tuned is not None else nullcontext(), running:
-            return encode(given).float().cpu().numpy()
-
-    @cached_property
-    def _inference(self) -> Inference:
-        return Inference(self.backbone, None, self.precision)
 
     @cached_property
     def _preparing(self) -> ThreadPoolExecutor:

@@ -1,9 +1,8 @@
 """Prototypes: the class whose mean support feature is nearest (Prototypical Networks, arXiv 1703.05175, eq. 1)."""
 
 import numpy as np
-from jaxtyping import Float
 
-from atha.methods.base import Images, Method, Predictor, Support, softmax, unit
+from atha.methods.base import Fitted, LinearScores, Method, Support, unit
 
 
 class Prototypes(Method):
@@ -11,12 +10,7 @@ class Prototypes(Method):
 
     summary = "nearest mean of a class's support features"
 
-    def fit(self, support: Support) -> Predictor:
+    def fit(self, support: Support) -> Fitted:
         """Average the support features of each class."""
-        means = unit(support.one_hot.T @ unit(support.images.features))
-        scale = support.frozen.logit_scale
-
-        def predict(query: Images) -> Float[np.ndarray, "Q N"]:
-            return softmax(scale * unit(query.features) @ means.T)
-
-        return predict
+        features = unit(support.images.features.astype(np.float64))
+        return LinearScores(support.frozen.logit_scale * unit(support.one_hot.T @ features))

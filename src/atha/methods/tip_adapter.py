@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atha.devices import seeded
-from atha.methods.base import Images, Method, Predictor, Support, softmax, unit
+from atha.methods.base import ByScores, Fitted, Images, Method, Support, unit
 
 
 class TipAdapter(Method):
@@ -22,7 +22,7 @@ class TipAdapter(Method):
     summary = "zero-shot plus a cache of support features, nothing trained"
     alpha, beta = 1.0, 5.5
 
-    def fit(self, support: Support) -> Predictor:
+    def fit(self, support: Support) -> Fitted:
         """Build the cache."""
         keys = torch.from_numpy(unit(support.images.features).astype(np.float32))
         values = torch.from_numpy(support.one_hot.astype(np.float32))
@@ -30,11 +30,13 @@ class TipAdapter(Method):
         scale = support.frozen.logit_scale
         keys = self.trained(keys, values, texts, scale, support)
 
-        def predict(query: Images) -> Float[np.ndarray, "Q N"]:
+        def scores(query: Images) -> Float[np.ndarray, "Q N"]:
             features = torch.from_numpy(unit(query.features).astype(np.float32))
-            return softmax(self.logits(features, keys, values, texts, scale).numpy())
+            # One image at a time: the last bits of a product depend on how many rows it has.
+            rows = [self.logits(one, keys, values, texts, scale) for one in features.split(1)]
+            return torch.cat(rows).numpy()
 
-        return predict
+        return ByScores(scores)
 
     def logits(
         self,

@@ -1,24 +1,119 @@
 """Methods that train tuners in the backbone: everything about them is in a recipe."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from atha import defaults
-from atha.adaptation import adapt, adapt_together
-from atha.backbones import Prompts
-from atha.data.views import SupportSet, crop_source
+from atha.adaptation import Adaptation, adapt, adapt_together
+from atha.alignment import Watcher
+from atha.data.views import SupportSet, Views, crop_source
+from atha.devices import resolve_precision
+from atha.encoder import Encoder, cosine
 from atha.errors import DataError
-from atha.inference import Inference
-from atha.methods.base import Images, Method, Options, Predictor, Support, softmax
+from atha.forms import can_stack, prediction_encoder
+from atha.inference import in_groups
+from atha.methods.base import Fitted, Images, Method, Options, Support
+from atha.methods.frozen import Frozen
 from atha.recipe import Recipe
-from atha.tuners import ClassTexts, TunedModel, can_stack, cosine
+from atha.training import Progress
 
-# Query images that go through the model at once: always the same ones of an episode together.
-_BATCH = defaults.BATCH_SIZE
+
+@dataclass(frozen=True)
+class FittedRecipe(Fitted):
+    """What a recipe trained, in front of the frozen backbone.
+
+    Attributes:
+        recipe: the resolved one.
+        adaptation: what was trained.
+        frozen: the backbone; its weights are shared.
+    """
+
+    recipe: Recipe
+    adaptation: Adaptation
+    frozen: Frozen
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The adapted view that predicts."""
+        frozen = self.frozen
+        precision = resolve_precision(self.recipe.training.precision, frozen.backbone.device)
+        share = frozen.encoder if precision == frozen.precision else None
+        return prediction_encoder(frozen.backbone, precision, self.adaptation.tuners, share)
+
+    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
+        """Scaled cosines of image and class text features."""
+        squeeze = squeezes(self.recipe)
+        return self.look(images.plain(squeeze), images.views(squeeze))
+
+    def look(self, plain: UInt8[Tensor, "n 3 H W"], views: Views, watch: Watcher | None = None) -> np.ndarray:
+        """`scores` of plain views; those of an image depend on no other.
+
+        Args:
+            plain: the views.
+            views: what made them.
+            watch: see `Encoder.images`; for one image, whose tokens are the first of those that it is told of.
+        """
+        texts, scale, device = self.adaptation.texts, self.adaptation.scale, self.frozen.backbone.device
+
+        def work(group: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N"]:
+            features = self.encoder.images(views.normalise(group).to(device), texts.anchors, watch)
+            return scale * cosine(features, texts.features)
+
+        return np.asarray(in_groups(plain, self.frozen.backbone, work).numpy())
+
+    def state(self) -> dict[str, Tensor]:
+        """What was trained, and what was made of the class texts."""
+        return self.adaptation.state()
+
+    def release(self) -> None:
+        """Weights in the precision of the products."""
+        vars(self).pop("encoder", None)
+
+
+def fit_recipe(recipe: Recipe, support: Support, progress: Progress | None = None) -> FittedRecipe:
+    """Train what a recipe says.
+
+    Args:
+        recipe: the resolved one.
+        support: what to learn from; the class texts are filled into the recipe's template.
+        progress: told of every step.
+
+    Raises:
+        RecipeError: the tuners do not fit the backbone.
+        BackboneError: a class text is too long.
+        TrainingError: the loss is not finite.
+    """
+    backbone = support.frozen.backbone
+    prompts = backbone.prompts(support.texts, recipe.prompt.template)
+    adaptation = adapt(backbone, recipe, prompts, support_set(recipe, support), progress)
+    return FittedRecipe(recipe, adaptation, support.frozen)
+
+
+def support_set(recipe: Recipe, support: Support) -> SupportSet:
+    """The support images as a recipe trains on them."""
+    kind, squeeze = recipe.views.support, squeezes(recipe)
+    views = support.images.views(squeeze)
+    sources = support.images.decoded() if kind == "random-crop" else []
+    return SupportSet(
+        support.images.plain(squeeze),
+        torch.from_numpy(support.labels),
+        views,
+        kind,
+        support.seed,
+        [crop_source(image, views.size) for image in sources],
+    )
+
+
+def squeezes(recipe: Recipe) -> bool:
+    """Whether plain views are squeezed to the size itself; see `atha.data.views.Views`."""
+    return recipe.views.support == "five-view"
 
 
 class Tuned(Method):
@@ -43,73 +138,26 @@ class Tuned(Method):
             fixed["prompt.template"] = options.template
         # Its name stays: what the run fixes, it fixes for all methods.
         self.recipe = Recipe.load(recipe, fixed).model_copy(update={"name": recipe.name})
-        self._tuned: TunedModel | None = None
 
     @property
     def template(self) -> str:
         """The recipe's."""
         return self.recipe.prompt.template
 
-    def fit(self, support: Support) -> Predictor:
-        """Train on the support images, in the shared backbone."""
-        labelled, prompts = self._ready(support)
-        self._tuned, texts, _ = adapt(support.frozen.backbone, self.recipe, prompts, labelled)
-        return self._predictor(self._tuned, texts, labelled)
+    def fit(self, support: Support) -> Fitted:
+        """Train on the support images."""
+        return fit_recipe(self.recipe, support)
 
-    def fit_each(self, supports: Sequence[Support]) -> Generator[Predictor]:
+    def fit_each(self, supports: Sequence[Support]) -> Generator[Fitted]:
         """Train on all episodes' support images in one pass, where backbone and recipe allow it."""
-        if len(supports) == 1 or not can_stack(supports[0].frozen.backbone, self.recipe):
+        frozen = supports[0].frozen
+        if len(supports) == 1 or not can_stack(frozen.backbone, self.recipe):
             yield from super().fit_each(supports)
             return
-        ready = [self._ready(support) for support in supports]
-        labelled, prompts = [one for one, _ in ready], [one for _, one in ready]
-        attach = adapt_together(supports[0].frozen.backbone, self.recipe, prompts, labelled)
-        for attached, one in zip(attach, labelled, strict=True):
-            self._tuned, texts = attached()
-            yield self._predictor(self._tuned, texts, one)
-            self.release()
-
-    def _ready(self, support: Support) -> tuple[SupportSet, Prompts]:
-        return self.support_set(support), support.frozen.backbone.prompts(support.texts, self.recipe.prompt.template)
-
-    @property
-    def _squeeze(self) -> bool:
-        return self.recipe.views.support == "five-view"
-
-    def _predictor(self, tuned: TunedModel, texts: ClassTexts, labelled: SupportSet) -> Predictor:
-        scale = self.recipe.training.resolve_logit_scale(labelled.shot)
-        inference = Inference(tuned.backbone, tuned, self.recipe.training.precision)
-
-        @torch.no_grad()
-        def predict(query: Images) -> Float[np.ndarray, "Q N"]:
-            logits = []
-            for batch in query.plain(self._squeeze).split(_BATCH):
-                pixels = labelled.views.normalise(batch).to(tuned.backbone.device)
-                with inference.running():
-                    features = tuned.image_features(pixels, texts)
-                logits.append(scale * cosine(features, texts.features))
-            return softmax(torch.cat(logits).cpu().numpy())
-
-        return predict
-
-    def support_set(self, support: Support) -> SupportSet:
-        """The support images as the recipe trains on them."""
-        kind, views = self.recipe.views.support, support.frozen.views(self._squeeze)
-        sources = support.images.decoded() if kind == "random-crop" else []
-        return SupportSet(
-            support.images.plain(self._squeeze),
-            torch.from_numpy(support.labels),
-            views,
-            kind,
-            support.seed,
-            [crop_source(image, views.size) for image in sources],
-        )
-
-    def release(self) -> None:
-        """Take the tuners out of the backbone."""
-        if self._tuned is not None:
-            self._tuned.detach()
-            self._tuned = None
+        labelled = [support_set(self.recipe, support) for support in supports]
+        prompts = [frozen.backbone.prompts(support.texts, self.template) for support in supports]
+        for adaptation in adapt_together(frozen.backbone, self.recipe, prompts, labelled):
+            yield FittedRecipe(self.recipe, adaptation, frozen)
 
     def definition(self) -> dict[str, Any]:
         """The resolved recipe; precision and template are in it."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from atha.methods.base import Images, Method, Predictor, Support, softmax, unit
+from atha.methods.base import Fitted, LinearScores, Method, Support, unit
 
 
 class ZeroShot(Method):
@@ -13,15 +13,20 @@ class ZeroShot(Method):
 
     summary = "nearest class text, nothing learned"
 
-    def fit(self, support: Support) -> Predictor:
+    def fit(self, support: Support) -> Fitted:
         """Only the class texts are looked at."""
-        texts, scale = unit(support.text_features), support.frozen.logit_scale
-
-        def predict(query: Images) -> Float[np.ndarray, "Q N"]:
-            return softmax(scale * unit(query.features) @ texts.T)
-
-        return predict
+        return zero_shot(support.text_features, support.frozen.logit_scale)
 
     def definition(self) -> dict[str, Any]:
         """The template."""
         return super().definition() | {"template": self.template}
+
+
+def zero_shot(texts: Float[np.ndarray, "N E"], scale: float) -> LinearScores:
+    """The zero-shot classifier of class text features.
+
+    Args:
+        texts: not normalised.
+        scale: of the cosines.
+    """
+    return LinearScores(scale * unit(texts.astype(np.float64)))

@@ -12,17 +12,17 @@ Shapes: B sequences of M tokens, R of them wanted behind the block, T = B M, D w
 width of the MLP, n of the three projections q, k, v with LoRA of rank r; G episodes ("groups"), t = T / G.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-import peft
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from atha.tuners.dropout import keep_mask, random_bytes, threshold
+from atha.tuners.lora import Pair
 from atha.tuners.products import FrozenProduct
 
 _ATEN = torch.ops.aten
@@ -49,20 +49,23 @@ ACTIVATIONS = {
 }
 
 
-def can_replace(block: Any) -> bool:
-    """Whether `FusedBlock` computes what this block does: a known activation, LoRA on q, k, v alone."""
+def can_replace(block: Any, adapted: Container[nn.Module] = ()) -> bool:
+    """Whether `FusedBlock` computes what this block does: a known activation, LoRA on q, k, v alone, all else frozen.
+
+    Args:
+        block: of a tower.
+        adapted: layers that LoRA adapts.
+    """
     if not all(hasattr(block, name) for name in ("self_attn", "mlp", "layer_norm1", "layer_norm2")):
         return False
     attention, mlp = block.self_attn, block.mlp
-    plain = (attention.out_proj, mlp.fc1, mlp.fc2, *(base_layer(getattr(attention, name)) for name in PROJECTIONS))
-    return mlp.config.hidden_act in ACTIVATIONS and all(
-        type(layer) is nn.Linear and not layer.weight.requires_grad for layer in plain
+    plain = (attention.out_proj, mlp.fc1, mlp.fc2, *(getattr(attention, name) for name in PROJECTIONS))
+    return (
+        mlp.config.hidden_act in ACTIVATIONS
+        and all(type(layer) is nn.Linear for layer in plain)
+        and not any(value.requires_grad for value in block.parameters())
+        and not any(layer in adapted for layer in (attention.out_proj, mlp.fc1, mlp.fc2))
     )
-
-
-def base_layer(layer: Any) -> Any:
-    """The frozen layer under LoRA's, where there is one."""
-    return layer.base_layer if isinstance(layer, peft.tuners.lora.LoraLayer) else layer
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class BlockWeights:
     def of(cls, block: Any, dtype: torch.dtype, pack: bool, trains: bool) -> "BlockWeights":
         """Those of a block, in the precision of the products; see `FrozenProduct` for the rest."""
         attention, mlp = block.self_attn, block.mlp
-        bases = [base_layer(getattr(attention, name)) for name in PROJECTIONS]
+        bases = [getattr(attention, name) for name in PROJECTIONS]
         pairs = list(zip(bases, (attention.scale, 1.0, 1.0), strict=True))
         weight, bias = (
             torch.cat([getattr(base, name) * scale for base, scale in pairs]) for name in ("weight", "bias")
@@ -116,20 +119,12 @@ class BlockLora:
     lengths: Sequence[int] | None = None
 
     @classmethod
-    def of(cls, block: Any) -> "BlockLora":
-        """PEFT's, of a block that has it or has not."""
+    def of(cls, block: Any, pairs: Mapping[nn.Module, Pair], scaling: float, dropout: float = 0.0) -> "BlockLora":
+        """That of a block whose layers may be among these."""
         layers = [getattr(block.self_attn, name) for name in PROJECTIONS]
-        found = [index for index, layer in enumerate(layers) if layer is not base_layer(layer)]
-        if not found:
-            return cls()
-        some = layers[found[0]]
-        return cls(
-            found,
-            [layers[index].lora_A["default"].weight for index in found],
-            [layers[index].lora_B["default"].weight for index in found],
-            some.scaling["default"],
-            some.lora_dropout["default"].p,
-        )
+        found = [index for index, layer in enumerate(layers) if layer in pairs]
+        own = [pairs[layers[index]] for index in found]
+        return cls(found, [pair.a for pair in own], [pair.b for pair in own], scaling, dropout)
 
     @property
     def groups(self) -> int:

@@ -1,43 +1,45 @@
 """Learned prompt context: the vectors of the words before the class name, trained, shared by the classes (CoOp)."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from atha.backbones import Backbone, Prompts
 
 
 class LearnedContext(nn.Module):
-    """Replaces the embeddings of the context words in every class text.
+    """Stands for the embeddings of the context words in every class text.
 
     Args:
-        backbone: a hook goes on its token embedding.
-        prompts: tokenised class texts; the vectors start as the embeddings of their context words.
-        groups: how many episodes' texts go through together, one after the other; each has vectors of its own.
+        vectors: of the words, in the text tower's token space.
     """
 
-    def __init__(self, backbone: Backbone, prompts: Prompts, groups: int = 1) -> None:
+    def __init__(self, vectors: Float[Tensor, "C W"]) -> None:
         super().__init__()
-        self.positions = prompts.context
-        words = backbone.token_embedding(prompts.input_ids[0, prompts.context]).detach()
-        self.of_groups = nn.ParameterList(nn.Parameter(words.clone()) for _ in range(groups))
-        self.active = True
-        self._handle = backbone.token_embedding.register_forward_hook(self._replace)
+        self.vectors = nn.Parameter(vectors.detach().clone())
+
+    @classmethod
+    def start(cls, backbone: Backbone, prompts: Prompts) -> "LearnedContext":
+        """The words' own embeddings."""
+        return cls(backbone.token_embedding(prompts.input_ids[0, prompts.context]))
 
     @property
-    def vectors(self) -> nn.Parameter:
-        """(words, text width) of the first group."""
-        return self.of_groups[0]  # type: ignore[no-any-return]
+    def trained(self) -> list[nn.Parameter]:
+        """The vectors."""
+        return [self.vectors]
 
-    def _replace(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if not self.active:
-            return None
-        before, after = output[:, : self.positions.start], output[:, self.positions.stop :]
-        shared = torch.stack(list(self.of_groups)).to(output.dtype)
-        shared = shared.repeat_interleave(len(output) // len(shared), dim=0)
-        return torch.cat([before, shared, after], dim=1)
+    def forward(self, words: Float[Tensor, "N S W"], positions: slice) -> Float[Tensor, "N S W"]:
+        """Embedded class texts, with the vectors in the place of their context words."""
+        shared = self.vectors.to(words.dtype).expand(len(words), -1, -1)
+        return torch.cat([words[:, : positions.start], shared, words[:, positions.stop :]], dim=1)
 
-    def detach(self) -> None:
-        """Take the hook away."""
-        self._handle.remove()
+    def state(self) -> dict[str, Tensor]:
+        """What is trained."""
+        return {"context": self.vectors.detach()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take what was trained from `state`."""
+        self.vectors.copy_(state["context"])

@@ -1,61 +1,200 @@
-"""Low-rank adaptation of the attention projections, through PEFT as it is."""
+"""Low-rank adaptation of attention projections (LoRA, arXiv 2106.09685), as PEFT defines, starts and saves it.
 
-from collections.abc import Iterator
-from typing import Any
+What is trained stands beside the backbone's layers and not in them: whoever runs a block takes its matrices from here.
 
-import peft
-from torch import nn
+Shapes: r rank, K and N width of a layer's input and output.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
 
 from atha.backbones import Backbone
 from atha.errors import RecipeError
 from atha.recipe import LoraRecipe
 from atha.tuners.dropout import ByteDropout
 
+#: Before and behind a layer's name in PEFT's files.
+_PREFIX, _SUFFIXES = "base_model.model.", {"a": ".lora_A.weight", "b": ".lora_B.weight"}
 
-def attach_lora(backbone: Backbone, recipe: LoraRecipe) -> Any:
-    """Put LoRA layers into the backbone's attention projections.
+
+class Pair(NamedTuple):
+    """What is added to one layer: ``scaling * B A x``."""
+
+    a: Tensor  # (r, K)
+    b: Tensor  # (N, r)
+
+
+class Lora(nn.Module):
+    """Pairs of matrices for layers of a backbone, by the layers' names in its model.
 
     Args:
-        backbone: its model is changed in place; names of modules and parameters are PEFT's own.
+        backbone: neither changed nor kept.
         recipe: rank, scaling, dropout, which projections of which towers.
 
-    Returns:
-        The `peft.PeftModel` around ``backbone.model``.
-
     Raises:
-        RecipeError: not every projection that the recipe names was found.
+        RecipeError: not every projection that the recipe names is a layer.
     """
-    config = peft.LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        use_rslora=recipe.rank_stabilised,
-        target_modules=backbone.lora_pattern(recipe.towers, recipe.projections),
-        bias="none",
-    )
-    blocks = {"text": len(backbone.text_blocks), "vision": len(backbone.vision_blocks)}
-    expected = sum(blocks[tower] for tower in set(recipe.towers)) * len(set(recipe.projections))
-    try:
-        model = peft.get_peft_model(backbone.model, config)
-    except ValueError as error:
-        raise RecipeError(_no_match(recipe, backbone, 0, expected)) from error
-    config.base_model_name_or_path = backbone.name
-    for layer in lora_layers(model):
-        layer.lora_dropout["default"] = ByteDropout(recipe.dropout)
-    if (found := len(list(lora_layers(model)))) != expected:
-        model.unload()
-        raise RecipeError(_no_match(recipe, backbone, found, expected))
-    return model
+
+    def __init__(self, backbone: Backbone, recipe: LoraRecipe) -> None:
+        super().__init__()
+        layers = backbone.lora_layers(recipe.towers, recipe.projections)
+        blocks = {"text": len(backbone.text_blocks), "vision": len(backbone.vision_blocks)}
+        expected = sum(blocks[tower] for tower in set(recipe.towers)) * len(set(recipe.projections))
+        if len(layers) != expected or not layers:
+            raise RecipeError(
+                f"LoRA on projections {', '.join(recipe.projections)} of {', '.join(recipe.towers)} matches "
+                f"{len(layers)} layers of {backbone.name} and should match {expected}: change lora.projections or "
+                "lora.towers, or choose a model whose projections are layers"
+            )
+        self.recipe, self.names = recipe, tuple(layers)
+        self.scaling = recipe.alpha / (math.sqrt(recipe.rank) if recipe.rank_stabilised else recipe.rank)
+        self.a, self.b = nn.ParameterList(), nn.ParameterList()
+        for layer in layers.values():
+            # PEFT's start: it draws both layers as torch does, and A once more.
+            first = nn.Linear(layer.in_features, recipe.rank, bias=False)
+            second = nn.Linear(recipe.rank, layer.out_features, bias=False)
+            nn.init.kaiming_uniform_(first.weight, a=math.sqrt(5))
+            nn.init.zeros_(second.weight)
+            self.a.append(first.weight)
+            self.b.append(second.weight)
+        self.to(backbone.device)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """A and B of each layer, one layer after the other."""
+        return [value for pair in zip(self.a, self.b, strict=True) for value in pair]
+
+    def pairs(self, backbone: Backbone) -> dict[nn.Module, Pair]:
+        """The pair of each layer of a backbone."""
+        return {
+            backbone.model.get_submodule(name): Pair(a, b)
+            for name, a, b in zip(self.names, self.a, self.b, strict=True)
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """What is trained, under PEFT's names."""
+        return {
+            f"{_PREFIX}{name}{_SUFFIXES[kind]}": value.detach()
+            for name, *pair in zip(self.names, self.a, self.b, strict=True)
+            for kind, value in zip("ab", pair, strict=True)
+        }
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take what was trained from `state`.
+
+        Raises:
+            KeyError: a matrix is missing.
+            ValueError: a matrix has another shape.
+        """
+        for name, value in self.state().items():
+            if state[name].shape != value.shape:
+                raise ValueError(f"{name} has shape {tuple(state[name].shape)} instead of {tuple(value.shape)}")
+            value.copy_(state[name])
+
+    def config(self, backbone: Backbone) -> str:
+        """PEFT's adapter_config.json."""
+        settings = {
+            "peft_type": "LORA",
+            "task_type": None,
+            "base_model_name_or_path": backbone.name,
+            "revision": backbone.revision,
+            "inference_mode": True,
+            "r": self.recipe.rank,
+            "lora_alpha": self.recipe.alpha,
+            "lora_dropout": self.recipe.dropout,
+            "use_rslora": self.recipe.rank_stabilised,
+            "use_dora": False,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "init_lora_weights": True,
+            "target_modules": sorted(self.names),
+        }
+        return json.dumps(settings, indent=2, sort_keys=True)
 
 
-def lora_layers(model: nn.Module) -> Iterator[Any]:
-    """The layers that LoRA adapts."""
-    return (module for module in model.modules() if isinstance(module, peft.tuners.lora.LoraLayer))
+class LoraLinear(nn.Module):
+    """A frozen layer and its pair, where a library's block calls its layers itself.
+
+    Args:
+        base: shared, not changed.
+        pair: what is added.
+        scaling: of it.
+        dropout: share of its input that is zeroed, in training.
+    """
+
+    def __init__(self, base: nn.Module, pair: Pair, scaling: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.base, self.pair, self.scaling = base, pair, scaling
+        self.dropout = ByteDropout(dropout)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(..., K) to (..., N)."""
+        linear = nn.functional.linear
+        added = linear(linear(self.dropout(values.to(self.pair.a.dtype)), self.pair.a), self.pair.b)
+        result: Tensor = self.base(values) + added * self.scaling
+        return result
 
 
-def _no_match(recipe: LoraRecipe, backbone: Backbone, found: int, expected: int) -> str:
-    return (
-        f"LoRA on projections {', '.join(recipe.projections)} of {', '.join(recipe.towers)} matches {found} layers of "
-        f"{backbone.name} and should match {expected}: change lora.projections or lora.towers, or choose a model whose "
-        "projections are layers"
-    )
+def with_lora(
+    block: nn.Module,
+    pairs: Mapping[nn.Module, Pair],
+    scaling: float,
+    dropout: float = 0.0,
+    hold: torch.dtype | None = None,
+    share: nn.Module | None = None,
+) -> nn.Module:
+    """A block that shares all weights with this one and has LoRA in its layers.
+
+    Args:
+        block: neither it nor its weights are changed.
+        pairs: what is added, by layer; there may be none for this block.
+        scaling: of it.
+        dropout: share of LoRA's input that is zeroed, in training.
+        hold: for prediction on a CPU: in float32 LoRA's product is added to the weights, in another precision frozen
+            layers hold their weights in it, where autocast would cast them in every batch.
+        share: another block made of this one, whose held weights are used.
+
+    Returns:
+        A copy, or the block itself where nothing differs.
+    """
+    casts = hold not in (None, torch.float32)
+    own = {
+        name: module
+        for name, module in block.named_modules()
+        if module in pairs or (casts and type(module) is nn.Linear)
+    }
+    if not own:
+        return block
+    memo: dict[int, Any] = {id(value): value for value in (*block.parameters(), *block.buffers())}
+    copied: nn.Module = deepcopy(block, memo)
+    for name, layer in own.items():
+        pair, base = pairs.get(layer), layer
+        if casts:
+            held = share.get_submodule(name) if share is not None and share is not block else None
+            held = held.base if isinstance(held, LoraLinear) else held
+            base = held if held is not None else _linear(layer.weight.to(hold), layer.bias, hold)
+        if pair is None:
+            made = base
+        elif hold == torch.float32:
+            made = _linear(layer.weight + scaling * (pair.b @ pair.a), layer.bias)
+        else:
+            made = LoraLinear(base, pair, scaling, dropout)
+        parent, _, child = name.rpartition(".")
+        setattr(copied.get_submodule(parent), child, made)
+    return copied
+
+
+def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None) -> nn.Linear:
+    with torch.device("meta"):
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().to(dtype or bias.dtype), requires_grad=False)
+    return layer

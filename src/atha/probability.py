@@ -1,0 +1,25 @@
+"""Scores into probabilities: the one place where rows are made that sum to 1.
+
+Shapes: n images, N classes.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def softmax(scores: Float[np.ndarray, "n N"]) -> Float[np.ndarray, "n N"]:
+    """Probabilities of scores, in float64: rows sum to 1 to 1e-15.
+
+    Args:
+        scores: logits, or logarithms of probabilities; minus infinity for a class that cannot be.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if not scores.size:
+        return scores
+    return normalised(np.exp(scores - scores.max(axis=1, keepdims=True)))
+
+
+def normalised(rows: Float[np.ndarray, "n N"]) -> Float[np.ndarray, "n N"]:
+    """Rows that are not negative, brought to sum 1 in float64."""
+    rows = np.asarray(rows, dtype=np.float64)
+    return np.asarray(rows / rows.sum(axis=1, keepdims=True))
