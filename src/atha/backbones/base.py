@@ -6,7 +6,7 @@ Shapes: B images, P prefix tokens, L patch tokens, D vision width, E joint width
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,6 +54,7 @@ class Backbone(ABC):
     Attributes:
         name: what the user asked for, as `atha.backbones.load_backbone` takes it.
         location: what loads it again from any working directory, where the name does not.
+        load_tokenizer: gives the tokenizer, where it was not given.
         home: folder or hub repository of its files, for its model card.
         revision: the hub's commit, where there is one.
         model: the library's model, in float32; what it computes is never changed.
@@ -72,6 +73,7 @@ class Backbone(ABC):
     prefix_tokens: int
     pooled_tokens: int | None
     text_to_token: str
+    load_tokenizer: Callable[[], Any] | None = None
     location: str | None = None
     home: str | None = None
     unalignable: str | None = None
@@ -86,9 +88,22 @@ class Backbone(ABC):
         revision: str | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.image_processor = image_processor
+        self._tokenizer = tokenizer
         self.name, self.revision = name, revision
         self.tuned: Any = None  # the tuners that are in it just now, as a TunedModel
+
+    @property
+    def tokenizer(self) -> Any:
+        """The library's tokenizer, read and checked at the first use: images alone do not need it."""
+        if self._tokenizer is None and self.load_tokenizer is not None:
+            tokenizer = self.load_tokenizer()
+            self.check_tokenizer(tokenizer)
+            self._tokenizer = tokenizer
+        return self._tokenizer
+
+    def check_tokenizer(self, tokenizer: Any) -> None:  # noqa: B027 - most families need no more than was checked
+        """See to it that a tokenizer is the text tower's; raises `BackboneError`."""
 
     # What a family must say.
 

@@ -219,10 +219,13 @@ def parse(kind: type[Configuration], content: dict[str, Any], name: str) -> Conf
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        problem = first["msg"].removeprefix("Value error, ")
-        found = "" if first["type"] == "value_error" else f", not {repr(first['input'])[:60]}"
-        raise BackboneError(
-            f"{FILE} of {name} is damaged ({f'{where}: ' if where else ''}{problem}{found}): get the model again"
-        ) from None
+        raise BackboneError(f"{FILE} of {name} is damaged ({explain(error)}): get the model again") from None
+
+
+def explain(error: ValidationError) -> str:
+    """The first of the values that are wrong, and why, as part of a sentence."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = "".join(f"{part}." for part in first["loc"]).rstrip(".")
+    problem = first["msg"].removeprefix("Value error, ")
+    found = "" if first["type"] == "value_error" else f", not {str(first['input'])[:60]!r}"
+    return f"{where}: {problem}{found}" if where else f"{problem}{found}"

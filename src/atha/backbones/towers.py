@@ -387,13 +387,17 @@ def build(config: Configuration, weights: Mapping[str, Tensor]) -> nn.Module:
         config: its configuration.
         weights: all that the model has, in its shapes.
     """
-    model = empty(config)
+    model = _empty(config)
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
 
-def empty(config: Configuration) -> nn.Module:
-    """A model without weights: names and shapes."""
+def shapes(config: Configuration) -> dict[str, torch.Size]:
+    """Of all weights that a model has."""
+    return {name: value.shape for name, value in _empty(config).state_dict().items()}
+
+
+def _empty(config: Configuration) -> nn.Module:
     make = next(make for kind, make in MODELS.values() if type(config) is kind)
     with torch.device("meta"):
         return make(config)
