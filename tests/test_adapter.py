@@ -160,8 +160,10 @@ def test_lora_loads_in_plain_peft(by_recipe: Callable[[str], Classifier], tmp_pa
         found = plain.get_image_features(pixel_values=pixels).pooler_output
         with plain.disable_adapter():
             frozen = plain.get_image_features(pixel_values=pixels).pooler_output
-    assert torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert not torch.allclose(found, frozen)
+    mapping = json.loads((tmp_path / "adapter" / LORA_FILES[0]).read_text())["auto_mapping"]
+    assert mapping == {"base_model_class": "CLIPModel", "parent_library": "transformers"}  # for AutoPeftModel
 
 
 # Writing: whole or not at all

@@ -79,7 +79,7 @@ def test_loaded_model_gives_the_golden_features(tmp_path, recwarn):
             (backbone.encode_text(prompts).final, golden.encode_text(prompts).final),
             (backbone.encode_text(prompts).penultimate, golden.encode_text(prompts).penultimate),
         ):
-            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+            torch.testing.assert_close(ours, theirs, atol=3e-6, rtol=0)
 
 
 @pytest.mark.parametrize("form", ["module", "half", "scalars", "one dimension"])

@@ -42,11 +42,14 @@ def theirs(folder):
 def test_names_shapes_and_order(folder):
     ours, own = load_backbone(str(folder)).model, theirs(folder).model
 
-    def shapes(model):
-        return [(name, tuple(value.shape)) for name, value in model.named_parameters()]
+    def all_of(model):
+        return {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
 
-    assert shapes(ours) == shapes(own)  # PEFT draws LoRA's start in this order
-    assert list(ours.state_dict()) == list(own.state_dict())
+    def adapted(model):
+        return [name for name, _ in model.named_parameters() if "self_attn" in name]
+
+    assert all_of(ours) == all_of(own)
+    assert adapted(ours) == adapted(own)  # PEFT draws LoRA's start in this order
     assert not any(value.is_meta for value in (*ours.parameters(), *ours.buffers()))
     assert not any(value.requires_grad for value in ours.parameters()) and not ours.training
 
@@ -254,5 +257,5 @@ def test_text_alone_needs_the_tokenizer(folder, monkeypatch):
     backbone = load_backbone(str(folder))
     backbone.encode_image(torch.zeros(1, 3, 32, 32))
     backbone.encode_text(Prompts(torch.tensor([[0, 1]])))
-    with pytest.raises(AssertionError):
+    with pytest.raises(BackboneError, match="the tokenizer was read"):
         backbone.prompts(["cat"], "a photo of a {}.")

@@ -256,6 +256,11 @@ def save_lora(model: "TunedModel") -> Callable[[Path], None]:
     def save(folder: Path) -> None:
         # The base model's own vocabulary is never trained: PEFT need not look it up on the hub.
         model.peft_model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+        if class_name := getattr(model.backbone, "model_class", None):
+            # PEFT writes which class is adapted, and its AutoPeftModel loads one of transformers by that.
+            config = _read_json(folder, LORA_FILES[0])
+            config["auto_mapping"] = {"base_model_class": class_name, "parent_library": "transformers"}
+            _write_json(folder / LORA_FILES[0], config)
 
     return save
 
