@@ -222,13 +222,17 @@ class Checkpoint:
     def _download(self, file: str) -> bool:
         """Get a file of the same commit; returns whether there is one."""
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         if (self.folder / file).is_file():
             return True
         try:
             hf_hub_download(self.name, file, revision=self.commit)
-        except EntryNotFoundError:  # or offline and not in the cache: then there is no file either
+        except LocalEntryNotFoundError as error:
+            if file == _WEIGHTS and (self.folder / _INDEX).is_file():  # offline, and in the cache as shards
+                return False
+            raise BackboneError(self._unreachable(error)) from None
+        except EntryNotFoundError:  # the repository is there, the file is not
             return False
         except Exception as error:  # of the network, of the hub, of its library
             raise BackboneError(self._unreachable(error)) from None

@@ -37,6 +37,10 @@ class _Part(BaseModel):
     pad_token_id: Any = None
     max_position_embeddings: Any = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As PEFT asks a model's configuration for it."""
+        return self.model_dump()
+
 
 class TowerConfig(_Part):
     """What both towers have."""
