@@ -18,7 +18,7 @@ from atha.backbones.metaclip_2 import MetaClip2Backbone
 from atha.backbones.siglip import SiglipBackbone
 from atha.backbones.siglip2 import Siglip2Backbone
 from atha.backbones.state_dict import load_state_dict
-from atha.backbones.towers import MODELS, build, shapes
+from atha.backbones.towers import MODELS, empty, fill, shapes
 from atha.errors import BackboneError
 
 #: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
@@ -98,7 +98,8 @@ def _model(files: Checkpoint, family: type[Backbone]) -> nn.Module:
     if family.model_class not in MODELS:  # a family of somebody's own
         return files.from_transformers(family.model_class)
     config = parse(MODELS[family.model_class][0], files.config, files.name)
-    return build(config, files.weights(shapes(config), family.model_class))
+    model = empty(config)
+    return fill(model, files.weights(shapes(model), family.model_class))
 
 
 def licence(backbone: Backbone) -> str | None:

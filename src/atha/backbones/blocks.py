@@ -19,7 +19,7 @@ from open_clip import transformer as open_clip_transformer
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
-from atha.backbones.towers import EncoderLayer
+from atha.backbones.layers import EncoderLayer
 
 #: Where the attention projections are in a block, for each kind of block.
 _LAYOUTS: tuple[Mapping[str, str], ...] = (

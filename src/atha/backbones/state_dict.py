@@ -30,7 +30,7 @@ from atha.backbones.checkpoint import load_image_processor, load_tokenizer
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.configuration import ClipConfig, explain
 from atha.backbones.open_clip_files import CONFIG, image_processor
-from atha.backbones.towers import build, shapes
+from atha.backbones.towers import empty, fill
 from atha.errors import AthaWarning, BackboneError, reason
 
 ACTIVATIONS = ("quick_gelu", "gelu")
@@ -184,7 +184,7 @@ def load_state_dict(path: Path, name: str) -> ClipBackbone:
         config = clip_config(weights, settings.activation or ACTIVATIONS[0], settings.vision_heads, settings.text_heads)
         settings.check(config)
         has_tokenizer = _has_tokenizer(path.parent)
-        model = build(config, from_openai(weights))
+        model = fill(empty(config), from_openai(weights))
         processor = _image_processor(path.parent, config.vision_config.image_size, settings.images)
     except (*_DAMAGES, BackboneError) as error:
         raise _damaged(error, name) from None
@@ -281,8 +281,7 @@ def _tower(weights: Mapping[str, Tensor], blocks: str, width: int, heads: int | 
 
 
 def _check_shapes(weights: Mapping[str, Tensor], config: Any) -> None:
-    expected = {name: torch.empty(shape, device="meta") for name, shape in shapes(config).items()}
-    expected = to_openai(expected)
+    expected = to_openai(empty(config).state_dict())
     _check_names(weights, expected)
     for name, value in expected.items():
         found, right = tuple(weights[name].shape), tuple(value.shape)

@@ -7,11 +7,10 @@ Shapes: B images or texts, M tokens, D width, E joint width, S text tokens.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atha.backbones.configuration import (
@@ -26,28 +25,11 @@ from atha.backbones.configuration import (
     SiglipTextConfig,
     SiglipVisionConfig,
     TextConfig,
-    TowerConfig,
 )
+from atha.backbones.layers import Encoder, Mlp
 
 # Old configurations of CLIP say so, and a text is then read at its largest id.
 _LARGEST = 2
-
-
-def _quick_gelu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)
-
-
-_TANH_GELU = partial(nn.functional.gelu, approximate="tanh")
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "quick_gelu": _quick_gelu,
-    "gelu": nn.functional.gelu,
-    "gelu_new": _TANH_GELU,
-    "gelu_fast": _TANH_GELU,
-    "gelu_pytorch_tanh": _TANH_GELU,
-    "relu": nn.functional.relu,
-    "silu": nn.functional.silu,
-    "swish": nn.functional.silu,
-}
 
 
 class Pooled(NamedTuple):
@@ -56,114 +38,10 @@ class Pooled(NamedTuple):
     pooler_output: Float[Tensor, "B E"]
 
 
-class Attention(nn.Module):
-    """Of a sequence with itself, in several heads."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.num_heads = heads
-        self.scale = (width // heads) ** -0.5
-        # In transformers' order: PEFT draws LoRA's start in it.
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, hidden: Tensor, attention_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        query, key, value = (
-            project(hidden).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        mixed = attend(query, key, value, self.scale, attention_mask, is_causal)
-        result: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
-        return result
-
-
-def attend(
-    query: Float[Tensor, "B H M d"],
-    key: Float[Tensor, "B H M d"],
-    value: Float[Tensor, "B H M d"],
-    scale: float,
-    mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
-    is_causal: bool = False,
-) -> Float[Tensor, "B H M d"]:
-    """Softmax attention; a mask is True where a token is seen, or is added, and goes before ``is_causal``."""
-    if query.is_cuda:
-        return nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=is_causal and mask is None, scale=scale
-        )
-    # Step by step: torch's fused CPU kernel gives other bits for another number of threads, and that of some versions
-    # for MPS is wrong where there are few queries.
-    if mask is None and is_causal:
-        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
-    scores = (query * scale) @ key.mT
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype) @ value
-
-
-class Mlp(nn.Module):
-    """Two layers.
-
-    Attributes:
-        hidden_act: name of what is between them.
-    """
-
-    def __init__(self, width: int, inner: int, activation: str) -> None:
-        super().__init__()
-        self.hidden_act = activation
-        self.fc1 = nn.Linear(width, inner)
-        self.fc2 = nn.Linear(inner, width)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        result: Tensor = self.fc2(ACTIVATIONS[self.hidden_act](self.fc1(hidden)))
-        return result
-
-
-class EncoderLayer(nn.Module):
-    """A block: attention and MLP, each behind a LayerNorm and beside a residual path.
-
-    Args:
-        width: D.
-        inner: width inside the MLP.
-        heads: of attention.
-        activation: of the MLP, one of `ACTIVATIONS`.
-        eps: of the LayerNorms.
-    """
-
-    def __init__(self, width: int, inner: int, heads: int, activation: str, eps: float) -> None:
-        super().__init__()
-        self.self_attn = Attention(width, heads)
-        self.layer_norm1 = nn.LayerNorm(width, eps=eps)
-        self.mlp = Mlp(width, inner, activation)
-        self.layer_norm2 = nn.LayerNorm(width, eps=eps)
-
-    def forward(self, hidden: Tensor, attention_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        hidden = hidden + self.self_attn(self.layer_norm1(hidden), attention_mask, is_causal)
-        result: Tensor = hidden + self.mlp(self.layer_norm2(hidden))
-        return result
-
-
-class Encoder(nn.Module):
-    """The blocks of a tower."""
-
-    def __init__(self, config: TowerConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            EncoderLayer(
-                config.hidden_size,
-                config.intermediate_size,
-                config.num_attention_heads,
-                config.hidden_act,
-                config.layer_norm_eps,
-            )
-            for _ in range(config.num_hidden_layers)
-        )
-
-    def forward(self, hidden: Float[Tensor, "B M D"], is_causal: bool = False) -> Float[Tensor, "B M D"]:
-        for layer in self.layers:
-            hidden = layer(hidden, is_causal=is_causal)
-        return hidden
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    # Its own random start, on the meta device, takes torch's compiler with it: a second of imports.
+    made: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+    return made
 
 
 class TextEmbeddings(nn.Module):
@@ -171,8 +49,8 @@ class TextEmbeddings(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_embedding = _embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = _embedding(config.max_position_embeddings, config.hidden_size)
 
     def forward(self, input_ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
         length, most = input_ids.shape[1], self.position_embedding.num_embeddings
@@ -192,7 +70,7 @@ class VisionEmbeddings(nn.Module):
         if class_token:
             self.class_embedding = nn.Parameter(torch.zeros(width))
         self.patch_embedding = nn.Conv2d(config.num_channels, width, side, stride=side, bias=not class_token)
-        self.position_embedding = nn.Embedding((config.image_size // side) ** 2 + class_token, width)
+        self.position_embedding = _embedding((config.image_size // side) ** 2 + class_token, width)
         self.class_token = class_token
 
     def forward(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B M D"]:
@@ -212,7 +90,7 @@ class PatchEmbeddings(nn.Module):
     def __init__(self, config: Siglip2VisionConfig) -> None:
         super().__init__()
         self.patch_embedding = nn.Linear(config.num_channels * config.patch_size**2, config.hidden_size)
-        self.position_embedding = nn.Embedding(config.num_patches, config.hidden_size)
+        self.position_embedding = _embedding(config.num_patches, config.hidden_size)
 
     def forward(self, patches: Float[Tensor, "B L K"]) -> Float[Tensor, "B L D"]:
         if patches.shape[1] != self.position_embedding.num_embeddings:
@@ -380,24 +258,19 @@ MODELS: Mapping[str, tuple[type[Configuration], Callable[[Any], nn.Module]]] = {
 }
 
 
-def build(config: Configuration, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A model of these weights themselves, not of copies.
-
-    Args:
-        config: its configuration.
-        weights: all that the model has, in its shapes.
-    """
-    model = _empty(config)
-    model.load_state_dict(weights, assign=True)
-    return model.eval()
-
-
-def shapes(config: Configuration) -> dict[str, torch.Size]:
-    """Of all weights that a model has."""
-    return {name: value.shape for name, value in _empty(config).state_dict().items()}
-
-
-def _empty(config: Configuration) -> nn.Module:
+def empty(config: Configuration) -> nn.Module:
+    """A model without weights."""
     make = next(make for kind, make in MODELS.values() if type(config) is kind)
     with torch.device("meta"):
-        return make(config)
+        return make(config).eval()
+
+
+def shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """Of all weights that a model has."""
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Put in all weights: these themselves, no copies."""
+    model.load_state_dict(weights, assign=True)
+    return model
