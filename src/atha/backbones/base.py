@@ -69,7 +69,7 @@ class Backbone(ABC):
     family: ClassVar[str]
     about: ClassVar[str]  # what models these are, in a few words
     examples: ClassVar[Sequence[str]]  # what ``--model`` takes, one at least
-    model_class: ClassVar[str]  # in transformers
+    model_class: ClassVar[str]  # in transformers; see `atha.backbones.towers.MODELS`
     prefix_tokens: int
     pooled_tokens: int | None
     text_to_token: str

@@ -73,7 +73,7 @@ def attend(
     scores = (query * scale) @ key.mT
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype) @ value
+    return scores.softmax(dim=-1) @ value
 
 
 class Mlp(nn.Module):
