@@ -160,8 +160,10 @@ def test_lora_loads_in_plain_peft(by_recipe: Callable[[str], Classifier], tmp_pa
         found = plain.get_image_features(pixel_values=pixels).pooler_output
         with plain.disable_adapter():
             frozen = plain.get_image_features(pixel_values=pixels).pooler_output
-    assert torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert not torch.allclose(found, frozen)
+    mapping = json.loads((tmp_path / "adapter" / LORA_FILES[0]).read_text())["auto_mapping"]
+    assert mapping == {"base_model_class": "CLIPModel", "parent_library": "transformers"}  # for AutoPeftModel
 
 
 # Writing: whole or not at all
@@ -372,19 +374,20 @@ def test_index_of_shards_is_refused(tmp_path: Path, model: Path, shard: str, rea
 
 def test_good_shards_load(tmp_path: Path, model: Path) -> None:
     # Through a link, as the hub's own cache keeps its files.
-    folder = Path(shutil.copytree(model, tmp_path / "model"))
-    (folder / "model.safetensors").rename(tmp_path / "blob")
-    (folder / "model-1.safetensors").symlink_to(tmp_path / "blob")
-    write_index(folder, dict.fromkeys(load_file(tmp_path / "blob"), "model-1.safetensors"))
+    folder, blobs = Path(shutil.copytree(model, tmp_path / "snapshots" / "commit")), tmp_path / "blobs"
+    blobs.mkdir()
+    (folder / "model.safetensors").rename(blobs / "1")
+    (folder / "model-1.safetensors").symlink_to("../../blobs/1")
+    write_index(folder, dict.fromkeys(load_file(blobs / "1"), "model-1.safetensors"))
     sharded, whole = (Classifier.from_pretrained(path, TEXTS, device="cpu") for path in (folder, model))
     assert np.array_equal(sharded.predict_proba(QUERY), whole.predict_proba(QUERY))
 
 
 def test_link_to_a_pickle_is_not_opened(tmp_path: Path, model: Path) -> None:
     folder = Path(shutil.copytree(model, tmp_path / "model"))
-    torch.save(load_file(folder / "model.safetensors"), tmp_path / "pickled")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pickled")
     (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors").symlink_to(tmp_path / "pickled")
+    (folder / "model.safetensors").symlink_to("pickled")
     with pytest.raises(BackboneError, match=r"cannot be loaded.*get the model again"):
         Classifier.from_pretrained(folder, TEXTS)
 

@@ -337,7 +337,7 @@ def test_metaclip_2_with_another_end_token_is_refused(tmp_path):
     config["text_config"]["eos_token_id"] = 3
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(BackboneError, match="ends texts with token 2 and its text tower reads them at token 3"):
-        load_backbone(str(tmp_path))
+        load_backbone(str(tmp_path)).prompts(["cat"], "a photo of a {}.")
 
 
 @pytest.mark.parametrize(("size", "patch", "rows"), [(224, 32, 7), (224, 14, 16), (336, 14, 24)])

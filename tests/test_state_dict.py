@@ -79,7 +79,7 @@ def test_loaded_model_gives_the_golden_features(tmp_path, recwarn):
             (backbone.encode_text(prompts).final, golden.encode_text(prompts).final),
             (backbone.encode_text(prompts).penultimate, golden.encode_text(prompts).penultimate),
         ):
-            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+            torch.testing.assert_close(ours, theirs, atol=3e-6, rtol=0)
 
 
 @pytest.mark.parametrize("form", ["module", "half", "scalars", "one dimension"])
@@ -186,12 +186,12 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_tokenizer_of_another_model(tmp_path, monkeypatch):
     file = save_golden(tmp_path, SAID, words=100)
     with pytest.raises(BackboneError, match="a vocabulary of 128 and its tokenizer one of 100"):
-        load_backbone(str(file))
+        load_backbone(str(file)).token_ids(["cat"])
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     save_words(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": "<s>"}))
     with pytest.raises(BackboneError, match="ends texts with token 126 and OpenAI's CLIP reads them at the last, 127"):
-        load_backbone(str(file))
+        load_backbone(str(file)).token_ids(["cat"])
     (tmp_path / "tokenizer.json").unlink()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BackboneError, match=r"pip install 'atha\[open-clip\]', or put the tokenizer's files"):

@@ -214,6 +214,8 @@ def load_backbone_of(saved: Saved, folder: Path, elsewhere: str | None = None) -
     Raises:
         AdapterError: the record is incomplete, or the backbone is not found or another.
     """
+    from atha.backbones import load_backbone
+
     try:
         made_for, _ = saved.record["backbone"], float(saved.record["run"]["logit_scale"])
         source = elsewhere or made_for["path"] or made_for["name"]
@@ -221,7 +223,7 @@ def load_backbone_of(saved: Saved, folder: Path, elsewhere: str | None = None) -
     except (KeyError, TypeError, ValueError):
         raise AdapterError(f"{folder} has an incomplete atha.json: copy the adapter again or fit it again") from None
     try:
-        loaded = _load_pinned(source, None if elsewhere else revision)
+        loaded = load_backbone(source, None if elsewhere else revision)
     except BackboneError as error:
         raise AdapterError(
             f"the backbone of {folder} cannot be loaded, say where it is with --model: {error}"
@@ -247,17 +249,6 @@ def describe_backbone(backbone: "Backbone") -> dict[str, Any]:
     }
 
 
-def _load_pinned(source: str, revision: str | None) -> "Backbone":
-    from atha.backbones import load_backbone
-
-    try:
-        return load_backbone(source, revision)
-    except BackboneError:
-        if revision is None:
-            raise
-        # A commit with pickle weights only has its safetensors elsewhere on the hub, found by the model's name; whether
-        # they are the same weights, the fingerprint decides.
-        return load_backbone(source)
 
 
 def _replace(new: Path, target: Path) -> None:

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 import atha
 from atha import alignment
 from atha.errors import DataError
-from tiny_models import SAVE
+from tiny_models import NANO_FOLDER, SAVE
 
 STEPS = ["training.steps=2", "training.lora.lr=1e-3", "training.precision=float32"]
 ALIGNED = ["paper", "released", "released-fixed"]
@@ -112,7 +113,8 @@ def test_the_frozen_state_is_scored_on_the_librarys_own_hidden_states(fitted, ph
     frozen = atha.Classifier.from_pretrained("nano", classes=clf.class_texts, recipe=clf.recipe)
     pixels = frozen._predictor()._pixels([frozen._views.plain(Image.open(photo).convert("RGB"))])
     with torch.no_grad():
-        hidden = frozen.backbone.model.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
+        own = transformers.CLIPModel.from_pretrained(NANO_FOLDER, dtype="float32").eval()
+        hidden = own.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
         texts = frozen.backbone.encode_text(frozen.backbone.prompts(frozen.classes.texts, "a photo of a {}."))
         anchors = frozen.backbone.anchors(texts, "adjoint")
     for block in range(shown.blocks):

@@ -55,6 +55,7 @@ class Backbone(ABC):
     Attributes:
         name: what the user asked for, as `atha.backbones.load_backbone` takes it.
         location: what loads it again from any working directory, where the name does not.
+        load_tokenizer: gives the tokenizer, where it was not given.
         home: folder or hub repository of its files, for its model card.
         revision: the hub's commit, where there is one.
         model: the library's model, in float32; what it computes is never changed.
@@ -69,10 +70,11 @@ class Backbone(ABC):
     family: ClassVar[str]
     about: ClassVar[str]  # what models these are, in a few words
     examples: ClassVar[Sequence[str]]  # what ``--model`` takes, one at least
-    model_class: ClassVar[str]  # in transformers
+    model_class: ClassVar[str]  # in transformers; see `atha.backbones.towers.MODELS`
     prefix_tokens: int
     pooled_tokens: int | None
     text_to_token: str
+    load_tokenizer: Callable[[], Any] | None = None
     location: str | None = None
     home: str | None = None
     unalignable: str | None = None
@@ -87,8 +89,21 @@ class Backbone(ABC):
         revision: str | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.image_processor = image_processor
+        self._tokenizer = tokenizer
         self.name, self.revision = name, revision
+
+    @property
+    def tokenizer(self) -> Any:
+        """The library's tokenizer, read and checked at the first use: images alone do not need it."""
+        if self._tokenizer is None and self.load_tokenizer is not None:
+            tokenizer = self.load_tokenizer()
+            self.check_tokenizer(tokenizer)
+            self._tokenizer = tokenizer
+        return self._tokenizer
+
+    def check_tokenizer(self, tokenizer: Any) -> None:  # noqa: B027 - most families need no more than was checked
+        """See to it that a tokenizer is the text tower's; raises `BackboneError`."""
 
     # What a family must say.
 
@@ -226,7 +241,8 @@ class Backbone(ABC):
             words: of `token_embedding`, where some may have been replaced.
             input_ids: the token ids themselves.
         """
-        return Tokens(self.model.text_model.embeddings(inputs_embeds=words), NO_MASK)
+        positions = self.model.text_model.embeddings.position_embedding.weight
+        return Tokens(words + positions[: words.shape[1]], NO_MASK)
 
     @abstractmethod
     def read_text(self, tokens: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:

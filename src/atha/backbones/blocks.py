@@ -3,8 +3,8 @@
 Their queries, keys and values come out of one matrix, often in a parameter that no layer owns. Two ways, both of which
 compute the same and keep every weight:
 
-- A plain block (LayerNorm, attention, LayerNorm, two-layer MLP, nothing else) becomes transformers' `CLIPEncoderLayer`,
-  which all that is made for training and prediction knows.
+- A plain block (LayerNorm, attention, LayerNorm, two-layer MLP, nothing else) becomes an `EncoderLayer`, which all that
+  is made for training and prediction knows.
 - In any other block the fused matrix becomes three layers, ``q_proj``, ``k_proj`` and ``v_proj``, in its place.
 
 LoRA is therefore PEFT's ordinary one, on linear layers, and loads back into a model that was prepared the same way.
@@ -18,8 +18,8 @@ import torch
 from open_clip import transformer as open_clip_transformer
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+
+from atha.backbones.layers import EncoderLayer
 
 #: Where the attention projections are in a block, for each kind of block.
 _LAYOUTS: tuple[Mapping[str, str], ...] = (
@@ -51,8 +51,8 @@ def projection_names(block: nn.Module) -> Mapping[str, str]:
 
 
 def is_plain(block: nn.Module) -> bool:
-    """Whether a prepared block is transformers'."""
-    return isinstance(block, CLIPEncoderLayer)
+    """Whether a prepared block is one of ours."""
+    return isinstance(block, EncoderLayer)
 
 
 def prepare(blocks: nn.ModuleList | nn.Sequential) -> list[nn.Module]:
@@ -73,14 +73,14 @@ def prepare(blocks: nn.ModuleList | nn.Sequential) -> list[nn.Module]:
 
 
 class _Called(nn.Module):
-    """A `CLIPEncoderLayer`, called as open_clip and timm call theirs."""
+    """An `EncoderLayer`, called as open_clip and timm call theirs."""
 
-    def __init__(self, layer: CLIPEncoderLayer) -> None:
+    def __init__(self, layer: EncoderLayer) -> None:
         super().__init__()
         self.layer = layer
 
     def get_weight_dtype(self) -> torch.dtype:
-        return self.layer.layer_norm1.weight.dtype  # type: ignore[no-any-return]
+        return self.layer.layer_norm1.weight.dtype
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         return call_plain(self.layer, x, attn_mask)
@@ -130,8 +130,8 @@ class _SplitAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
 
-def _plain(block: Any) -> CLIPEncoderLayer | None:
-    # What a plain block consists of, under transformers' names; None where there is more to it.
+def _plain(block: Any) -> EncoderLayer | None:
+    # What a plain block consists of, under our names; None where there is more to it.
     if type(block) is open_clip_transformer.ResidualAttentionBlock:
         attention, mlp = block.attn, block.mlp
         extras: tuple[Any, ...] = (block.ls_1, block.ls_2)
@@ -156,12 +156,8 @@ def _plain(block: Any) -> CLIPEncoderLayer | None:
         return None
     if norm1.eps != norm2.eps:
         return None
-    config = CLIPVisionConfig(
-        hidden_size=up.in_features, intermediate_size=up.out_features, num_attention_heads=attention.num_heads,
-        hidden_act=name, layer_norm_eps=norm1.eps, attn_implementation="sdpa",
-    )  # fmt: skip
     with torch.device("meta"):
-        layer = CLIPEncoderLayer(config)
+        layer = EncoderLayer(up.in_features, up.out_features, attention.num_heads, name, norm1.eps)
     for target, source in zip((layer.layer_norm1, layer.layer_norm2), (norm1, norm2), strict=True):
         target.weight, target.bias = source.weight, source.bias
     names = ("q_proj", "k_proj", "v_proj")
@@ -189,7 +185,6 @@ def _split(block: Any) -> None:
 
 
 def _activation(module: nn.Module) -> str | None:
-    # By the names of transformers.
     kind = type(module).__name__
     if kind == "GELU":
         return "gelu_pytorch_tanh" if getattr(module, "approximate", "none") == "tanh" else "gelu"

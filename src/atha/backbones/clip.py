@@ -35,9 +35,14 @@ class ClipBackbone(Backbone):
 
     def __init__(self, model: Any, tokenizer: Any = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(model, tokenizer, *args, **kwargs)
-        end = model.config.text_config.eos_token_id
-        # The library would read every text at its start, without a word.
-        if tokenizer is not None and end not in (tokenizer.eos_token_id, self.largest_id):
+        if tokenizer is not None:
+            self.check_tokenizer(tokenizer)
+
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """See to it that texts end as the text tower expects it."""
+        end = self.model.config.text_config.eos_token_id
+        # Every text would be read at its start, without a word.
+        if end not in (tokenizer.eos_token_id, self.largest_id):
             raise BackboneError(
                 f"the tokenizer of {self.name} ends texts with token {tokenizer.eos_token_id} and its text tower reads "
                 f"them at token {end}: correct eos_token_id in text_config of config.json"

@@ -40,9 +40,9 @@ class Siglip2Backbone(SiglipBackbone):
     def embed_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Tokens:
         """What the first vision block is given."""
         patches = patchify(pixels, self.model.config.vision_config.patch_size)
-        # Shapes stay on the CPU: the library reads them number by number.
-        shapes = torch.tensor(self.grid).expand(len(pixels), 2)
-        return Tokens(self.model.vision_model.embeddings(patches, shapes), NO_MASK)
+        embeddings = self.model.vision_model.embeddings
+        # The grid is that of the position embedding, which is left as it is.
+        return Tokens(embeddings.patch_embedding(patches) + embeddings.position_embedding.weight, NO_MASK)
 
     def _square_processor(self, own: Any) -> Any:
         # The library's own cuts images into patches, and views are made of images.

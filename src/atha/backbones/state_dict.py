@@ -17,15 +17,20 @@ import json
 import re
 import warnings
 from collections.abc import Collection, Mapping
+from functools import partial
 from math import isqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from atha.backbones.checkpoint import load_image_processor, load_tokenizer
 from atha.backbones.clip import ClipBackbone
+from atha.backbones.configuration import ClipConfig, explain
 from atha.backbones.open_clip_files import CONFIG, image_processor
+from atha.backbones.towers import empty, fill
 from atha.errors import AthaWarning, BackboneError, reason
 
 ACTIVATIONS = ("quick_gelu", "gelu")
@@ -75,6 +80,10 @@ _SHOWN = {
 _HARMLESS = {"head_width", "heads", "mlp_ratio", "patch_dropout", "output_tokens", "eos_id"}
 _USUAL = {"pool_type": ("tok", "argmax"), "proj_type": ("linear",), "pos_embed_type": ("learnable",)}
 
+# What files of the wrong content make other code raise.
+_DAMAGES = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError, ImportError,
+)  # fmt: skip
 _WHOLE = "get the whole checkpoint again"
 _ELSEWHERE = "load it through open_clip, as --model open_clip:ARCH/FILE"
 
@@ -116,8 +125,8 @@ def clip_config(
     activation: str = "quick_gelu",
     vision_heads: int | None = None,
     text_heads: int | None = None,
-) -> Any:
-    """The `CLIPConfig` of weights in OpenAI's names. A text ends with the vocabulary's last token.
+) -> ClipConfig:
+    """The configuration of weights in OpenAI's names. A text ends with the vocabulary's last token.
 
     Args:
         weights: they tell every width, depth and length.
@@ -128,8 +137,6 @@ def clip_config(
     Raises:
         BackboneError: a weight is missing or of another shape, or the heads do not fit or are not known.
     """
-    from transformers import CLIPConfig
-
     if activation not in ACTIVATIONS:
         raise BackboneError(f"activation '{activation}' is not known, give one of {', '.join(ACTIVATIONS)}")
     width, _, _, patch = _shape(weights, "visual.conv1.weight", 4)
@@ -152,7 +159,10 @@ def clip_config(
         "hidden_act": activation,
     }
     joint = _shape(weights, "text_projection", 2)[1]
-    config = CLIPConfig(vision_config=vision, text_config=text, projection_dim=joint)
+    try:
+        config = ClipConfig.model_validate({"vision_config": vision, "text_config": text, "projection_dim": joint})
+    except ValidationError as error:
+        raise BackboneError(f"its weights make no CLIP ({explain(error)}): {_WHOLE}") from None
     _check_shapes(weights, config)
     return config
 
@@ -168,33 +178,16 @@ def load_state_dict(path: Path, name: str) -> ClipBackbone:
         BackboneError: the file is damaged, not whole, of another architecture or in other names, or there is no
             tokenizer for it.
     """
-    import transformers
-
     weights, metadata = _read(path, name)
     try:
         settings = _settings(path.parent, metadata)
         config = clip_config(weights, settings.activation or ACTIVATIONS[0], settings.vision_heads, settings.text_heads)
         settings.check(config)
-        model = transformers.CLIPModel.from_pretrained(
-            None, config=config, state_dict=from_openai(weights), dtype="float32"
-        )
-        tokenizer = _tokenizer(path.parent, config)
+        has_tokenizer = _has_tokenizer(path.parent)
+        model = fill(empty(config), from_openai(weights))
         processor = _image_processor(path.parent, config.vision_config.image_size, settings.images)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-        ImportError,
-    ) as error:
-        raise BackboneError(
-            f"{name} cannot be loaded ({reason(error)}): get it and the files beside it again"
-        ) from None
-    except BackboneError as error:
-        raise BackboneError(f"{name} cannot be loaded, {error}") from None
+    except (*_DAMAGES, BackboneError) as error:
+        raise _damaged(error, name) from None
     if settings.activation is None:
         warnings.warn(
             f"{name} does not say its activation and quick_gelu is taken, OpenAI's own: for a model that was trained "
@@ -202,7 +195,8 @@ def load_state_dict(path: Path, name: str) -> ClipBackbone:
             AthaWarning,
             stacklevel=3,
         )
-    backbone = ClipBackbone(model, tokenizer, processor, name=name)
+    backbone = ClipBackbone(model, None, processor, name=name)
+    backbone.load_tokenizer = partial(_tokenizer, path.parent if has_tokenizer else None, config, name)
     # Its own name: what a link in a cache points to has another, and would not be known as safetensors.
     backbone.location, backbone.home = str(path.parent.resolve() / path.name), str(path.parent.resolve())
     return backbone
@@ -287,10 +281,7 @@ def _tower(weights: Mapping[str, Tensor], blocks: str, width: int, heads: int | 
 
 
 def _check_shapes(weights: Mapping[str, Tensor], config: Any) -> None:
-    from transformers import CLIPModel
-
-    with torch.device("meta"):
-        expected = to_openai(CLIPModel(config).state_dict())
+    expected = to_openai(empty(config).state_dict())
     _check_names(weights, expected)
     for name, value in expected.items():
         found, right = tuple(weights[name].shape), tuple(value.shape)
@@ -308,7 +299,12 @@ def _read(path: Path, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
             prefix = "module." if all(key.startswith("module.") for key in names) else ""
             plain = {key.removeprefix(prefix): key for key in names}
             _check_kind(plain, path, name)
-            weights = {ours: file.get_tensor(key).float() for ours, key in plain.items() if ours not in _NO_WEIGHTS}
+            # Copies: the file could change while it is mapped into memory.
+            weights = {
+                ours: file.get_tensor(key).to(torch.float32, copy=True)
+                for ours, key in plain.items()
+                if ours not in _NO_WEIGHTS
+            }
     except (SafetensorError, OSError) as error:
         raise BackboneError(f"{name} cannot be read as safetensors ({error}): get the file again") from None
     if "logit_scale" in weights and weights["logit_scale"].numel() == 1:  # open_clip has it with a dimension, too
@@ -370,34 +366,47 @@ def _table(content: Mapping[str, Any], key: str) -> dict[str, Any]:
     return part
 
 
-def _tokenizer(folder: Path, config: Any) -> Any:
+def _has_tokenizer(folder: Path) -> bool:
+    """Whether it lies beside the weights; else there is CLIP's own."""
     if any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        from transformers import AutoTokenizer
+        return True
+    _vocabulary()
+    return False
 
-        # With the configuration, as there need be no config.json beside the weights.
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), config=config, local_files_only=True, trust_remote_code=False
-        )
-    else:
-        tokenizer = _own_tokenizer(config.text_config.max_position_embeddings)
-    rows = config.text_config.vocab_size
-    if len(tokenizer) != rows:
-        raise BackboneError(
-            f"its text tower has a vocabulary of {rows} and its tokenizer one of {len(tokenizer)}: put the files of "
-            "the model's own tokenizer beside it"
-        )
-    if tokenizer.eos_token_id != rows - 1:
-        raise BackboneError(
-            f"its tokenizer ends texts with token {tokenizer.eos_token_id} and OpenAI's CLIP reads them at the last, "
-            f"{rows - 1}: {_ELSEWHERE}"
-        )
+
+def _tokenizer(folder: Path | None, config: ClipConfig, name: str) -> Any:
+    text = config.text_config
+    try:
+        if folder is None:
+            tokenizer = _own_tokenizer(text.max_position_embeddings)
+        else:
+            from transformers import CLIPConfig
+
+            # With a configuration, as there need be no config.json beside the weights.
+            tokenizer = load_tokenizer(folder, config=CLIPConfig())
+        if len(tokenizer) != text.vocab_size:
+            raise BackboneError(
+                f"its text tower has a vocabulary of {text.vocab_size} and its tokenizer one of {len(tokenizer)}: put "
+                "the files of the model's own tokenizer beside it"
+            )
+        if tokenizer.eos_token_id != text.vocab_size - 1:
+            raise BackboneError(
+                f"its tokenizer ends texts with token {tokenizer.eos_token_id} and OpenAI's CLIP reads them at the "
+                f"last, {text.vocab_size - 1}: {_ELSEWHERE}"
+            )
+    except Exception as error:  # of transformers and of the libraries behind it, which raise what they like
+        raise _damaged(error, name) from None
     return tokenizer
 
 
-def _own_tokenizer(context_length: int) -> Any:
-    """CLIP's own byte-pair vocabulary, as open_clip ships it: bytes, bytes that end a word, merges, two special."""
-    from transformers import CLIPTokenizer
+def _damaged(error: Exception, name: str) -> BackboneError:
+    if isinstance(error, BackboneError):
+        return BackboneError(f"{name} cannot be loaded, {error}")
+    return BackboneError(f"{name} cannot be loaded ({reason(error)}): get it and the files beside it again")
 
+
+def _vocabulary() -> Path:
+    """The file of CLIP's own vocabulary, which open_clip ships."""
     spec = importlib.util.find_spec("open_clip")
     file = Path(spec.origin).parent / _VOCABULARY if spec is not None and spec.origin else None
     if file is None or not file.is_file():
@@ -405,9 +414,16 @@ def _own_tokenizer(context_length: int) -> Any:
             "there is no tokenizer beside it, and CLIP's own comes with open_clip: pip install 'atha[open-clip]', or "
             f"put the tokenizer's files there ({', '.join(_TOKENIZER_FILES)})"
         )
+    return file
+
+
+def _own_tokenizer(context_length: int) -> Any:
+    """CLIP's own byte-pair vocabulary, as open_clip ships it: bytes, bytes that end a word, merges, two special."""
+    from transformers import CLIPTokenizer
+
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = [chr(code) for code in (*printable, *range(256, 512 - len(printable)))]
-    lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
+    lines = gzip.decompress(_vocabulary().read_bytes()).decode("utf-8").split("\n")
     merges = [tuple(line.split()) for line in lines[1 : 49408 - 2 - 512 + 1]]
     special = ("<|startoftext|>", "<|endoftext|>")
     words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(merge) for merge in merges), *special]
@@ -417,7 +433,5 @@ def _own_tokenizer(context_length: int) -> Any:
 
 def _image_processor(folder: Path, size: int, said: Mapping[str, Any]) -> Any:
     if (folder / "preprocessor_config.json").is_file():
-        from transformers import AutoImageProcessor
-
-        return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        return load_image_processor(folder)
     return image_processor(size, said)

@@ -61,11 +61,16 @@ def can_replace(block: Any, adapted: Container[nn.Module] = ()) -> bool:
     attention, mlp = block.self_attn, block.mlp
     plain = (attention.out_proj, mlp.fc1, mlp.fc2, *(getattr(attention, name) for name in PROJECTIONS))
     return (
-        mlp.config.hidden_act in ACTIVATIONS
+        activation_name(mlp) in ACTIVATIONS
         and all(type(layer) is nn.Linear for layer in plain)
         and not any(value.requires_grad for value in block.parameters())
         and not any(layer in adapted for layer in (attention.out_proj, mlp.fc1, mlp.fc2))
     )
+
+
+def activation_name(mlp: Any) -> str:
+    """Of an MLP of ours, or of transformers."""
+    return str(mlp.hidden_act if hasattr(mlp, "hidden_act") else mlp.config.hidden_act)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class BlockWeights:
         weight, bias = (
             torch.cat([getattr(base, name) * scale for base, scale in pairs]) for name in ("weight", "bias")
         )
-        scale = ACTIVATIONS[mlp.config.hidden_act].scale
+        scale = ACTIVATIONS[activation_name(mlp)].scale
         return cls(
             FrozenProduct(weight, bias, dtype, pack, trains),
             FrozenProduct(attention.out_proj.weight, attention.out_proj.bias, dtype, pack, trains),
@@ -176,7 +181,7 @@ class FusedBlock:
         self.block, self.lora, self.rows, self.pack, self.trains = block, lora, rows, pack, trains
         self._weights: dict[torch.dtype, BlockWeights] = {} if share is None else share._weights
         self.heads: int = block.self_attn.num_heads
-        self.activation = ACTIVATIONS[block.mlp.config.hidden_act]
+        self.activation = ACTIVATIONS[activation_name(block.mlp)]
         # What LoRA's products are multiplied by, for each projection: attention's scale and dropout's own included.
         scales = (block.self_attn.scale, 1.0, 1.0)
         factors = [lora.scaling * scales[index] * lora.kept_scale for index in lora.projections]

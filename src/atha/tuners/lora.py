@@ -100,8 +100,11 @@ class Lora(nn.Module):
 
     def config(self, backbone: Backbone) -> str:
         """PEFT's adapter_config.json."""
+        model_class = getattr(backbone, "model_class", None)
         settings = {
             "peft_type": "LORA",
+            # PEFT's AutoPeftModel loads the class that is adapted by that.
+            "auto_mapping": {"base_model_class": model_class, "parent_library": "transformers"} if model_class else None,
             "task_type": None,
             "base_model_name_or_path": backbone.name,
             "revision": backbone.revision,
