@@ -12,6 +12,7 @@ from atha.backbones import open_clip_files
 from atha.backbones.base import Backbone, Prompts, TextFeatures
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.metaclip_2 import MetaClip2Backbone
+from atha.backbones.processor_files import hub_folder, read_processor
 from atha.backbones.siglip import SiglipBackbone
 from atha.backbones.siglip2 import Siglip2Backbone
 from atha.backbones.state_dict import load_state_dict
@@ -105,7 +106,7 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
                 **options,
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-            processor = transformers.AutoImageProcessor.from_pretrained(source, **options)
+            processor = read_processor(local or hub_folder(source, revision))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
             raise BackboneError(_unreachable(name, local, error)) from None
     wrong = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])

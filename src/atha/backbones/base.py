@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atha.anchors import adjoint_anchors, inverse_anchors, projection_inverse
+from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError
 
 Tower = Literal["text", "vision"]
@@ -86,7 +87,8 @@ class Backbone(ABC):
         revision: str | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.tokenizer = tokenizer
+        self.image_processor: Any = None if image_processor is None else ImageProcessor.of(image_processor)
         self.name, self.revision = name, revision
         self.tuned: Any = None  # the tuners that are in it just now, as a TunedModel
 

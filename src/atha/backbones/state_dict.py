@@ -26,6 +26,8 @@ from torch import Tensor
 
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.open_clip_files import CONFIG, image_processor
+from atha.backbones.processor_files import read_processor
+from atha.data.processor import ImageProcessor
 from atha.errors import AthaWarning, BackboneError, reason
 
 ACTIVATIONS = ("quick_gelu", "gelu")
@@ -415,9 +417,7 @@ def _own_tokenizer(context_length: int) -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=context_length)
 
 
-def _image_processor(folder: Path, size: int, said: Mapping[str, Any]) -> Any:
+def _image_processor(folder: Path, size: int, said: Mapping[str, Any]) -> ImageProcessor:
     if (folder / "preprocessor_config.json").is_file():
-        from transformers import AutoImageProcessor
-
-        return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        return read_processor(folder)
     return image_processor(size, said)
