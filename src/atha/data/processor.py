@@ -211,7 +211,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _resize_middle(
     image: Image.Image, size: tuple[int, int], crop: tuple[int, int], resample: Image.Resampling
 ) -> Image.Image:
-    """The middle of an image that is resized, and never made as a whole; within a grey level of that."""
+    """The middle of an image that is resized, and never made as a whole; but for rounding the same."""
     cut, boxes, made = [], [], []
     for side, whole, wanted in zip(image.size, size, crop, strict=True):
         kept, scale = min(wanted, whole), side / whole
