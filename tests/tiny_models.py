@@ -166,7 +166,7 @@ class Theirs:
 class Transformers(Theirs):
     def __init__(self, folder: Path) -> None:
         self.model = transformers.AutoModel.from_pretrained(folder).eval()
-        self.processor = transformers.AutoImageProcessor.from_pretrained(folder)
+        self.processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 
     def _pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atha.anchors import adjoint_anchors, inverse_anchors, projection_inverse
+from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError
 
 Tower = Literal["text", "vision"]
@@ -89,7 +90,7 @@ class Backbone(ABC):
         revision: str | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.image_processor = image_processor
+        self.image_processor: Any = None if image_processor is None else ImageProcessor.of(image_processor)
         self._tokenizer = tokenizer
         self.name, self.revision = name, revision
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from atha.backbones import configuration, open_clip_files
+from atha.backbones.processor_files import read_processor
+from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, reason
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
@@ -170,9 +172,9 @@ class Checkpoint:
             )
         return tokenizer
 
-    def image_processor(self) -> Any:
+    def image_processor(self) -> ImageProcessor:
         """The image processor."""
-        return self._made(lambda: load_image_processor(self.folder))
+        return read_processor(self.folder)
 
     def damaged(self, error: Exception) -> str:
         """A sentence on what is wrong with the files."""
@@ -245,13 +247,6 @@ class Checkpoint:
             f"open_clip is {open_clip_files.HUB}{self.name}, or {open_clip_files.PREFIX}{self.name} if that is "
             "architecture and tag"
         )
-
-
-def load_image_processor(folder: Path) -> Any:
-    """The image processor of a folder."""
-    from transformers import AutoImageProcessor
-
-    return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
 def load_tokenizer(folder: Path, **options: Any) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, reason
 
 PREFIX = "open_clip:"
@@ -314,18 +315,17 @@ def _square(size: Any) -> int:
     return int(height)
 
 
-def image_processor(size: int, said: Mapping[str, Any]) -> Any:
-    """An image processor of transformers that does what open_clip's settings of images say.
+def image_processor(size: int, said: Mapping[str, Any]) -> ImageProcessor:
+    """An image processor that does what open_clip's settings of images say.
 
     Args:
         size: height and width of the images that the model takes.
         said: ``resize_mode``, ``interpolation``, ``mean`` and ``std``; CLIP's own where they are silent.
 
     Raises:
-        BackboneError: images are resized in a way that is not supported.
+        BackboneError: images are resized in a way that is not supported, or mean or std cannot be used.
     """
     from PIL.Image import Resampling
-    from transformers import CLIPImageProcessor
 
     modes = ("shortest", "squash")
     resampling = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR, "random": Resampling.BICUBIC}
@@ -336,13 +336,15 @@ def image_processor(size: int, said: Mapping[str, Any]) -> Any:
             "bilinear: choose another model"
         )
     square = {"height": size, "width": size}
-    return CLIPImageProcessor(
-        size={"shortest_edge": size} if mode == modes[0] else square,
-        do_center_crop=mode == modes[0],
-        crop_size=square,
-        resample=resampling[interpolation],
+    settings = {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": size} if mode == modes[0] else square,
+        "do_center_crop": mode == modes[0],
+        "crop_size": square,
+        "resample": resampling[interpolation],
         **{f"image_{key}": list(said[key]) for key in ("mean", "std") if said.get(key)},
-    )
+    }
+    return ImageProcessor.of(settings, "what open_clip says of images")
 
 
 @contextmanager

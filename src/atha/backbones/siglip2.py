@@ -28,8 +28,8 @@ class Siglip2Backbone(SiglipBackbone):
 
     def __init__(self, model: Any, tokenizer: Any = None, image_processor: Any = None, **kwargs: Any) -> None:
         super().__init__(model, tokenizer, image_processor, **kwargs)
-        if image_processor is not None:
-            self.image_processor = self._square_processor(image_processor)
+        if self.image_processor is not None:  # its own cuts images into patches, and views are made of images
+            self.image_processor = self.image_processor.squared(self.image_size)
 
     @property
     def image_size(self) -> int:
@@ -43,14 +43,6 @@ class Siglip2Backbone(SiglipBackbone):
         embeddings = self.model.vision_model.embeddings
         # The grid is that of the position embedding, which is left as it is.
         return Tokens(embeddings.patch_embedding(patches) + embeddings.position_embedding.weight, NO_MASK)
-
-    def _square_processor(self, own: Any) -> Any:
-        # The library's own cuts images into patches, and views are made of images.
-        from transformers import SiglipImageProcessor
-
-        kept = ("resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
-        side = self.image_size
-        return SiglipImageProcessor(size={"height": side, "width": side}, **{name: getattr(own, name) for name in kept})
 
 
 def patchify(pixels: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B L K"]:

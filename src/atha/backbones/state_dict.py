@@ -26,11 +26,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from atha.backbones.checkpoint import load_image_processor, load_tokenizer
+from atha.backbones.checkpoint import load_tokenizer
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.configuration import ClipConfig, explain
 from atha.backbones.open_clip_files import CONFIG, image_processor
+from atha.backbones.processor_files import read_processor
 from atha.backbones.towers import empty, fill
+from atha.data.processor import ImageProcessor
 from atha.errors import AthaWarning, BackboneError, reason
 
 ACTIVATIONS = ("quick_gelu", "gelu")
@@ -431,7 +433,7 @@ def _own_tokenizer(context_length: int) -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=context_length)
 
 
-def _image_processor(folder: Path, size: int, said: Mapping[str, Any]) -> Any:
+def _image_processor(folder: Path, size: int, said: Mapping[str, Any]) -> ImageProcessor:
     if (folder / "preprocessor_config.json").is_file():
-        return load_image_processor(folder)
+        return read_processor(folder)
     return image_processor(size, said)

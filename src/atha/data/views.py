@@ -1,21 +1,21 @@
 """From images to the tensors that a backbone takes: plain views, and the support set's augmented ones.
 
 Geometry (resize, crop) ends in 8-bit tensors; scaling and normalisation to the backbone's own mean and std come
-after augmentation. Both are done by the backbone's image processor, so that its settings hold.
+after augmentation. Both are done by the backbone's image processor, so that its settings hold. Augmentation is
+torchvision's, and imports it: that takes seconds, which prediction should not have to wait for.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
 
 from atha.data.images import ImageInput, ImageProblem, open_image
+from atha.data.processor import ImageProcessor, pixels
 from atha.errors import BackboneError
 from atha.recipe import SupportKind, Transform
 
@@ -38,7 +38,7 @@ class Views:
     """
 
     def __init__(
-        self, processor: Any, size: int, transform: Transform = "processor", squeeze_to_size: bool = False
+        self, processor: ImageProcessor, size: int, transform: Transform = "processor", squeeze_to_size: bool = False
     ) -> None:
         self._processor, self.size = processor, size
         self._transform, self._squeeze_to_size = transform, squeeze_to_size
@@ -55,10 +55,9 @@ class Views:
         if self._transform == "cdfsl":
             side = self.size if self._squeeze_to_size else int(1.15 * self.size)
             squeezed = image.resize((side, side), Image.Resampling.BILINEAR)
-            cropped: Tensor = v2.functional.center_crop(v2.functional.pil_to_tensor(squeezed), [self.size] * 2)
-            return cropped
-        made = self._processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="pt")
-        return made["pixel_values"][0].to(torch.uint8)  # type: ignore[no-any-return]
+            first = round((side - self.size) / 2)  # torchvision's crop, which the published code has
+            return pixels(squeezed.crop((first, first, first + self.size, first + self.size)))
+        return self._processor.plain(image)
 
     def visible_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """Which part of a photo its plain view shows.
@@ -86,8 +85,7 @@ class Views:
 
     def normalise(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Scale and normalise as the backbone was trained."""
-        options = {name: False for name in ("do_resize", "do_center_crop") if hasattr(self._processor, name)}
-        return self._processor(images=images, return_tensors="pt", **options)["pixel_values"]  # type: ignore[no-any-return]
+        return self._processor.normalise(images)
 
     def load(self, source: ImageInput) -> UInt8[Tensor, "3 H W"] | ImageProblem:
         """Decode one image to its plain view, or say why that cannot be done."""
@@ -152,6 +150,8 @@ class SupportSet:
         return normalised
 
     def _random_crop(self, image: Image.Image, generator: torch.Generator) -> UInt8[Tensor, "3 H W"]:
+        from torchvision.transforms import InterpolationMode, v2
+
         size = self.views.size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
@@ -203,6 +203,8 @@ def crop_source(image: Image.Image, size: int) -> Image.Image:
 
 def five_views(image: UInt8[Tensor, "3 H W"]) -> list[UInt8[Tensor, "3 H W"]]:
     """Plain; rotation, jitter and flip; rotation; jitter; flip. Random parts come from torch's global generator."""
+    from torchvision.transforms import v2
+
     rotation = v2.RandomRotation(45)
     jitter = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)
     flip = v2.RandomHorizontalFlip(0.5)

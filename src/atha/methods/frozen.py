@@ -26,7 +26,7 @@ from atha.inference import in_groups
 from atha.recipe import Transform
 
 # Of how images are decoded and made into views: a change of either makes what is on disk worthless.
-_VERSION = "1"
+_VERSION = "2"
 # Of the forward pass: another order of its sums gives other last bits.
 _FORWARD = "4"
 # Plain views kept in memory, in bytes, and features kept there, in number.
@@ -231,14 +231,6 @@ def _decode(file: ImageFile) -> Image.Image:
     return open_image(file.path)
 
 
-# What an image processor does; its other settings change with the library's version and not with the pixels.
-_SETTINGS = (
-    "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor", "do_normalize",
-    "image_mean", "image_std", "do_pad", "class",
-)  # fmt: skip
-
-
 def processor_settings(backbone: Backbone) -> str:
     """The image processor's settings as one text: another size, mean or resampling gives other results."""
-    settings = backbone.image_processor.to_dict() | {"class": type(backbone.image_processor).__name__}
-    return json.dumps({key: settings.get(key) for key in _SETTINGS}, sort_keys=True, default=dict)
+    return json.dumps(backbone.image_processor.settings(), sort_keys=True)
