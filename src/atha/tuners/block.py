@@ -12,7 +12,7 @@ Shapes: B sequences of M tokens, R of them wanted behind the block, T = B M, D w
 width of the MLP, n of the three projections q, k, v with LoRA of rank r; G episodes ("groups"), t = T / G.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from atha.tuners.dropout import keep_mask, random_bytes, threshold
+from atha.tuners.dropout import mask_dtype, mask_of, masked, random_bytes, threshold
 from atha.tuners.products import FrozenProduct
 
 _ATEN = torch.ops.aten
@@ -30,22 +30,22 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 class Activation(NamedTuple):
-    """``function(scale * x) / scale``, and what its gradient becomes: (gradient, scaled x) -> gradient."""
+    """``function(scale * x) / scale``, and what its gradient becomes: (gradient, scaled x, grad_input=...)."""
 
     function: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[..., Tensor]
     scale: float = 1.0
 
 
 #: By its name in transformers. x sigmoid(1.702 x) is a SiLU of 1.702 x; the scale goes into the weights around it.
 _TANH_GELU = Activation(
-    partial(nn.functional.gelu, approximate="tanh"), partial(_ATEN.gelu_backward, approximate="tanh")
+    partial(nn.functional.gelu, approximate="tanh"), partial(_ATEN.gelu_backward.grad_input, approximate="tanh")
 )
 ACTIVATIONS = {
-    "gelu": Activation(nn.functional.gelu, _ATEN.gelu_backward),
+    "gelu": Activation(nn.functional.gelu, _ATEN.gelu_backward.grad_input),
     "gelu_new": _TANH_GELU,
     "gelu_pytorch_tanh": _TANH_GELU,
-    "quick_gelu": Activation(nn.functional.silu, _ATEN.silu_backward, scale=1.702),
+    "quick_gelu": Activation(nn.functional.silu, _ATEN.silu_backward.grad_input, scale=1.702),
 }
 
 
@@ -136,20 +136,19 @@ class BlockLora:
         """G."""
         return 1 if self.generators is None else len(self.generators)
 
-    def keep(self, sequences: int, length: int, width: int, like: Tensor) -> Tensor | None:
-        """(n, G, t, D): 1 where LoRA's input is kept, else 0; None where all of it is."""
-        limit = threshold(self.dropout)
-        if not limit:
+    def noise(self, sequences: int, length: int, width: int, device: torch.device) -> Tensor | None:
+        """(n, G, t, D) bytes: LoRA's input is kept where they reach dropout's threshold; None where all of it is."""
+        if not threshold(self.dropout):
             return None
         count, each = len(self.projections), sequences // self.groups
         generators = self.generators if self.generators is not None else [None]
-        masks = []
+        drawn = []
         # Drawn in the shape that a group has by itself, so that a group's numbers do not depend on the others.
         for generator, own in zip(generators, self.lengths or [length] * self.groups, strict=True):
             noise = random_bytes((count, each, own, width), generator)
-            mask = keep_mask(noise, limit, like.dtype)
-            masks.append(nn.functional.pad(mask, (0, 0, 0, length - own)) if own < length else mask)
-        return torch.stack(masks, 1).flatten(2, 3).to(like.device)
+            drawn.append(nn.functional.pad(noise, (0, 0, 0, length - own)) if own < length else noise)
+        every = drawn[0].unsqueeze(1) if self.groups == 1 else torch.stack(drawn, 1)
+        return every.flatten(2, 3).to(device)
 
     @property
     def kept_scale(self) -> float:
@@ -232,22 +231,20 @@ class _Block(torch.autograd.Function):
         normed, *moments1 = _normalise(tokens.flatten(0, 1), block.layer_norm1)
         normed = normed.to(dtype)
         projected = weights.project(normed)  # (T, 3 D)
-        keep = lora_a = lora_b = low = None
+        noise = lora_a = lora_b = low = None
         if lora.projections:
             lora_a, lora_b = _stack(lora, matrices, fused.factors, dtype)  # (n, G, r, D), (n, G, D, r)
-            keep = lora.keep(batch, length, width, normed)
-            low = _dropped(normed, keep, lora) @ lora_a.transpose(2, 3)  # (n, G, t, r)
-            for part, b, z in _parts(projected, lora, lora_b, low):
-                part.addmm_(z, b.T)
-            del part
-        query, key, value = (
-            projected.view(batch, length, 3, fused.heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
-        )  # (B H, M, d)
+            noise = lora.noise(batch, length, width, normed.device)
+            low = normed.new_empty(*lora_a.shape[:2], len(normed) // lora.groups, lora_a.shape[2])  # (n, G, t, r)
+            for one in _parts(lora, lora_a, lora_b, low, projected, normed, noise):
+                torch.mm(one.dropped(), one.a.T, out=one.low)
+                one.part.addmm_(one.low, one.b.T)
+        query, key, value = _heads(projected, batch, fused.heads)  # (B H, M, d)
         del projected
         shares = query[:, :rows] @ key.transpose(1, 2)
         if mask is not None:
             shares.unflatten(0, (batch, fused.heads)).add_(mask[..., :rows, :length])
-        shares = shares.softmax(dim=-1)
+        _ATEN._softmax.out(shares, -1, False, out=shares)
         mixed = (shares @ value).view(batch, fused.heads, rows, -1).transpose(1, 2).reshape(batch * rows, width)
         if not trains:
             del query, key, value, shares, normed
@@ -264,7 +261,7 @@ class _Block(torch.autograd.Function):
         if trains:
             ctx.fused, ctx.weights, ctx.rows = fused, weights, rows
             ctx.save_for_backward(
-                tokens, normed, keep, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments1,
+                tokens, normed, noise, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments1,
                 *moments2,
             )  # fmt: skip
         return result.view(batch, rows, width)
@@ -273,49 +270,85 @@ class _Block(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         fused, weights, rows = ctx.fused, ctx.weights, ctx.rows
-        tokens, normed, keep, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments = (
+        tokens, normed, noise, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments = (
             ctx.saved_tensors
         )
         batch, length, width = tokens.shape
         lora, dtype = fused.lora, normed.dtype
+        # What is a gradient's last use is written over: memory that was just used is in a cache, new memory is not.
         outer = gradients[0].flatten(0, 1)  # (B R, D), of the residual stream
-        change = fused.activation.backward(weights.down.backward(outer.to(dtype)), inner)
-        outer = outer + _normalise_backward(weights.up.backward(change), middle, fused.block.layer_norm2, moments[2:])
+        change = weights.down.backward(outer.to(dtype))
+        fused.activation.backward(change, inner, grad_input=change)
+        change = weights.up.backward(change)
+        outer = _normalise_backward(change, middle, fused.block.layer_norm2, moments[2:]).add_(outer)
         mixed = weights.out.backward(outer.to(dtype))
         mixed = mixed.view(batch, rows, fused.heads, -1).transpose(1, 2).reshape(batch * fused.heads, rows, -1)
-        scores = _ATEN._softmax_backward_data(mixed @ value.transpose(1, 2), shares, -1, dtype)
+        scores = mixed @ value.transpose(1, 2)
+        _ATEN._softmax_backward_data.out(scores, shares, -1, dtype, grad_input=scores)
         heads = torch.empty(3, *key.shape, dtype=dtype, device=key.device)
-        heads[0, :, :rows], heads[0, :, rows:] = scores @ key, 0
+        if rows == length:
+            torch.bmm(scores, key, out=heads[0])
+        else:
+            heads[0, :, :rows], heads[0, :, rows:] = scores @ key, 0
         torch.bmm(scores.transpose(1, 2), query[:, :rows], out=heads[1])
         torch.bmm(shares.transpose(1, 2), mixed, out=heads[2])
         projected = heads.view(3, batch, fused.heads, length, -1).permute(1, 3, 0, 2, 4).reshape(-1, 3 * width)
+        del change, mixed, scores, heads
+        onward = ctx.needs_input_grad[0]
+        hidden = weights.project.backward(projected) if onward else None
         changes: list[Tensor] = []
         if lora.projections:
-            low_change = torch.empty_like(low)
-            b_change = torch.empty_like(lora_b)
-            for (part, b, z), down, wide in zip(
-                _parts(projected, lora, lora_b, low), low_change.flatten(0, 1), b_change.flatten(0, 1), strict=True
-            ):
-                torch.mm(part, b, out=down)
-                torch.mm(part.T, z, out=wide)
-            a_change = low_change.transpose(2, 3) @ _dropped(normed, keep, lora)
+            a_change, b_change = torch.empty_like(lora_a), torch.empty_like(lora_b)
+            low_change = torch.empty_like(low[0, 0])
+            parts = _parts(lora, lora_a, lora_b, low, projected, normed, noise, hidden)
+            for one, a, b in zip(parts, a_change.flatten(0, 1), b_change.flatten(0, 1), strict=True):
+                torch.mm(one.part, one.b, out=low_change)
+                torch.mm(one.part.T, one.low, out=b)
+                torch.mm(low_change.T, one.dropped(), out=a)
+                if onward:
+                    one.reach(low_change)
             changes = [
                 *a_change.float().flatten(0, 1),
                 *(b_change.float() * fused.factors.to(b_change.device)).flatten(0, 1),
             ]
-        if not ctx.needs_input_grad[0]:
+        if hidden is None:
             return None, None, None, None, None, *changes
-        hidden = weights.project.backward(projected)
-        if lora.projections:
-            reached = low_change @ lora_a  # (n, G, t, D)
-            if keep is not None:
-                reached.mul_(keep)
-            for part in reached.flatten(1, 2):  # faster than a sum over the first dimension
-                hidden += part
         result = _normalise_backward(hidden, tokens.flatten(0, 1), fused.block.layer_norm1, moments[:2])
         result = result.view_as(tokens)
         result[:, :rows] += outer.view(batch, rows, width)
         return result, None, None, None, None, *changes
+
+
+@dataclass
+class _Part:
+    """LoRA of one projection and group, on the tokens of that group."""
+
+    a: Tensor  # (r, D)
+    b: Tensor  # (D, r)
+    low: Tensor  # (t, r)
+    part: Tensor  # (t, D), of (T, 3 D)
+    normed: Tensor  # (t, D)
+    noise: Tensor | None  # (t, D)
+    hidden: Tensor | None  # (t, D)
+    limit: int
+    mask: Tensor  # (t, D), room for it
+    room: Tensor  # (t, D)
+
+    def dropped(self) -> Tensor:
+        """LoRA's input, without the factor that makes up for what is dropped: that is in the block's own."""
+        if self.noise is None:
+            return self.normed
+        mask_of(self.noise, self.limit, self.mask)
+        return masked(self.normed, self.mask, self.room)
+
+    def reach(self, low_change: Tensor) -> None:
+        """Add to the gradient of the block's hidden input, after `dropped`."""
+        assert self.hidden is not None
+        if self.noise is None:
+            self.hidden.addmm_(low_change, self.a)
+        else:
+            torch.mm(low_change, self.a, out=self.room)
+            self.hidden += masked(self.room, self.mask, self.room)
 
 
 def _stack(lora: BlockLora, matrices: tuple[Tensor, ...], factors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -324,20 +357,41 @@ def _stack(lora: BlockLora, matrices: tuple[Tensor, ...], factors: Tensor, dtype
     return a.to(dtype), (b * factors.to(b.device)).to(dtype)
 
 
-def _parts(projected: Tensor, lora: BlockLora, lora_b: Tensor, low: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-    # For each projection and group: its part of (T, 3 D), its B, its low-rank tokens.
-    width = lora_b.shape[2]
-    return [
-        (rows[:, index * width : (index + 1) * width], lora_b[place, group], low[place, group])
-        for place, index in enumerate(lora.projections)
-        for group, rows in enumerate(projected.chunk(lora.groups))
-    ]
+def _parts(
+    lora: BlockLora,
+    lora_a: Tensor,
+    lora_b: Tensor,
+    low: Tensor,
+    projected: Tensor,
+    normed: Tensor,
+    noise: Tensor | None,
+    hidden: Tensor | None = None,
+) -> Iterator[_Part]:
+    # One at a time, in the same room: dropout's mask and product then stay in a cache.
+    width, groups = lora_b.shape[2], lora.groups
+    limit, room = threshold(lora.dropout), torch.empty_like(normed[: len(normed) // groups])
+    mask = torch.empty(room.shape, dtype=mask_dtype(room.dtype), device=room.device)
+    for place, index in enumerate(lora.projections):
+        columns = projected[:, index * width : (index + 1) * width].chunk(groups)
+        for group, (part, inputs) in enumerate(zip(columns, normed.chunk(groups), strict=True)):
+            yield _Part(
+                lora_a[place, group],
+                lora_b[place, group],
+                low[place, group],
+                part,
+                inputs,
+                None if noise is None else noise[place, group],
+                None if hidden is None else hidden.chunk(groups)[group],
+                limit,
+                mask,
+                room,
+            )
 
 
-def _dropped(normed: Tensor, keep: Tensor | None, lora: BlockLora) -> Tensor:
-    # (n, G, t, D); the factor that makes up for what is dropped is in the block's own.
-    grouped = normed.view(lora.groups, -1, normed.shape[1])
-    return grouped.expand(len(lora.projections), -1, -1, -1) if keep is None else keep * grouped
+def _heads(projected: Tensor, batch: int, heads: int) -> Tensor:
+    # (T, 3 D) to (3, B H, M, d)
+    split = projected.view(batch, -1, 3, heads, projected.shape[1] // (3 * heads))
+    return split.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
 
 
 def _normalise(values: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,6 +29,23 @@ def keep_mask(noise: Tensor, limit: int, dtype: torch.dtype) -> Tensor:
     return torch.ge(noise, limit, out=torch.empty(noise.shape, dtype=dtype))
 
 
+def mask_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of masks for `masked`: integers of the size of the numbers."""
+    return {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+
+
+def mask_of(noise: Tensor, limit: int, out: Tensor) -> Tensor:
+    """1 where a byte is kept, else 0, as integers."""
+    return torch.ge(noise, limit, out=out)
+
+
+def masked(values: Tensor, mask: Tensor, out: Tensor) -> Tensor:
+    """``values`` where the mask is 1, else 0: a product of their bits, which takes a quarter of the time that one of
+    bfloat16 numbers does."""
+    torch.mul(values.view(mask.dtype), mask, out=out.view(mask.dtype))
+    return out
+
+
 class ByteDropout(nn.Module):
     """Drop-in for `torch.nn.Dropout`; on other devices than the CPU it is that.
 
