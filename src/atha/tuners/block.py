@@ -12,7 +12,7 @@ Shapes: B sequences of M tokens, R of them wanted behind the block, T = B M, D w
 width of the MLP, n of the three projections q, k, v with LoRA of rank r; G episodes ("groups"), t = T / G.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from atha.tuners.dropout import mask_dtype, mask_of, masked, random_bytes, threshold
+from atha.tuners.dropout import keep_bytes, mask_for, masked, random_bytes, threshold
 from atha.tuners.products import FrozenProduct
 
 _ATEN = torch.ops.aten
@@ -136,19 +136,20 @@ class BlockLora:
         """G."""
         return 1 if self.generators is None else len(self.generators)
 
-    def noise(self, sequences: int, length: int, width: int, device: torch.device) -> Tensor | None:
-        """(n, G, t, D) bytes: LoRA's input is kept where they reach dropout's threshold; None where all of it is."""
-        if not threshold(self.dropout):
+    def keep(self, sequences: int, length: int, width: int, device: torch.device) -> Tensor | None:
+        """n G masks of (t, D), those of one projection after those of the other, for `masked`; None: all is kept."""
+        limit = threshold(self.dropout)
+        if not limit:
             return None
         count, each = len(self.projections), sequences // self.groups
         generators = self.generators if self.generators is not None else [None]
-        drawn = []
+        masks = []
         # Drawn in the shape that a group has by itself, so that a group's numbers do not depend on the others.
         for generator, own in zip(generators, self.lengths or [length] * self.groups, strict=True):
-            noise = random_bytes((count, each, own, width), generator)
-            drawn.append(nn.functional.pad(noise, (0, 0, 0, length - own)) if own < length else noise)
-        every = drawn[0].unsqueeze(1) if self.groups == 1 else torch.stack(drawn, 1)
-        return every.flatten(2, 3).to(device)
+            mask = keep_bytes(random_bytes((count, each, own, width), generator), limit)
+            masks.append(nn.functional.pad(mask, (0, 0, 0, length - own)) if own < length else mask)
+        every = masks[0] if self.groups == 1 else torch.stack(masks, 1)
+        return every.view(count * self.groups, -1, width).to(device)
 
     @property
     def kept_scale(self) -> float:
@@ -184,7 +185,7 @@ class FusedBlock:
         # What LoRA's products are multiplied by, for each projection: attention's scale and dropout's own included.
         scales = (block.self_attn.scale, 1.0, 1.0)
         factors = [lora.scaling * scales[index] * lora.kept_scale for index in lora.projections]
-        self.factors = torch.tensor(factors).view(-1, 1, 1, 1)
+        self.factors = torch.tensor(factors).repeat_interleave(lora.groups).view(-1, 1, 1)
 
     def weights(self, dtype: torch.dtype) -> BlockWeights:
         """The frozen products, made at the first use. They go with this object: memory is dearer than making them."""
@@ -231,15 +232,19 @@ class _Block(torch.autograd.Function):
         normed, *moments1 = _normalise(tokens.flatten(0, 1), block.layer_norm1)
         normed = normed.to(dtype)
         projected = weights.project(normed)  # (T, 3 D)
-        noise = lora_a = lora_b = low = None
+        keep = lora_a = lora_b = low = None
         if lora.projections:
-            lora_a, lora_b = _stack(lora, matrices, fused.factors, dtype)  # (n, G, r, D), (n, G, D, r)
-            noise = lora.noise(batch, length, width, normed.device)
-            low = normed.new_empty(*lora_a.shape[:2], len(normed) // lora.groups, lora_a.shape[2])  # (n, G, t, r)
-            for one in _parts(lora, lora_a, lora_b, low, projected, normed, noise):
-                torch.mm(one.dropped(), one.a.T, out=one.low)
-                one.part.addmm_(one.low, one.b.T)
-        query, key, value = _heads(projected, batch, fused.heads)  # (B H, M, d)
+            lora_a, lora_b = _stack(matrices, fused.factors.to(normed.device), dtype)  # (n G, r, D), (n G, D, r)
+            keep = lora.keep(batch, length, width, normed.device)
+            low = normed.new_empty(len(lora_a), len(normed) // lora.groups, lora_a.shape[1])  # (n G, t, r)
+            drop = _Drop(normed, keep, lora)
+            for place, (a, b, z, part) in enumerate(zip(lora_a, lora_b, low, _parts(projected, lora), strict=True)):
+                torch.mm(drop(place), a.T, out=z)
+                part.addmm_(z, b.T)
+            del drop, part
+        query, key, value = (
+            projected.view(batch, length, 3, fused.heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
+        )  # (B H, M, d)
         del projected
         shares = query[:, :rows] @ key.transpose(1, 2)
         if mask is not None:
@@ -261,7 +266,7 @@ class _Block(torch.autograd.Function):
         if trains:
             ctx.fused, ctx.weights, ctx.rows = fused, weights, rows
             ctx.save_for_backward(
-                tokens, normed, noise, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments1,
+                tokens, normed, keep, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments1,
                 *moments2,
             )  # fmt: skip
         return result.view(batch, rows, width)
@@ -270,7 +275,7 @@ class _Block(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         fused, weights, rows = ctx.fused, ctx.weights, ctx.rows
-        tokens, normed, noise, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments = (
+        tokens, normed, keep, lora_a, lora_b, low, query, key, value, shares, middle, inner, *moments = (
             ctx.saved_tensors
         )
         batch, length, width = tokens.shape
@@ -285,32 +290,29 @@ class _Block(torch.autograd.Function):
         mixed = mixed.view(batch, rows, fused.heads, -1).transpose(1, 2).reshape(batch * fused.heads, rows, -1)
         scores = mixed @ value.transpose(1, 2)
         _ATEN._softmax_backward_data.out(scores, shares, -1, dtype, grad_input=scores)
-        heads = torch.empty(3, *key.shape, dtype=dtype, device=key.device)
-        if rows == length:
-            torch.bmm(scores, key, out=heads[0])
-        else:
-            heads[0, :, :rows], heads[0, :, rows:] = scores @ key, 0
-        torch.bmm(scores.transpose(1, 2), query[:, :rows], out=heads[1])
-        torch.bmm(shares.transpose(1, 2), mixed, out=heads[2])
-        projected = heads.view(3, batch, fused.heads, length, -1).permute(1, 3, 0, 2, 4).reshape(-1, 3 * width)
-        del change, mixed, scores, heads
+        # Heads, one of the projections after the other: what they are copied from stays in a cache.
+        wide = key.new_empty(batch, length, 3, fused.heads, key.shape[-1])
+        products = ((scores, key), (scores.transpose(1, 2), query[:, :rows]), (shares.transpose(1, 2), mixed))
+        for index, (left, right) in enumerate(products):
+            one = torch.bmm(left, right).unflatten(0, (batch, -1)).transpose(1, 2)  # (B, M or R, H, d)
+            wide[:, : one.shape[1], index] = one
+        if rows < length:
+            wide[:, rows:, 0] = 0
+        projected = wide.view(-1, 3 * width)
+        del change, mixed, scores, products, left, right, one, wide
         onward = ctx.needs_input_grad[0]
         hidden = weights.project.backward(projected) if onward else None
         changes: list[Tensor] = []
         if lora.projections:
             a_change, b_change = torch.empty_like(lora_a), torch.empty_like(lora_b)
-            low_change = torch.empty_like(low[0, 0])
-            parts = _parts(lora, lora_a, lora_b, low, projected, normed, noise, hidden)
-            for one, a, b in zip(parts, a_change.flatten(0, 1), b_change.flatten(0, 1), strict=True):
-                torch.mm(one.part, one.b, out=low_change)
-                torch.mm(one.part.T, one.low, out=b)
-                torch.mm(low_change.T, one.dropped(), out=a)
-                if onward:
-                    one.reach(low_change)
-            changes = [
-                *a_change.float().flatten(0, 1),
-                *(b_change.float() * fused.factors.to(b_change.device)).flatten(0, 1),
-            ]
+            drop, low_change = _Drop(normed, keep, lora), torch.empty_like(low[0])
+            for place, (a, b, z, part) in enumerate(zip(lora_a, lora_b, low, _parts(projected, lora), strict=True)):
+                torch.mm(part, b, out=low_change)
+                torch.mm(part.T, z, out=b_change[place])
+                torch.mm(low_change.T, drop(place), out=a_change[place])
+                if hidden is not None:
+                    drop.backward(place, low_change, a, hidden)
+            changes = [*a_change.float(), *(b_change.float().mul_(fused.factors.to(b_change.device)))]
         if hidden is None:
             return None, None, None, None, None, *changes
         result = _normalise_backward(hidden, tokens.flatten(0, 1), fused.block.layer_norm1, moments[:2])
@@ -319,79 +321,41 @@ class _Block(torch.autograd.Function):
         return result, None, None, None, None, *changes
 
 
-@dataclass
-class _Part:
-    """LoRA of one projection and group, on the tokens of that group."""
+class _Drop:
+    """LoRA's dropout of a block's attention input, of one projection and group at a time, in the same memory."""
 
-    a: Tensor  # (r, D)
-    b: Tensor  # (D, r)
-    low: Tensor  # (t, r)
-    part: Tensor  # (t, D), of (T, 3 D)
-    normed: Tensor  # (t, D)
-    noise: Tensor | None  # (t, D)
-    hidden: Tensor | None  # (t, D)
-    limit: int
-    mask: Tensor  # (t, D), room for it
-    room: Tensor  # (t, D)
+    def __init__(self, normed: Tensor, keep: Tensor | None, lora: BlockLora) -> None:
+        self.keep, self.normed = keep, normed.chunk(lora.groups) if lora.groups > 1 else (normed,)
+        if keep is not None:
+            self.room, self.mask = torch.empty_like(self.normed[0]), mask_for(self.normed[0])
 
-    def dropped(self) -> Tensor:
-        """LoRA's input, without the factor that makes up for what is dropped: that is in the block's own."""
-        if self.noise is None:
-            return self.normed
-        mask_of(self.noise, self.limit, self.mask)
-        return masked(self.normed, self.mask, self.room)
+    def __call__(self, place: int) -> Tensor:
+        """(t, D), without the factor that makes up for what is dropped: that is in the block's own."""
+        own = self.normed[place % len(self.normed)]
+        return own if self.keep is None else masked(own, self.mask.copy_(self.keep[place]), self.room)
 
-    def reach(self, low_change: Tensor) -> None:
-        """Add to the gradient of the block's hidden input, after `dropped`."""
-        assert self.hidden is not None
-        if self.noise is None:
-            self.hidden.addmm_(low_change, self.a)
+    def backward(self, place: int, change: Tensor, a: Tensor, hidden: Tensor) -> None:
+        """Add what the low-rank tokens' gradient reaches, to that of (T, D); after a call for the same place."""
+        groups = len(self.normed)
+        own = hidden.chunk(groups)[place % groups] if groups > 1 else hidden
+        if self.keep is None:
+            own.addmm_(change, a)
         else:
-            torch.mm(low_change, self.a, out=self.room)
-            self.hidden += masked(self.room, self.mask, self.room)
+            own += masked(torch.mm(change, a, out=self.room), self.mask, self.room)
 
 
-def _stack(lora: BlockLora, matrices: tuple[Tensor, ...], factors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    shape, half = (len(lora.projections), lora.groups), len(matrices) // 2
-    a, b = (torch.stack(matrices[place : place + half]).unflatten(0, shape) for place in (0, half))
-    return a.to(dtype), (b * factors.to(b.device)).to(dtype)
+def _stack(matrices: tuple[Tensor, ...], factors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    # (n G, r, D), (n G, D, r); what LoRA's products are multiplied by is in the second.
+    half = len(matrices) // 2
+    a, b = torch.stack(matrices[:half]), torch.stack(matrices[half:])
+    return a.to(dtype), b.mul_(factors).to(dtype)
 
 
-def _parts(
-    lora: BlockLora,
-    lora_a: Tensor,
-    lora_b: Tensor,
-    low: Tensor,
-    projected: Tensor,
-    normed: Tensor,
-    noise: Tensor | None,
-    hidden: Tensor | None = None,
-) -> Iterator[_Part]:
-    # One at a time, in the same room: dropout's mask and product then stay in a cache.
-    width, groups = lora_b.shape[2], lora.groups
-    limit, room = threshold(lora.dropout), torch.empty_like(normed[: len(normed) // groups])
-    mask = torch.empty(room.shape, dtype=mask_dtype(room.dtype), device=room.device)
-    for place, index in enumerate(lora.projections):
-        columns = projected[:, index * width : (index + 1) * width].chunk(groups)
-        for group, (part, inputs) in enumerate(zip(columns, normed.chunk(groups), strict=True)):
-            yield _Part(
-                lora_a[place, group],
-                lora_b[place, group],
-                low[place, group],
-                part,
-                inputs,
-                None if noise is None else noise[place, group],
-                None if hidden is None else hidden.chunk(groups)[group],
-                limit,
-                mask,
-                room,
-            )
-
-
-def _heads(projected: Tensor, batch: int, heads: int) -> Tensor:
-    # (T, 3 D) to (3, B H, M, d)
-    split = projected.view(batch, -1, 3, heads, projected.shape[1] // (3 * heads))
-    return split.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
+def _parts(projected: Tensor, lora: BlockLora) -> list[Tensor]:
+    # Of (T, 3 D), for each projection and group.
+    width = projected.shape[1] // 3
+    columns = [projected[:, index * width : (index + 1) * width] for index in lora.projections]
+    return columns if lora.groups == 1 else [part for one in columns for part in one.chunk(lora.groups)]
 
 
 def _normalise(values: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, Tensor]:
