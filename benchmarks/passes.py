@@ -70,7 +70,8 @@ def step_of_a_block(images: int, dtype: torch.dtype) -> Callable[[], None]:
     config._attn_implementation = "sdpa"
     length, width = (config.image_size // config.patch_size) ** 2 + 1, config.hidden_size
     torch.manual_seed(0)
-    a, b = ([torch.randn(*shape).requires_grad_() for _ in range(3)] for shape in ((RANK, width), (width, RANK)))
+    shapes = ((RANK, width), (width, RANK))
+    a, b = ([torch.randn(*shape).mul_(0.02).requires_grad_() for _ in range(3)] for shape in shapes)
     lora = BlockLora((0, 1, 2), a, b, dropout=DROPOUT)
     block = FusedBlock(CLIPEncoderLayer(config).requires_grad_(False), lora)
     tokens = torch.randn(images, length, width, requires_grad=True)
