@@ -125,6 +125,11 @@ def summary(found: dict[str, list[Timing]], options: argparse.Namespace) -> None
         peak = max(one.memory for one in timings) / 1e9
         ratio = f"{medians[name] / medians['ours']:.2f}" if "ours" in medians else ""
         print(f"{name:16} {medians[name]:7.1f}s {step:7.3f}s {peak:6.2f}GB   {ratio}")
+    for name in ("products", "own-products"):
+        if name in found and "ours" in found:
+            # Within a round, as the machine may be busier in another.
+            ratios = [one.step / bare.step for one, bare in zip(found["ours"], found[name], strict=True)]
+            print(f"a step of ours / {name}: {statistics.median(ratios):.2f}")
 
 
 def build(folder: Path, size: str) -> None:

@@ -20,7 +20,7 @@ from atha.recipe import Recipe
 from atha.training import train
 from atha.tuners import Tuners
 from atha.tuners.block import ACTIVATIONS, FusedBlock, can_replace
-from atha.tuners.dropout import keep_mask, random_bytes
+from atha.tuners.dropout import keep_bytes, keep_mask, mask_for, masked, random_bytes
 from atha.tuners.products import FrozenProduct, packs
 
 STEPS = 20
@@ -191,6 +191,16 @@ def test_frozen_products(dtype, pack, rows):
     close = {"atol": 1e-4, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.02}
     torch.testing.assert_close(product(values), nn.functional.linear(values, weight, bias), **close)
     torch.testing.assert_close(product.backward(gradient), gradient @ weight, **close)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_masks_as_bits_are_masks_as_numbers(dtype):
+    generator = torch.Generator().manual_seed(0)
+    values, noise = torch.randn(17, 33, generator=generator).to(dtype), random_bytes((17, 33), generator)
+    wanted = values * keep_mask(noise, 64, dtype)
+    mask = mask_for(values).copy_(keep_bytes(noise, 64))
+    assert torch.equal(masked(values, mask, torch.empty_like(values)), wanted)
+    assert torch.equal(masked(values, mask, values), wanted)  # in place
 
 
 def test_parts_of_a_step_change_nothing(monkeypatch):

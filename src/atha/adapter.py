@@ -249,8 +249,6 @@ def describe_backbone(backbone: "Backbone") -> dict[str, Any]:
     }
 
 
-
-
 def _replace(new: Path, target: Path) -> None:
     """Rename ``new`` to ``target``; what was there is deleted after that, and put back if the renaming fails."""
     if not target.exists():

@@ -10,7 +10,6 @@ Towers, pooling head and text-to-token map are SigLIP's. SigLIP 2 of a fixed res
 from math import isqrt
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from atha.tuners.dropout import keep_mask, random_bytes, threshold
+from atha.tuners.dropout import keep_bytes, mask_for, masked, random_bytes, threshold
 from atha.tuners.lora import Pair
 from atha.tuners.products import FrozenProduct
 
@@ -30,22 +30,22 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 class Activation(NamedTuple):
-    """``function(scale * x) / scale``, and what its gradient becomes: (gradient, scaled x) -> gradient."""
+    """``function(scale * x) / scale``, and what its gradient becomes: (gradient, scaled x, grad_input=...)."""
 
     function: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[..., Tensor]
     scale: float = 1.0
 
 
 #: By its name in transformers. x sigmoid(1.702 x) is a SiLU of 1.702 x; the scale goes into the weights around it.
 _TANH_GELU = Activation(
-    partial(nn.functional.gelu, approximate="tanh"), partial(_ATEN.gelu_backward, approximate="tanh")
+    partial(nn.functional.gelu, approximate="tanh"), partial(_ATEN.gelu_backward.grad_input, approximate="tanh")
 )
 ACTIVATIONS = {
-    "gelu": Activation(nn.functional.gelu, _ATEN.gelu_backward),
+    "gelu": Activation(nn.functional.gelu, _ATEN.gelu_backward.grad_input),
     "gelu_new": _TANH_GELU,
     "gelu_pytorch_tanh": _TANH_GELU,
-    "quick_gelu": Activation(nn.functional.silu, _ATEN.silu_backward, scale=1.702),
+    "quick_gelu": Activation(nn.functional.silu, _ATEN.silu_backward.grad_input, scale=1.702),
 }
 
 
@@ -136,8 +136,8 @@ class BlockLora:
         """G."""
         return 1 if self.generators is None else len(self.generators)
 
-    def keep(self, sequences: int, length: int, width: int, like: Tensor) -> Tensor | None:
-        """(n, G, t, D): 1 where LoRA's input is kept, else 0; None where all of it is."""
+    def keep(self, sequences: int, length: int, width: int, device: torch.device) -> Tensor | None:
+        """n G masks of (t, D), those of one projection after those of the other, for `masked`; None: all is kept."""
         limit = threshold(self.dropout)
         if not limit:
             return None
@@ -146,10 +146,10 @@ class BlockLora:
         masks = []
         # Drawn in the shape that a group has by itself, so that a group's numbers do not depend on the others.
         for generator, own in zip(generators, self.lengths or [length] * self.groups, strict=True):
-            noise = random_bytes((count, each, own, width), generator)
-            mask = keep_mask(noise, limit, like.dtype)
+            mask = keep_bytes(random_bytes((count, each, own, width), generator), limit)
             masks.append(nn.functional.pad(mask, (0, 0, 0, length - own)) if own < length else mask)
-        return torch.stack(masks, 1).flatten(2, 3).to(like.device)
+        every = masks[0] if self.groups == 1 else torch.stack(masks, 1)
+        return every.view(count * self.groups, -1, width).to(device)
 
     @property
     def kept_scale(self) -> float:
@@ -185,7 +185,7 @@ class FusedBlock:
         # What LoRA's products are multiplied by, for each projection: attention's scale and dropout's own included.
         scales = (block.self_attn.scale, 1.0, 1.0)
         factors = [lora.scaling * scales[index] * lora.kept_scale for index in lora.projections]
-        self.factors = torch.tensor(factors).view(-1, 1, 1, 1)
+        self.factors = torch.tensor(factors).repeat_interleave(lora.groups).view(-1, 1, 1)
 
     def weights(self, dtype: torch.dtype) -> BlockWeights:
         """The frozen products, made at the first use. They go with this object: memory is dearer than making them."""
@@ -234,12 +234,14 @@ class _Block(torch.autograd.Function):
         projected = weights.project(normed)  # (T, 3 D)
         keep = lora_a = lora_b = low = None
         if lora.projections:
-            lora_a, lora_b = _stack(lora, matrices, fused.factors, dtype)  # (n, G, r, D), (n, G, D, r)
-            keep = lora.keep(batch, length, width, normed)
-            low = _dropped(normed, keep, lora) @ lora_a.transpose(2, 3)  # (n, G, t, r)
-            for part, b, z in _parts(projected, lora, lora_b, low):
+            lora_a, lora_b = _stack(matrices, fused.factors.to(normed.device), dtype)  # (n G, r, D), (n G, D, r)
+            keep = lora.keep(batch, length, width, normed.device)
+            low = normed.new_empty(len(lora_a), len(normed) // lora.groups, lora_a.shape[1])  # (n G, t, r)
+            drop = _Drop(normed, keep, lora)
+            for place, (a, b, z, part) in enumerate(zip(lora_a, lora_b, low, _parts(projected, lora), strict=True)):
+                torch.mm(drop(place), a.T, out=z)
                 part.addmm_(z, b.T)
-            del part
+            del drop, part
         query, key, value = (
             projected.view(batch, length, 3, fused.heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
         )  # (B H, M, d)
@@ -247,7 +249,7 @@ class _Block(torch.autograd.Function):
         shares = query[:, :rows] @ key.transpose(1, 2)
         if mask is not None:
             shares.unflatten(0, (batch, fused.heads)).add_(mask[..., :rows, :length])
-        shares = shares.softmax(dim=-1)
+        _ATEN._softmax.out(shares, -1, False, out=shares)
         mixed = (shares @ value).view(batch, fused.heads, rows, -1).transpose(1, 2).reshape(batch * rows, width)
         if not trains:
             del query, key, value, shares, normed
@@ -278,66 +280,82 @@ class _Block(torch.autograd.Function):
         )
         batch, length, width = tokens.shape
         lora, dtype = fused.lora, normed.dtype
+        # What is a gradient's last use is written over: memory that was just used is in a cache, new memory is not.
         outer = gradients[0].flatten(0, 1)  # (B R, D), of the residual stream
-        change = fused.activation.backward(weights.down.backward(outer.to(dtype)), inner)
-        outer = outer + _normalise_backward(weights.up.backward(change), middle, fused.block.layer_norm2, moments[2:])
+        change = weights.down.backward(outer.to(dtype))
+        fused.activation.backward(change, inner, grad_input=change)
+        change = weights.up.backward(change)
+        outer = _normalise_backward(change, middle, fused.block.layer_norm2, moments[2:]).add_(outer)
         mixed = weights.out.backward(outer.to(dtype))
         mixed = mixed.view(batch, rows, fused.heads, -1).transpose(1, 2).reshape(batch * fused.heads, rows, -1)
-        scores = _ATEN._softmax_backward_data(mixed @ value.transpose(1, 2), shares, -1, dtype)
-        heads = torch.empty(3, *key.shape, dtype=dtype, device=key.device)
-        heads[0, :, :rows], heads[0, :, rows:] = scores @ key, 0
-        torch.bmm(scores.transpose(1, 2), query[:, :rows], out=heads[1])
-        torch.bmm(shares.transpose(1, 2), mixed, out=heads[2])
-        projected = heads.view(3, batch, fused.heads, length, -1).permute(1, 3, 0, 2, 4).reshape(-1, 3 * width)
+        scores = mixed @ value.transpose(1, 2)
+        _ATEN._softmax_backward_data.out(scores, shares, -1, dtype, grad_input=scores)
+        # Heads, one of the projections after the other: what they are copied from stays in a cache.
+        wide = key.new_empty(batch, length, 3, fused.heads, key.shape[-1])
+        products = ((scores, key), (scores.transpose(1, 2), query[:, :rows]), (shares.transpose(1, 2), mixed))
+        for index, (left, right) in enumerate(products):
+            one = torch.bmm(left, right).unflatten(0, (batch, -1)).transpose(1, 2)  # (B, M or R, H, d)
+            wide[:, : one.shape[1], index] = one
+        if rows < length:
+            wide[:, rows:, 0] = 0
+        projected = wide.view(-1, 3 * width)
+        del change, mixed, scores, products, left, right, one, wide
+        onward = ctx.needs_input_grad[0]
+        hidden = weights.project.backward(projected) if onward else None
         changes: list[Tensor] = []
         if lora.projections:
-            low_change = torch.empty_like(low)
-            b_change = torch.empty_like(lora_b)
-            for (part, b, z), down, wide in zip(
-                _parts(projected, lora, lora_b, low), low_change.flatten(0, 1), b_change.flatten(0, 1), strict=True
-            ):
-                torch.mm(part, b, out=down)
-                torch.mm(part.T, z, out=wide)
-            a_change = low_change.transpose(2, 3) @ _dropped(normed, keep, lora)
-            changes = [
-                *a_change.float().flatten(0, 1),
-                *(b_change.float() * fused.factors.to(b_change.device)).flatten(0, 1),
-            ]
-        if not ctx.needs_input_grad[0]:
+            a_change, b_change = torch.empty_like(lora_a), torch.empty_like(lora_b)
+            drop, low_change = _Drop(normed, keep, lora), torch.empty_like(low[0])
+            for place, (a, b, z, part) in enumerate(zip(lora_a, lora_b, low, _parts(projected, lora), strict=True)):
+                torch.mm(part, b, out=low_change)
+                torch.mm(part.T, z, out=b_change[place])
+                torch.mm(low_change.T, drop(place), out=a_change[place])
+                if hidden is not None:
+                    drop.backward(place, low_change, a, hidden)
+            changes = [*a_change.float(), *(b_change.float().mul_(fused.factors.to(b_change.device)))]
+        if hidden is None:
             return None, None, None, None, None, *changes
-        hidden = weights.project.backward(projected)
-        if lora.projections:
-            reached = low_change @ lora_a  # (n, G, t, D)
-            if keep is not None:
-                reached.mul_(keep)
-            for part in reached.flatten(1, 2):  # faster than a sum over the first dimension
-                hidden += part
         result = _normalise_backward(hidden, tokens.flatten(0, 1), fused.block.layer_norm1, moments[:2])
         result = result.view_as(tokens)
         result[:, :rows] += outer.view(batch, rows, width)
         return result, None, None, None, None, *changes
 
 
-def _stack(lora: BlockLora, matrices: tuple[Tensor, ...], factors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    shape, half = (len(lora.projections), lora.groups), len(matrices) // 2
-    a, b = (torch.stack(matrices[place : place + half]).unflatten(0, shape) for place in (0, half))
-    return a.to(dtype), (b * factors.to(b.device)).to(dtype)
+class _Drop:
+    """LoRA's dropout of a block's attention input, of one projection and group at a time, in the same memory."""
+
+    def __init__(self, normed: Tensor, keep: Tensor | None, lora: BlockLora) -> None:
+        self.keep, self.normed = keep, normed.chunk(lora.groups) if lora.groups > 1 else (normed,)
+        if keep is not None:
+            self.room, self.mask = torch.empty_like(self.normed[0]), mask_for(self.normed[0])
+
+    def __call__(self, place: int) -> Tensor:
+        """(t, D), without the factor that makes up for what is dropped: that is in the block's own."""
+        own = self.normed[place % len(self.normed)]
+        return own if self.keep is None else masked(own, self.mask.copy_(self.keep[place]), self.room)
+
+    def backward(self, place: int, change: Tensor, a: Tensor, hidden: Tensor) -> None:
+        """Add what the low-rank tokens' gradient reaches, to that of (T, D); after a call for the same place."""
+        groups = len(self.normed)
+        own = hidden.chunk(groups)[place % groups] if groups > 1 else hidden
+        if self.keep is None:
+            own.addmm_(change, a)
+        else:
+            own += masked(torch.mm(change, a, out=self.room), self.mask, self.room)
 
 
-def _parts(projected: Tensor, lora: BlockLora, lora_b: Tensor, low: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-    # For each projection and group: its part of (T, 3 D), its B, its low-rank tokens.
-    width = lora_b.shape[2]
-    return [
-        (rows[:, index * width : (index + 1) * width], lora_b[place, group], low[place, group])
-        for place, index in enumerate(lora.projections)
-        for group, rows in enumerate(projected.chunk(lora.groups))
-    ]
+def _stack(matrices: tuple[Tensor, ...], factors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    # (n G, r, D), (n G, D, r); what LoRA's products are multiplied by is in the second.
+    half = len(matrices) // 2
+    a, b = torch.stack(matrices[:half]), torch.stack(matrices[half:])
+    return a.to(dtype), b.mul_(factors).to(dtype)
 
 
-def _dropped(normed: Tensor, keep: Tensor | None, lora: BlockLora) -> Tensor:
-    # (n, G, t, D); the factor that makes up for what is dropped is in the block's own.
-    grouped = normed.view(lora.groups, -1, normed.shape[1])
-    return grouped.expand(len(lora.projections), -1, -1, -1) if keep is None else keep * grouped
+def _parts(projected: Tensor, lora: BlockLora) -> list[Tensor]:
+    # Of (T, 3 D), for each projection and group.
+    width = projected.shape[1] // 3
+    columns = [projected[:, index * width : (index + 1) * width] for index in lora.projections]
+    return columns if lora.groups == 1 else [part for one in columns for part in one.chunk(lora.groups)]
 
 
 def _normalise(values: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor, Tensor]:

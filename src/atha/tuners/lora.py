@@ -104,7 +104,7 @@ class Lora(nn.Module):
         settings = {
             "peft_type": "LORA",
             # PEFT's AutoPeftModel loads the class that is adapted by that.
-            "auto_mapping": {"base_model_class": model_class, "parent_library": "transformers"} if model_class else None,
+            "auto_mapping": model_class and {"base_model_class": model_class, "parent_library": "transformers"},
             "task_type": None,
             "base_model_name_or_path": backbone.name,
             "revision": backbone.revision,
