@@ -1,5 +1,8 @@
 """An adaptation with its views, for tests that look inside."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import torch
 
 from atha.encoder import Encoder
@@ -52,3 +55,20 @@ def features(encoder, prompts, pixels, texts=None):
     """Image features, aligned towards the class texts."""
     texts = encoder.texts(prompts) if texts is None else texts
     return encoder.images(pixels, texts.anchors)
+
+
+class TextFeatures(NamedTuple):
+    final: torch.Tensor
+    penultimate: torch.Tensor
+
+
+def encode_image(backbone, pixels):
+    """Features of the frozen backbone, through the library's own blocks."""
+    return plain_encoder(backbone).images(pixels)
+
+
+def encode_text(backbone, prompts) -> TextFeatures:
+    """The same, of the last text block and of the last but one."""
+    encoder = plain_encoder(backbone)
+    shorter = replace(encoder, text_blocks=encoder.text_blocks[:-1])
+    return TextFeatures(*(one.texts(prompts).features for one in (encoder, shorter)))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,129 +10,105 @@ import torch
 from PIL import Image
 
 import atha
+from adapting import Adapting, features, plain_encoder
 from atha import defaults
-from atha.devices import autocast
-from atha.inference import Inference, images_at_once
+from atha.forms import first_tokens, prediction_encoder
+from atha.inference import images_at_once
 from atha.recipe import Recipe
-from atha.tuners import TunedModel
+from atha.tuners.block import FusedBlock
 from test_speed_equivalence import made, prompts
 
 
-def tuned_model(family, recipe="released-fixed"):
-    torch.manual_seed(0)
-    tuned = TunedModel(made(family), Recipe.load(recipe), prompts())
-    with torch.no_grad():
-        for values in tuned.parameters().values():
-            for value in values:
-                value.add_(torch.randn_like(value), alpha=0.1)
-    return tuned
-
-
-@torch.no_grad()
-def features(tuned, pixels, precision, inference=None):
-    texts = tuned.texts()
-    with inference.running() if inference else autocast(precision, torch.device("cpu")):
-        return tuned.image_features(pixels, texts)
+def adapted(family, recipe="released-fixed", **overrides):
+    return Adapting(made(family), Recipe.load(recipe, overrides), prompts()).shake()
 
 
 def pixels(count=5):
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def state(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
 @pytest.mark.parametrize("recipe", ["paper", "released", "lora", "clip-lora"])
 @pytest.mark.parametrize("family", ["clip", "siglip"])
+@torch.no_grad()
 def test_float32_features_are_the_plain_ones(family, recipe):
-    tuned = tuned_model(family, recipe)
-    before = state(tuned.backbone.model)
-    inference = Inference(tuned.backbone, tuned, "float32")
-    plain, fast = (features(tuned, pixels(), "float32", one) for one in (None, inference))
-    torch.testing.assert_close(fast, plain, atol=2e-5, rtol=1e-5)
-    after = state(tuned.backbone.model)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert torch.equal(features(tuned, pixels(), "float32"), plain)
+    model = adapted(family, recipe)
+    before = model.backbone.content_hash()
+    plain = features(model.plain(), prompts(), pixels())
+    torch.testing.assert_close(features(model.predicting(), prompts(), pixels()), plain, atol=2e-5, rtol=1e-5)
+    assert model.backbone.content_hash() == before
+    assert torch.equal(features(model.plain(), prompts(), pixels()), plain)
 
 
 @pytest.mark.parametrize("recipe", ["lora", "clip-lora", "paper"])
 @pytest.mark.parametrize("family", ["clip", "siglip"])
+@torch.no_grad()
 def test_bfloat16_features_are_no_farther_from_float32_than_autocasts(family, recipe):
-    tuned = tuned_model(family, recipe)
-    exact, plain = (features(tuned, pixels(40), precision) for precision in ("float32", "bfloat16"))
-    ours = features(tuned, pixels(40), "bfloat16", Inference(tuned.backbone, tuned, "bfloat16"))
+    model = adapted(family, recipe)
+    texts = model.plain().texts(prompts())
+    exact, plain, ours = (
+        features(encoder, prompts(), pixels(40), texts)
+        for encoder in (model.plain(), model.plain("bfloat16"), model.predicting("bfloat16"))
+    )
     errors = [(found - exact).abs().mean() for found in (ours, plain)]
     assert errors[0] < 1.1 * errors[1]
     assert 0 < errors[1] < 0.1 * exact.abs().mean()
 
 
+@torch.no_grad()
 def test_layers_that_are_no_blocks_give_autocasts_bits():
     """Where nothing is replaced by what training uses, as with LoRA on the output projection."""
-    tuned = tuned_model("siglip", Recipe.load("lora", ['lora.projections=["q", "out"]']))
-    plain = features(tuned, pixels(), "bfloat16")
-    assert torch.equal(features(tuned, pixels(), "bfloat16", Inference(tuned.backbone, tuned, "bfloat16")), plain)
+    model = adapted("siglip", "lora", **{"lora.projections": ["q", "out"]})
+    plain = features(model.plain("bfloat16"), prompts(), pixels())
+    assert torch.equal(features(model.predicting("bfloat16"), prompts(), pixels()), plain)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_frozen_baseline_is_that_without_tuners(precision):
-    backbone = made("clip")
-    with torch.no_grad():
-        with Inference(backbone, None, precision).running():
-            alone = backbone.encode_image(pixels())
-        tuned = tuned_model("clip")
-        adapted = Inference(tuned.backbone, tuned, precision)
-        features(tuned, pixels(), precision, adapted)
-        for frozen in (
-            Inference(tuned.backbone, None, precision, share=adapted),
-            Inference(tuned.backbone, None, precision),
-        ):
-            with tuned.disabled(), frozen.running():
-                assert torch.equal(tuned.backbone.encode_image(pixels()), alone)
+@torch.no_grad()
+def test_the_frozen_view_is_that_without_tuners(precision):
+    model = adapted("clip")
+    alone = prediction_encoder(made("clip"), precision).images(pixels())
+    view = model.predicting(precision)
+    features(view, prompts(), pixels())
+    for frozen in (
+        prediction_encoder(model.backbone, precision, share=view), prediction_encoder(model.backbone, precision)
+    ):  # fmt: skip
+        assert torch.equal(frozen.images(pixels()), alone)
 
 
+@torch.no_grad()
 def test_what_is_frozen_is_held_once():
-    tuned = tuned_model("clip")
-    adapted = Inference(tuned.backbone, tuned, "bfloat16")
-    frozen = Inference(tuned.backbone, None, "bfloat16", share=adapted)
-    features(tuned, pixels(), "bfloat16", adapted)
-    for block in tuned.backbone.vision_blocks:
-        one, other = (inference._forwards[block].weights(torch.bfloat16) for inference in (adapted, frozen))
-        assert one is other
-    tuned.detach()
-    tuned = tuned_model("clip", Recipe.load("lora", ['lora.projections=["q", "out"]']))  # no block is replaced
-    adapted = Inference(tuned.backbone, tuned, "bfloat16")
-    frozen = Inference(tuned.backbone, None, "bfloat16", share=adapted)
-    layers = [module for module in adapted._forwards if isinstance(module, torch.nn.Linear)]
-    assert layers and all(frozen._forwards[layer] is adapted._forwards[layer] for layer in layers)
+    model = adapted("clip")
+    frozen = prediction_encoder(model.backbone, "bfloat16")
+    view = model.predicting("bfloat16", share=frozen)
+    for one, other in zip(frozen.vision_blocks, view.vision_blocks, strict=True):
+        assert one.weights(torch.bfloat16) is other.weights(torch.bfloat16)
+    # In float32 LoRA is in the weights of q, k and v, and all else is the backbone's own.
+    frozen = prediction_encoder(model.backbone, "float32")
+    for one, other in zip(frozen.vision_blocks, model.predicting(share=frozen).vision_blocks, strict=True):
+        held, merged = one.weights(torch.float32), other.weights(torch.float32)
+        assert held.up is merged.up and held.project is not merged.project
+    # Where no block is replaced, its layers are what is held.
+    model = adapted("clip", "lora", **{"lora.projections": ["q", "out"]})
+    one, other = (model.predicting("bfloat16", share) for share in (None, model.predicting("bfloat16")))
+    view = model.predicting("bfloat16", one)
+    for held, shared, own in zip(
+        one.vision_blocks[:-1], view.vision_blocks[:-1], other.vision_blocks[:-1], strict=True
+    ):
+        assert held.mlp.fc1 is shared.mlp.fc1 is not own.mlp.fc1
+        assert held.self_attn.q_proj.base is shared.self_attn.q_proj.base
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_nothing_stays_behind(precision):
-    tuned = tuned_model("clip")
-    inference = Inference(tuned.backbone, tuned, precision)
-    with pytest.raises(RuntimeError, match="in the middle"), inference.running():
-        assert any("forward" in vars(module) for module in tuned.backbone.model.modules())
-        raise RuntimeError("in the middle")
-    assert not any("forward" in vars(module) for module in tuned.backbone.model.modules())
-    # In the middle of training, the blocks made for it come back.
-    tuned.train()
-    blocks = [block.forward for block in tuned.backbone.vision_blocks]
-    with inference.running():
-        pass
-    assert [block.forward for block in tuned.backbone.vision_blocks] == blocks
-
-
+@torch.no_grad()
 def test_the_last_block_works_for_the_first_token_alone():
-    tuned = tuned_model("clip")
-    seen = []
-    last = tuned.backbone.vision_blocks[-1]
-    for name in ("q_proj", "k_proj"):
-        getattr(last.self_attn, name).register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
-    last.mlp.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
-    features(tuned, pixels(), "float32", Inference(tuned.backbone, tuned, "float32"))
-    assert seen == [1, 17, 1]
+    backbone = made("clip")
+    last = prediction_encoder(backbone, "float32").vision_blocks[-1]
+    tokens = torch.randn(2, 17, 32)
+    whole = plain_encoder(backbone).vision_blocks[-1](tokens, None)
+    assert isinstance(last, FusedBlock)
+    for form in (last, partial(first_tokens, backbone.vision_blocks[-1], 1)):
+        found = form(tokens)
+        assert found.shape == (2, 1, 32)
+        torch.testing.assert_close(found, whole[:, :1], atol=1e-5, rtol=1e-5)
 
 
 def test_images_at_once():

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny_open_clip
+from adapting import Adapting, encode_image
 from atha.backbones import load_backbone, open_clip_files
 from atha.errors import BackboneError
 from atha.recipe import Recipe
-from atha.tuners import TunedModel, lora_layers
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +44,20 @@ FUSED = ["vit", "vit-layer-scale", "coca", "siglip", "eva", "pe-core", "register
 def test_lora_beside_a_part_is_a_change_of_its_rows_in_the_fused_matrix(saved, kind, projection):
     backbone, theirs = load_backbone(f"open_clip:local-dir:{saved(kind)}"), tiny_open_clip.theirs(saved(kind))
     overrides = [f'lora.projections=["{projection}"]', 'lora.towers=["vision"]', "prompt.learn_context=false"]
-    tuned = TunedModel(backbone, Recipe.load("lora", overrides), backbone.prompts(["cat", "dog"], "a {}"))
-    layers = list(lora_layers(tuned.peft_model))
+    model = Adapting(backbone, Recipe.load("lora", overrides), backbone.prompts(["cat", "dog"], "a {}"))
+    pairs = model.tuners.lora.pairs(backbone).values()
     blocks = theirs.visual.trunk.blocks if hasattr(theirs.visual, "trunk") else theirs.visual.transformer.resblocks
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     rows = slice(32 * "qkv".index(projection), 32 * "qkv".index(projection) + 32)
     with torch.no_grad():
         before = theirs.encode_image(pixels, normalize=False)
-        for layer, block in zip(layers, blocks, strict=True):
-            torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.3)
+        for pair, block in zip(pairs, blocks, strict=True):
+            torch.nn.init.normal_(pair.b, std=0.3)
             fused = block.attn.in_proj_weight if hasattr(block.attn, "in_proj_weight") else block.attn.qkv.weight
-            fused[rows] += layer.get_delta_weight("default")
+            fused[rows] += model.tuners.lora.scaling * pair.b @ pair.a
         after = theirs.encode_image(pixels, normalize=False)
-        torch.testing.assert_close(backbone.encode_image(pixels), after, atol=2e-5, rtol=1e-4)
+        for encoder in (model.plain(), model.predicting()):
+            torch.testing.assert_close(encoder.images(pixels), after, atol=2e-5, rtol=1e-4)
     assert not torch.allclose(before, after, atol=1e-3)
 
 
@@ -70,8 +71,8 @@ def test_weights_of_a_file_with_a_built_in_architecture(saved, tmp_path, monkeyp
     backbone = load_backbone(f"open_clip:Tiny-ViT/{weights}")
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        expected = load_backbone(f"open_clip:local-dir:{saved('vit')}").encode_image(pixels)
-        assert torch.equal(backbone.encode_image(pixels), expected)
+        expected = encode_image(load_backbone(f"open_clip:local-dir:{saved('vit')}"), pixels)
+        assert torch.equal(encode_image(backbone, pixels), expected)
     monkeypatch.chdir(weights.parent)
     assert load_backbone(f"open_clip:Tiny-ViT/{weights.name}").location == f"open_clip:Tiny-ViT/{weights.resolve()}"
 
@@ -102,8 +103,8 @@ def test_tags_choose_files_activation_and_preprocessing(saved, tmp_path, monkeyp
     assert list(processor.image_mean) == [0.1, 0.2, 0.3] and not processor.do_center_crop
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():  # saved with quick_gelu, as the tag says and the architecture does not
-        expected = load_backbone(f"open_clip:local-dir:{saved('vit')}").encode_image(pixels)
-        assert torch.equal(backbone.encode_image(pixels), expected)
+        expected = encode_image(load_backbone(f"open_clip:local-dir:{saved('vit')}"), pixels)
+        assert torch.equal(encode_image(backbone, pixels), expected)
 
 
 def test_an_adapter_finds_its_model_from_another_folder(saved, support, tmp_path, monkeypatch):

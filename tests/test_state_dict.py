@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import atha
+from adapting import encode_image, encode_text
 from atha.backbones import Prompts, load_backbone
 from atha.backbones.state_dict import CONFIG, clip_config, from_openai, to_openai
 from atha.errors import AthaWarning, BackboneError
@@ -75,9 +76,9 @@ def test_loaded_model_gives_the_golden_features(tmp_path, recwarn):
     prompts = Prompts(CASES["input_ids"])
     with torch.no_grad():
         for ours, theirs in (
-            (backbone.encode_image(CASES["pixel_values"]), golden.encode_image(CASES["pixel_values"])),
-            (backbone.encode_text(prompts).final, golden.encode_text(prompts).final),
-            (backbone.encode_text(prompts).penultimate, golden.encode_text(prompts).penultimate),
+            (encode_image(backbone, CASES["pixel_values"]), encode_image(golden, CASES["pixel_values"])),
+            (encode_text(backbone, prompts).final, encode_text(golden, prompts).final),
+            (encode_text(backbone, prompts).penultimate, encode_text(golden, prompts).penultimate),
         ):
             torch.testing.assert_close(ours, theirs, atol=3e-6, rtol=0)
 
@@ -274,10 +275,10 @@ def test_features_equal_open_clips(quick, theirs, file):
     pixels = torch.randn(3, 3, 32, 32)
     names = ["cat", "lymph node", "Red-Thing"]
     with torch.no_grad():
-        torch.testing.assert_close(backbone.encode_image(pixels), other.encode_image(pixels), atol=1e-6, rtol=0)
+        torch.testing.assert_close(encode_image(backbone, pixels), other.encode_image(pixels), atol=1e-6, rtol=0)
         texts = other.encode_text(tokenize([f"a photo of a {name}." for name in names]))
         prompts = backbone.prompts(names, "a photo of a {}.")
-        torch.testing.assert_close(backbone.encode_text(prompts).final, texts, atol=1e-6, rtol=0)
+        torch.testing.assert_close(encode_text(backbone, prompts).final, texts, atol=1e-6, rtol=0)
     assert backbone.logit_scale == pytest.approx(model.logit_scale.exp().item())
 
 

@@ -12,7 +12,7 @@ from atha.devices import resolve_precision, seeded
 from atha.encoder import ClassTexts
 from atha.forms import prediction_encoder, training_encoder
 from atha.recipe import Recipe
-from atha.training import Progress, train
+from atha.training import Observer, train
 from atha.tuners import Tuners
 
 
@@ -61,7 +61,7 @@ class Adaptation:
 
 
 def adapt(
-    backbone: Backbone, recipe: Recipe, prompts: Prompts, support: SupportSet, progress: Progress | None = None
+    backbone: Backbone, recipe: Recipe, prompts: Prompts, support: SupportSet, observer: Observer | None = None
 ) -> Adaptation:
     """Train the recipe's tuners.
 
@@ -70,7 +70,7 @@ def adapt(
         recipe: which tuners, and how to train them.
         prompts: tokenised class texts.
         support: images and labels; its seed fixes LoRA's start and dropout too.
-        progress: told of every step.
+        observer: told of every step.
 
     Raises:
         RecipeError: the tuners do not fit the backbone.
@@ -80,7 +80,7 @@ def adapt(
     with seeded(support.seed, backbone.device):
         tuners = Tuners.start(backbone, recipe, prompts)
         encoder = training_encoder(backbone, [tuners], precision)
-        losses = train(encoder, prompts, [support], recipe, progress)[0]
+        losses = train(encoder, prompts, [support], recipe, observer)[0]
     return _finished(backbone, precision, recipe, tuners, prompts, support, losses)
 
 

@@ -180,7 +180,8 @@ class Classifier:
         images = ViewedImages(plain, views, self._frozen, sources)
         labels = np.array(targets)
         asked = Support(images, labels, classes.texts, self.recipe.prompt.template, seed)
-        fitted = fit_recipe(self.recipe, asked, progress)
+        observer = None if progress is None else lambda step, steps, loss, _: progress(step, steps, loss)
+        fitted = fit_recipe(self.recipe, asked, observer)
         shown = choose_pictures(targets)
         pictures = tuple(found.made[place][2] for place in shown)
         self.classes, self._fitted = classes, fitted

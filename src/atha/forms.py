@@ -94,9 +94,11 @@ def prediction_encoder(
         rows = pooled if last else None
         if cpu and can_replace(block, pairs):
             shared = other if isinstance(other, FusedBlock) else None
-            return FusedBlock(block, BlockLora.of(block, pairs, scaling), rows, trains=False, share=shared)
-        shared = other.args[0] if isinstance(other, partial) else other
-        made = with_lora(block, pairs, scaling, hold=dtype if cpu else None, share=shared)
+            own = BlockLora.of(block, pairs, scaling)
+            return FusedBlock(block, own, rows, trains=False, share=shared, merge=precision == "float32")
+        like = other.args[0] if isinstance(other, partial) else other
+        held = like if isinstance(like, nn.Module) else None
+        made = with_lora(block, pairs, scaling, hold=dtype if cpu else None, share=held)
         return made if rows is None else partial(first_tokens, made, rows)
 
     with torch.no_grad():

@@ -14,15 +14,17 @@ from atha.errors import TrainingError
 from atha.recipe import OptimiserRecipe, Recipe
 from atha.tuners import Tuners
 
-#: Called after each step with (step, steps, loss, tuners as they are now).
-Progress = Callable[[int, int, float, Sequence[Tuners]], None]
+#: Called after each step with (step, steps, loss).
+Progress = Callable[[int, int, float], None]
+#: The same, with the tuners as they are now.
+Observer = Callable[[int, int, float, Sequence[Tuners]], None]
 
 # Tokens that go through a step at once. On a CPU, more are not faster; a GPU wants many.
 _PART_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
 def train(
-    encoder: Encoder, prompts: Prompts, supports: Sequence[SupportSet], recipe: Recipe, progress: Progress | None = None
+    encoder: Encoder, prompts: Prompts, supports: Sequence[SupportSet], recipe: Recipe, observer: Observer | None = None
 ) -> list[list[float]]:
     """Train the tuners of a view on support sets; the last step is the one that counts.
 
@@ -33,7 +35,7 @@ def train(
         prompts: tokenised class texts of its episodes, one after the other.
         supports: of each episode, as many images and as large a shot in each; labels index the episode's class texts.
         recipe: steps, optimisers, loss scale.
-        progress: told of every step, with the mean loss.
+        observer: told of every step, with the mean loss.
 
     Returns:
         For each episode, the loss of each step.
@@ -72,8 +74,8 @@ def train(
             scaler.step(optimiser)
             optimiser.zero_grad()
         scaler.update()
-        if progress is not None:
-            progress(step + 1, steps, sum(losses[-1]) / len(supports), encoder.tuners)
+        if observer is not None:
+            observer(step + 1, steps, sum(losses[-1]) / len(supports), encoder.tuners)
     _check_finite(groups.values(), steps)
     return [list(of_one) for of_one in zip(*losses, strict=True)]
 

@@ -1,6 +1,7 @@
 """What is shown of the tokens is what the forward pass computed with."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,18 +87,22 @@ def test_exactly_the_marked_patches_are_moved(fitted, photo):
     clf = fitted("paper")
     rows, columns = clf.backbone.grid
     seen = {"before": {}, "after": {}}
+    fitted_model = clf._fitted
+    encoder = fitted_model.encoder
 
-    def keeper(side, block):
-        return lambda module, args, kwargs: seen[side].__setitem__(block, args[0] if args else kwargs["hidden_states"])
+    def recorded(number, block):
+        def run(tokens, **options):
+            seen["after"][number] = tokens
+            return block(tokens, **options)
 
-    handles = [
-        block.register_forward_pre_hook(keeper(side, index), with_kwargs=True, prepend=side == "before")
-        for index, block in enumerate(clf.backbone.vision_blocks)
-        for side in seen
-    ]
+        return run
+
+    blocks = [recorded(number, block) for number, block in enumerate(encoder.vision_blocks)]
+    vars(fitted_model)["encoder"] = replace(encoder, vision_blocks=blocks)
+    plain = clf._views.plain(Image.open(photo).convert("RGB"))
+    fitted_model.look(plain[None], clf._views, lambda block, tokens, _: seen["before"].__setitem__(block, tokens))
+    fitted_model.release()
     shown = clf.explain(photo).after
-    for handle in handles:
-        handle.remove()
     assert (shown.pull != 0).all()
     assert (shown.push != 0).all()
     for block in range(shown.blocks):
@@ -111,12 +116,12 @@ def test_the_frozen_state_is_scored_on_the_librarys_own_hidden_states(fitted, ph
     clf = fitted("paper")
     shown = clf.explain(photo).before
     frozen = atha.Classifier.from_pretrained("nano", classes=clf.class_texts, recipe=clf.recipe)
-    pixels = frozen._predictor()._pixels([frozen._views.plain(Image.open(photo).convert("RGB"))])
+    pixels = frozen._views.normalise(frozen._views.plain(Image.open(photo).convert("RGB"))[None])
     with torch.no_grad():
         own = transformers.CLIPModel.from_pretrained(NANO_FOLDER, dtype="float32").eval()
         hidden = own.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
-        texts = frozen.backbone.encode_text(frozen.backbone.prompts(frozen.classes.texts, "a photo of a {}."))
-        anchors = frozen.backbone.anchors(texts, "adjoint")
+        prompts = frozen.backbone.prompts(frozen.classes.texts, "a photo of a {}.")
+        anchors = frozen._frozen.encoder.texts(prompts, "adjoint").anchors
     for block in range(shown.blocks):
         wanted = torch.cosine_similarity(hidden[block][0, 1:, None], anchors[None], dim=-1)
         assert np.allclose(shown.similarity[block].reshape(-1, len(anchors)), wanted.numpy(), atol=1e-5)
@@ -157,7 +162,6 @@ def test_looking_changes_nothing(fitted, photo):
     assert np.array_equal(clf.predict_proba([photo]), before)
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(first.after.similarity, second.after.similarity)
-    assert clf._tuned.alignment.alignment.watcher is None
 
 
 def test_a_loaded_adapter_explains_the_same(fitted, photo, tmp_path):

@@ -12,7 +12,7 @@ from atha.data.cache import Cache
 from atha.data.digests import digests
 from atha.data.opening import open_pool
 from atha.episodes import draw_episodes
-from atha.methods import Images, Method, Options, Support, make_method
+from atha.methods import FileImages, Images, Method, Options, Support, make_method
 from atha.methods.frozen import FrozenModel
 from conftest import COLOURS, write_images
 
@@ -37,7 +37,7 @@ class Small:
         frozen = frozen or FrozenModel(self.backbone, "cdfsl", "float32", Cache(self.cache))
         one = self.drawn.episodes[episode]
         support, query = (
-            Images([self.setting.files[name] for row in side for name in row], frozen)
+            FileImages([self.setting.files[name] for row in side for name in row], frozen)
             for side in (one.support, one.query)
         )
         texts = tuple(self.pool.texts[label] for label in one.classes)
@@ -45,12 +45,9 @@ class Small:
 
 
 def run(method: Method | str, support: Support, query: Images, options: Options = QUICK) -> np.ndarray:
-    """Fit, predict, release."""
+    """Fit and predict."""
     made = make_method(method, options)[0] if isinstance(method, str) else method
-    try:
-        return made.fit(support)(query)
-    finally:
-        made.release()
+    return made.fit(support).probabilities(query)
 
 
 def plan_of(small: Small, methods: list[str], options: Options = QUICK) -> tuple[Plan, Backbone]:

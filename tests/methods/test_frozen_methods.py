@@ -9,6 +9,7 @@ import torch
 from small_episode import FROZEN, QUERY, SHOT, WAY, Small, run
 
 import atha
+from adapting import encode_image, encode_text
 from atha.data.cache import Cache
 from atha.data.images import ImageProblem
 from atha.errors import AthaWarning, DataError, RecipeError
@@ -102,8 +103,8 @@ def test_features_are_those_of_the_model_one_image_at_a_time(small, parts):
     support, _ = parts
     pixels = support.frozen.views().normalise(support.images.plain())
     with torch.no_grad():
-        together = small.backbone.encode_image(pixels).numpy()
-        texts = small.backbone.encode_text(small.backbone.prompts(support.texts, support.template)).final.numpy()
+        together = encode_image(small.backbone, pixels).numpy()
+        texts = encode_text(small.backbone, small.backbone.prompts(support.texts, support.template)).final.numpy()
     assert support.images.features.dtype == np.float32
     np.testing.assert_allclose(support.images.features, together, atol=1e-4, rtol=1e-4)
     np.testing.assert_allclose(support.text_features, texts, atol=1e-4, rtol=1e-4)
@@ -137,7 +138,7 @@ def test_zero_shot_follows_the_template(parts):
 
 def test_linear_probe_is_the_function(parts):
     support, query = parts
-    expected = linear_probe(support.images.features, support.labels, query.features, WAY)
+    expected = linear_probe(support.images.features, support.labels, WAY).of_features(query.features)
     assert np.array_equal(run("linear-probe", support, query), expected)
 
 
@@ -155,10 +156,10 @@ def test_linear_probe_by_hand(parts):
 
 def test_linear_probe_with_classes_that_have_no_images():
     features = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-    found = linear_probe(features, np.array([2, 2, 0, 0]), features, 4)
+    found = linear_probe(features, np.array([2, 2, 0, 0]), 4).of_features(features)
     assert (found[:, [1, 3]] == 0).all()
     np.testing.assert_allclose(found.sum(axis=1), 1)
-    alone = linear_probe(features, np.array([1, 1, 1, 1]), features, 3)
+    alone = linear_probe(features, np.array([1, 1, 1, 1]), 3).of_features(features)
     assert np.array_equal(alone, np.tile([0.0, 1.0, 0.0], (4, 1)))
 
 
@@ -248,7 +249,7 @@ def test_the_cache_saves_the_work(small, tmp_path, monkeypatch):
 
     second = FrozenModel(small.backbone, "cdfsl", "float32", cache)
     monkeypatch.setattr("atha.methods.frozen.open_image", never)
-    monkeypatch.setattr(second, "_forward", never)
+    monkeypatch.setattr(second, "features", never)
     moved = [ImageFile(tmp_path / "elsewhere", file.digest) for file in files]  # by content, not by place
     assert np.array_equal(second.image_features(moved), features)
     assert torch.equal(second.plain(moved), plain)

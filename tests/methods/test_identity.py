@@ -100,23 +100,6 @@ def test_a_value_damaged_on_disk_is_made_again(small, tmp_path):
     cache.close()
 
 
-def test_frozen_features_in_the_middle_of_training_are_frozen(small):
-    frozen = FrozenModel(small.backbone, "cdfsl", "float32", Cache(None))
-    expected = FrozenModel(small.backbone, "cdfsl", "float32", Cache(None))
-    support, query = small.parts(frozen)
-    right = small.parts(expected)[1].features
-    method, _ = make_method("lora", Options(overrides=("training.steps=3", "training.lora.lr=0.1")))
-    try:
-        method.fit(support)
-        tuned = small.backbone.tuned
-        tuned.train(True)
-        assert np.array_equal(query.features, right)
-        assert "forward" in vars(small.backbone.vision_blocks[0]), "training goes on as it was"
-        tuned.train(False)
-    finally:
-        method.release()
-
-
 def test_ids_do_not_depend_on_where_one_stands(tmp_path, monkeypatch):
     write_images(tmp_path / "images", COLOURS, 3)
     (tmp_path / "tables").mkdir()

@@ -11,8 +11,8 @@ from atha.methods import Method, Options, make_method
 
 OWN = '''"""Nearest support image."""
 import numpy as np
-from atha.methods import Method
-from atha.methods.base import softmax, unit
+from atha.methods import ByScores, Fitted, Method
+from atha.methods.base import unit
 
 class Nearest(Method):
     summary = "nearest support image"
@@ -21,27 +21,34 @@ class Nearest(Method):
     def fit(self, support):
         keys, values = unit(support.images.features), support.one_hot
 
-        def predict(query):
+        def scores(query):
             likeness = unit(query.features) @ keys.T
             best = np.stack([likeness[:, values[:, c] == 1].max(axis=1) for c in range(values.shape[1])], axis=1)
-            return softmax(self.scale * best)
+            return self.scale * best
 
-        return predict
+        return ByScores(scores)
 
     def definition(self):
         return super().definition() | {"scale": self.scale}
 
 class Shapeless(Nearest):
     def fit(self, support):
-        return lambda query: np.ones((len(query), 1))
+        return ByScores(lambda query: np.ones((len(query), 1)))
+
+class Ones(Fitted):
+    def scores(self, images):
+        return np.ones((len(images), 3))
+
+    def probabilities(self, images):
+        return self.scores(images)
 
 class Improbable(Nearest):
     def fit(self, support):
-        return lambda query: np.ones((len(query), len(support.texts)))
+        return Ones()
 
 class NotANumber(Nearest):
     def fit(self, support):
-        return lambda query: np.full((len(query), len(support.texts)), np.nan)
+        return ByScores(lambda query: np.full((len(query), len(support.texts)), np.nan))
 
 class Unfinished(Method):
     summary = "has no fit"

@@ -80,17 +80,3 @@ def test_jobs_name_what_is_open():
     job = Job(0, (4, 5, 6), (0, 1), frozenset({(0, 5), (1, 4), (1, 5), (1, 6)}))
     assert job.open(0) == (4, 6)
     assert job.open(1) == ()
-
-
-def test_a_failed_attach_gives_the_backbone_back(small, monkeypatch):
-    names = list(small.backbone.model.state_dict())
-
-    def fail(tuned, recipe):
-        raise RuntimeError("texts cannot be made")
-
-    monkeypatch.setattr("atha.adaptation._final_texts", fail)
-    with pytest.raises(RuntimeError, match="texts cannot be made"):
-        list(run_here(plan_of(small, 3), [Job(0, (0, 1, 2), (1,), frozenset())], small.backbone))
-    assert small.backbone.tuned is None
-    assert list(small.backbone.model.state_dict()) == names
-    assert not any(block._forward_pre_hooks for block in small.backbone.vision_blocks)

@@ -118,7 +118,7 @@ class EncoderLayer(nn.Module):
         return result
 
 
-class Encoder(nn.Module):
+class Blocks(nn.Module):
     """The blocks of a tower."""
 
     def __init__(self, config: TowerConfig) -> None:
@@ -133,8 +133,3 @@ class Encoder(nn.Module):
             )
             for _ in range(config.num_hidden_layers)
         )
-
-    def forward(self, hidden: Float[Tensor, "B M D"], is_causal: bool = False) -> Float[Tensor, "B M D"]:
-        for layer in self.layers:
-            hidden = layer(hidden, is_causal=is_causal)
-        return hidden

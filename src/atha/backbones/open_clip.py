@@ -250,7 +250,7 @@ class OpenClipBackbone(Backbone):
             return tokens
         if isinstance(visual, VisionTransformer):
             pooled, _ = visual._pool(tokens)
-            return pooled if visual.proj is None else pooled @ visual.proj
+            return pooled if visual.proj is None else pooled @ visual.proj  # type: ignore[no-any-return]
         return visual.head(visual.trunk.forward_head(visual.trunk.norm(tokens)))  # type: ignore[no-any-return]
 
     def embed_text(self, words: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Tokens:
@@ -279,8 +279,8 @@ class OpenClipBackbone(Backbone):
         if not isinstance(block, nn.Module) or is_plain(block):
             return call_plain(block, tokens, **options)
         if "ropes" in options:
-            return block(tokens, rope=options["ropes"][number])
-        return block(tokens, **options)
+            return block(tokens, rope=options["ropes"][number])  # type: ignore[no-any-return]
+        return block(tokens, **options)  # type: ignore[no-any-return]
 
     def read_text(self, tokens: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
         """Class text features, not normalised."""

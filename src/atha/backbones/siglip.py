@@ -68,7 +68,7 @@ class SiglipBackbone(Backbone):
     def read_text(self, tokens: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
         """The last position, through the last LayerNorm and the head."""
         text = self.model.text_model
-        return text.head(text.final_layer_norm(tokens)[:, -1])  # type: ignore[no-any-return]
+        return text.head(text.final_layer_norm(tokens[:, -1]))  # type: ignore[no-any-return]
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N S"]:
         """Lower case, padded at the end to the full context, without a mask, as SigLIP was trained."""

@@ -7,7 +7,7 @@ Shapes: B images or texts, M tokens, D width, E joint width, S text tokens.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -26,16 +26,9 @@ from atha.backbones.configuration import (
     SiglipVisionConfig,
     TextConfig,
 )
-from atha.backbones.layers import Encoder, Mlp
+from atha.backbones.layers import Blocks, Mlp
 
 # Old configurations of CLIP say so, and a text is then read at its largest id.
-_LARGEST = 2
-
-
-class Pooled(NamedTuple):
-    """What a tower gives."""
-
-    pooler_output: Float[Tensor, "B E"]
 
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
@@ -104,21 +97,11 @@ class PatchEmbeddings(nn.Module):
 class ClipTextModel(nn.Module):
     """Causal, read at the end of the text."""
 
-    def __init__(self, config: ClipTextConfig, old_end: bool) -> None:
+    def __init__(self, config: ClipTextConfig) -> None:
         super().__init__()
         self.embeddings = TextEmbeddings(config)
-        self.encoder = Encoder(config)
+        self.encoder = Blocks(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.end = None if old_end and config.eos_token_id == _LARGEST else config.eos_token_id
-
-    def forward(self, input_ids: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
-        return self.read(self.encoder(self.embeddings(input_ids), is_causal=True), input_ids)
-
-    def read(self, hidden: Float[Tensor, "B S D"], input_ids: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
-        """Behind the blocks."""
-        ends = (input_ids if self.end is None else (input_ids == self.end).int()).argmax(dim=-1)
-        result: Tensor = self.final_layer_norm(hidden)[torch.arange(len(hidden), device=hidden.device), ends]
-        return result
 
 
 class ClipVisionModel(nn.Module):
@@ -128,21 +111,8 @@ class ClipVisionModel(nn.Module):
         super().__init__()
         self.embeddings = VisionEmbeddings(config, class_token=True)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)  # so spelt in checkpoints
-        self.encoder = Encoder(config)
+        self.encoder = Blocks(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        return self.read(self.encoder(self.embed(pixels)))
-
-    def embed(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B M D"]:
-        """In front of the blocks."""
-        result: Tensor = self.pre_layrnorm(self.embeddings(pixels))
-        return result
-
-    def read(self, hidden: Float[Tensor, "B M D"]) -> Float[Tensor, "B D"]:
-        """Behind the blocks."""
-        result: Tensor = self.post_layernorm(hidden[:, 0])
-        return result
 
 
 class SiglipTextModel(nn.Module):
@@ -151,17 +121,9 @@ class SiglipTextModel(nn.Module):
     def __init__(self, config: SiglipTextConfig) -> None:
         super().__init__()
         self.embeddings = TextEmbeddings(config)
-        self.encoder = Encoder(config)
+        self.encoder = Blocks(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = nn.Linear(config.hidden_size, config.projection_size or config.hidden_size)
-
-    def forward(self, input_ids: Int[Tensor, "B S"]) -> Float[Tensor, "B E"]:
-        return self.read(self.encoder(self.embeddings(input_ids)))
-
-    def read(self, hidden: Float[Tensor, "B S D"]) -> Float[Tensor, "B E"]:
-        """Behind the blocks."""
-        result: Tensor = self.head(self.final_layer_norm(hidden[:, -1]))
-        return result
 
 
 class PoolingHead(nn.Module):
@@ -192,19 +154,11 @@ class SiglipVisionModel(nn.Module):
             self.embeddings = PatchEmbeddings(config)
         else:
             self.embeddings = VisionEmbeddings(config, class_token=False)
-        self.encoder = Encoder(config)
+        self.encoder = Blocks(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.use_head = config.vision_use_head
         if self.use_head:
             self.head = PoolingHead(config)
-
-    def forward(self, pixels: Tensor) -> Float[Tensor, "B D"]:
-        return self.read(self.encoder(self.embeddings(pixels)))
-
-    def read(self, hidden: Float[Tensor, "B M D"]) -> Float[Tensor, "B D"]:
-        """Behind the blocks."""
-        result: Tensor = self.head(self.post_layernorm(hidden))
-        return result
 
 
 class ClipModel(nn.Module):
@@ -214,19 +168,11 @@ class ClipModel(nn.Module):
         super().__init__()
         self.config = config
         text, vision = config.text_config, config.vision_config
-        self.text_model = ClipTextModel(text, old_end=not isinstance(config, MetaClip2Config))
+        self.text_model = ClipTextModel(text)
         self.vision_model = ClipVisionModel(vision)
         self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
         self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.zeros(()))
-
-    def get_image_features(self, pixel_values: Float[Tensor, "B C H W"]) -> Pooled:
-        """Image features, not normalised."""
-        return Pooled(self.visual_projection(self.vision_model(pixel_values)))
-
-    def get_text_features(self, input_ids: Int[Tensor, "B S"]) -> Pooled:
-        """Text features, not normalised."""
-        return Pooled(self.text_projection(self.text_model(input_ids)))
 
 
 class SiglipModel(nn.Module):
@@ -239,14 +185,6 @@ class SiglipModel(nn.Module):
         self.vision_model = SiglipVisionModel(config.vision_config)
         self.logit_scale = nn.Parameter(torch.zeros(1))
         self.logit_bias = nn.Parameter(torch.zeros(1))
-
-    def get_image_features(self, pixel_values: Tensor, **same_for_all: Tensor) -> Pooled:
-        """Image features, not normalised; all images have the grid of the position embedding, and no padding."""
-        return Pooled(self.vision_model(pixel_values))
-
-    def get_text_features(self, input_ids: Int[Tensor, "B S"]) -> Pooled:
-        """Text features, not normalised."""
-        return Pooled(self.text_model(input_ids))
 
 
 #: Name of a model in transformers -> its configuration, and its modules here.

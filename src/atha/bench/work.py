@@ -19,7 +19,7 @@ from atha.data.cache import Cache
 from atha.data.images import ImageProblem
 from atha.episodes import Episode
 from atha.errors import AthaError, BackboneError
-from atha.methods import METHODS, FileImages, Images, Method, Support, make_method
+from atha.methods import METHODS, FileImages, Fitted, Images, Method, Support, make_method
 from atha.methods.frozen import FrozenModel
 
 
@@ -149,6 +149,11 @@ class EpisodeRunner:
             for number, (episode, want) in enumerate(zip(episodes, wanted, strict=True)):
                 started = time.perf_counter()
                 fitted = next(models)
+                if not isinstance(fitted, Fitted):
+                    raise BenchError(
+                        f"fit of {type(method).__name__} returns a {type(fitted).__name__}, it must return an "
+                        "atha.methods.Fitted: wrap a function as ByScores(function)"
+                    )
                 seconds = time.perf_counter() - started
                 if method.together and number == 0:
                     shared = seconds / len(episodes)

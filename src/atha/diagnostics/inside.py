@@ -28,7 +28,7 @@ from atha.methods import FileImages, Images, Support
 from atha.methods.frozen import FrozenModel
 from atha.methods.tuned import FittedRecipe, Tuned, fit_recipe, squeezes
 from atha.recipe import Recipe
-from atha.training import Progress
+from atha.training import Observer
 from atha.tuners import Tuners
 
 #: Of what is measured and how; a change of either changes this number.
@@ -175,7 +175,7 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
-def _recorder(history: list[list[list[float]]]) -> Progress:
+def _recorder(history: list[list[list[float]]]) -> Observer:
     def record(step: int, steps: int, loss: float, tuners: Sequence[Tuners]) -> None:
         strengths = tuners[0].strengths
         if strengths is not None and (step == 1 or step % _EVERY == 0 or step == steps):

@@ -22,7 +22,7 @@ from atha.inference import in_groups
 from atha.methods.base import Fitted, Images, Method, Options, Support
 from atha.methods.frozen import Frozen
 from atha.recipe import Recipe
-from atha.training import Progress
+from atha.training import Observer
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ class FittedRecipe(Fitted):
         vars(self).pop("encoder", None)
 
 
-def fit_recipe(recipe: Recipe, support: Support, progress: Progress | None = None) -> FittedRecipe:
+def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = None) -> FittedRecipe:
     """Train what a recipe says.
 
     Args:
         recipe: the resolved one.
         support: what to learn from; the class texts are filled into the recipe's template.
-        progress: told of every step.
+        observer: told of every step.
 
     Raises:
         RecipeError: the tuners do not fit the backbone.
@@ -92,7 +92,7 @@ def fit_recipe(recipe: Recipe, support: Support, progress: Progress | None = Non
     """
     backbone = support.frozen.backbone
     prompts = backbone.prompts(support.texts, recipe.prompt.template)
-    adaptation = adapt(backbone, recipe, prompts, support_set(recipe, support), progress)
+    adaptation = adapt(backbone, recipe, prompts, support_set(recipe, support), observer)
     return FittedRecipe(recipe, adaptation, support.frozen)
 
 

@@ -13,7 +13,7 @@ width of the MLP, n of the three projections q, k, v with LoRA of rank r; G epis
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -84,20 +84,36 @@ class BlockWeights:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, block: Any, dtype: torch.dtype, pack: bool, trains: bool) -> "BlockWeights":
-        """Those of a block, in the precision of the products; see `FrozenProduct` for the rest."""
+    def of(
+        cls, block: Any, dtype: torch.dtype, pack: bool, trains: bool, scale: float, added: "BlockLora | None" = None
+    ) -> "BlockWeights":
+        """Those of a block, in the precision of the products; see `FrozenProduct` for the rest.
+
+        Args:
+            block: of a tower.
+            dtype: of the products.
+            pack: see `FrozenProduct`.
+            trains: the same.
+            scale: of the activation, that goes into the weights around it; 1 leaves these as they are, without a copy.
+            added: LoRA whose product is added to the weights.
+        """
         attention, mlp = block.self_attn, block.mlp
-        bases = [getattr(attention, name) for name in PROJECTIONS]
-        pairs = list(zip(bases, (attention.scale, 1.0, 1.0), strict=True))
-        weight, bias = (
-            torch.cat([getattr(base, name) * scale for base, scale in pairs]) for name in ("weight", "bias")
-        )
-        scale = ACTIVATIONS[activation_name(mlp)].scale
+        layers = [getattr(attention, name) for name in PROJECTIONS]
+        weights = [layer.weight for layer in layers]
+        if added is not None:
+            for place, a, b in zip(added.projections, added.a, added.b, strict=True):
+                weights[place] = weights[place] + added.scaling * (b @ a)
+        scales = (attention.scale, 1.0, 1.0)
+        weight = torch.cat([one * factor for one, factor in zip(weights, scales, strict=True)])
+        bias = torch.cat([layer.bias * factor for layer, factor in zip(layers, scales, strict=True)])
+        up, down = (mlp.fc1.weight, mlp.fc1.bias), mlp.fc2.weight
+        if scale != 1:
+            up, down = (up[0] * scale, up[1] * scale), down / scale
         return cls(
             FrozenProduct(weight, bias, dtype, pack, trains),
             FrozenProduct(attention.out_proj.weight, attention.out_proj.bias, dtype, pack, trains),
-            FrozenProduct(mlp.fc1.weight * scale, mlp.fc1.bias * scale, dtype, pack, trains),
-            FrozenProduct(mlp.fc2.weight / scale, mlp.fc2.bias, dtype, pack, trains),
+            FrozenProduct(*up, dtype, pack, trains),
+            FrozenProduct(down, mlp.fc2.bias, dtype, pack, trains),
         )
 
 
@@ -167,6 +183,7 @@ class FusedBlock:
         pack: pays where there are many tokens, and takes memory.
         trains: whether there will be backward passes.
         share: another one of the same block, whose frozen products are used.
+        merge: in float32, add LoRA's product to copies of the weights; there will be no backward pass.
     """
 
     def __init__(
@@ -177,8 +194,12 @@ class FusedBlock:
         pack: bool = True,
         trains: bool = True,
         share: "FusedBlock | None" = None,
+        merge: bool = False,
     ) -> None:
+        self._added = lora if merge and lora.projections else None
+        lora = BlockLora() if self._added is not None else lora
         self.block, self.lora, self.rows, self.pack, self.trains = block, lora, rows, pack, trains
+        self._own: dict[torch.dtype, BlockWeights] = {}
         self._weights: dict[torch.dtype, BlockWeights] = {} if share is None else share._weights
         self.heads: int = block.self_attn.num_heads
         self.activation = ACTIVATIONS[activation_name(block.mlp)]
@@ -189,9 +210,21 @@ class FusedBlock:
 
     def weights(self, dtype: torch.dtype) -> BlockWeights:
         """The frozen products, made at the first use. They go with this object: memory is dearer than making them."""
+        # Threads that come at once make the same twice, and one of the two is kept.
         if dtype not in self._weights:
-            self._weights[dtype] = BlockWeights.of(self.block, dtype, self.pack, self.trains)
-        return self._weights[dtype]
+            made = BlockWeights.of(self.block, dtype, self.pack, self.trains, self.inside(dtype))
+            self._weights.setdefault(dtype, made)
+        found = self._weights[dtype]
+        if self._added is None:
+            return found
+        if dtype not in self._own:
+            made = BlockWeights.of(self.block, dtype, self.pack, self.trains, 1.0, self._added)
+            self._own.setdefault(dtype, replace(found, project=made.project))
+        return self._own[dtype]
+
+    def inside(self, dtype: torch.dtype) -> float:
+        """Which part of the activation's scale is in the weights: all where copies of them are made anyway."""
+        return self.activation.scale if self.trains or dtype != torch.float32 else 1.0
 
     def __call__(
         self,
@@ -259,7 +292,10 @@ class _Block(torch.autograd.Function):
         normed2, *moments2 = _normalise(middle, block.layer_norm2)
         inner = weights.up(normed2.to(dtype))
         del normed2
-        outer = fused.activation.function(inner)
+        outside = fused.activation.scale / fused.inside(dtype)
+        outer = fused.activation.function(inner if outside == 1 else inner.mul_(outside))
+        if outside != 1:
+            outer.div_(outside)
         if not trains:
             del inner
         result = middle + weights.down(outer)
