@@ -199,7 +199,12 @@ def _workers(root: int) -> list[int]:
         if not new:
             break
         below |= new
-    return [one for one in below - {root} if "spawn_main" in names[one] or names[one].startswith("ray::_episode")]
+    nurseries = {one for one in below if "atha.bench import nursery" in names[one]}
+    return [
+        one
+        for one in below - {root}
+        if parents[one] in nurseries or "spawn_main" in names[one] or names[one].startswith("ray::_episode")
+    ]
 
 
 if __name__ == "__main__":
