@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from atha.bench import nursery
 from atha.bench.executors import DEATHS, run_here, run_in_workers
 from atha.bench.plan import make_plan
 from atha.bench.runner import run_plan
@@ -21,7 +22,8 @@ from atha.errors import AthaError
 from atha.methods import Options
 from conftest import COLOURS, write_images
 
-# Dies by the first job in each of COUNT processes, then does what zero-shot does.
+# Dies by the first job in each of COUNT processes, the first of them with its parent if PARENT; then does what zero-shot
+# does.
 DEADLY = """
 import os, signal
 from pathlib import Path
@@ -34,6 +36,8 @@ class Deadly(ZeroShot):
                 Path({place!r}, str(number)).touch(exist_ok=False)
             except FileExistsError:
                 continue
+            if number == 0 and {parent}:
+                os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().fit(support)
 """
@@ -72,10 +76,10 @@ def kills_module():
     return module
 
 
-def deadly(tmp_path: Path, count: int) -> str:
+def deadly(tmp_path: Path, count: int, parent: bool = False) -> str:
     (tmp_path / "marks").mkdir()
     file = tmp_path / "deadly.py"
-    file.write_text(DEADLY.format(count=count, place=str(tmp_path / "marks")))
+    file.write_text(DEADLY.format(count=count, parent=parent, place=str(tmp_path / "marks")))
     return f"{file}:Deadly"
 
 
@@ -121,7 +125,8 @@ def test_two_shards_are_a_whole(folder, tmp_path):
 def test_four_workers_give_the_same_and_a_dead_ones_episode_is_given_to_another(folder, tmp_path):
     plan, backbone = planned(folder)
     here = stored(tmp_path / "here.db", plan, lambda plan, jobs: run_here(plan, jobs, backbone))
-    plan, _ = planned(folder, ("zero-shot", "atha:paper", deadly(tmp_path, 1)))
+    # On systems where workers are forked, with what they are forked from.
+    plan, _ = planned(folder, ("zero-shot", "atha:paper", deadly(tmp_path, 1, parent=nursery.possible("cpu"))))
     found = stored(tmp_path / "a.db", plan, lambda plan, jobs: run_in_workers(plan, jobs, 4))
     check_deadly(plan, found, here, tmp_path, 1)
 
@@ -134,13 +139,55 @@ def test_an_episode_that_kills_every_worker_ends_the_run_and_keeps_the_rest(fold
         assert (plan.experiments[0][0], 0) in content(store), "what had arrived is kept"
 
 
-def test_a_workers_error_names_the_episode(folder, tmp_path):
+def test_a_workers_error_names_the_episode(folder, tmp_path, monkeypatch):
+    """And the process that it was forked from had one thread, or the fork would not have been safe."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # its threads end before a fork and begin again
+    threads, close = [], nursery.Nursery.close
+    monkeypatch.setattr(
+        nursery.Nursery, "close", lambda self: (threads.append(count_threads(self._process.pid)), close(self))
+    )
     plan, _ = planned(folder)
     victim = folder / "red_thing" / "0_0.png"
     victim.write_bytes(b"no image any more")
     wanted = pytest.raises(AthaError, match=r"zero-shot on episode \d of pool: .*0_0\.png")
     with Store(tmp_path / "a.db", create=True) as store, wanted:
         run_plan(plan, store, lambda plan, jobs: run_in_workers(plan, jobs, 1))
+    assert threads == ([1] if nursery.possible("cpu") else [])
+
+
+def count_threads(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/task").iterdir()))
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from atha.bench.executors import run_in_workers
+from atha.bench.plan import make_plan
+from atha.data.opening import open_pool
+from atha.episodes import draw_episodes
+from atha.bench.work import Job
+
+pool = open_pool(sys.argv[1])
+plan, _ = make_plan([(pool, draw_episodes(pool, 3, 1, 2, 1))], ["zero-shot"], "nano")
+{guard}
+    print(len(list(run_in_workers(plan, [Job(0, (0,), (0,))], 1))), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guard", ["if True:", "if __name__ == '__main__':"])
+def test_a_script_without_a_guard_is_told_so_and_starts_no_more(folder, tmp_path, guard):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED.format(guard=guard))
+    command = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if guard == "if True:":
+        assert done.returncode == 1
+        assert done.stderr.count("before the\n        current process has finished its bootstrapping phase") == DEATHS
+        assert f"{DEATHS} workers died" in done.stderr
+    else:
+        assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (0, "1\n", False), done.stderr
 
 
 @pytest.mark.ray
@@ -160,6 +207,7 @@ def test_killed_runs_end_as_undisturbed_ones(folder, tmp_path):
     found = kills_module().survive(folder, tmp_path, 2, "local", 12, random.Random(3), pause=0.2)
     assert found["equal"], found
     assert found["results"] == 36
+    assert found["left_behind"] == 0
     assert found["kills_of_the_driver"] == found["kills_of_a_worker"] == 1
 
 

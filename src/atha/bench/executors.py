@@ -63,7 +63,7 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
         AthaError: what a worker says.
     """
     crew: list[_Worker] = []
-    source: Nursery | None = None
+    source = Nursery(plan.methods) if nursery.possible(plan.device) else _Spawning()
     waiting = iter(jobs)
     again: list[_Assignment] = []
 
@@ -77,9 +77,7 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
         while True:
             while len(crew) < workers and (first := next_assignment()) is not None:
                 with _keyboard_waits():
-                    if source is None and nursery.possible(plan.device):
-                        source = Nursery()
-                    crew.append(_Worker(first, source))
+                    crew.append(_Worker(first, source.bear()))
             if not crew:
                 return
             for worker in connection.wait([worker.pipe for worker in crew]):
@@ -99,14 +97,12 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
                     else:
                         member.give(following)
     finally:
-        if source is not None:
-            source.close()
+        source.close()
         for member in crew:  # all, before any pipe is closed: what is dead prints nothing about a closed pipe
             member.process.kill()
         for member in crew:
             member.process.join()
-        if source is not None:
-            source.join()
+        source.join()
 
 
 def died(plan: Plan, job: Job) -> str:
@@ -150,13 +146,11 @@ class _Worker:
 
     Args:
         assignment: its first.
-        source: what it is forked from; None for a process that begins with nothing.
+        process: that works.
     """
 
-    def __init__(self, assignment: _Assignment, source: Nursery | None) -> None:
-        self.assignment = assignment
-        self.process: Forked | _Spawned = _Spawned() if source is None else source.bear()
-        self.pipe = self.process.pipe
+    def __init__(self, assignment: _Assignment, process: "Forked | _Spawned") -> None:
+        self.assignment, self.process, self.pipe = assignment, process, process.pipe
 
     def give(self, assignment: _Assignment) -> None:
         self.assignment = assignment
@@ -186,8 +180,21 @@ class _Worker:
             raise RuntimeError(message)
 
 
+class _Spawning:
+    """What has a `Nursery`'s methods where workers cannot be forked."""
+
+    def bear(self) -> "_Spawned":
+        return _Spawned()
+
+    def close(self) -> None:
+        pass
+
+    def join(self) -> None:
+        pass
+
+
 class _Spawned:
-    """A worker with a Python of its own."""
+    """A worker that begins with nothing imported."""
 
     def __init__(self) -> None:
         context = get_context("spawn")

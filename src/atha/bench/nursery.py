@@ -16,15 +16,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing import active_children, connection, get_context, process, spawn
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-#: What a worker needs, and more than half of what it takes to start.
+# What every worker needs, and what some methods do.
 _IMPORTED = ("atha.bench.executors", "transformers.image_processing_backends", "PIL.features")
+_IMPORTED_FOR = {"linear-probe": ("sklearn.linear_model", "sklearn.pipeline")}
 
 
 def possible(device: str) -> bool:
@@ -35,23 +36,29 @@ def possible(device: str) -> bool:
 class Nursery:
     """The process that workers are forked from. It and they end with this process, however that ends.
 
-    It is there at once, and a worker that is asked for before it has imported everything comes when it has.
+    It is started with the first worker, and nothing waits for its imports but the workers themselves.
+
+    Args:
+        methods: that will be run, by name.
 
     Raises:
         RuntimeError: Python's own, in a process that is importing the main module of another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, methods: Iterable[str]) -> None:
+        self._modules = [*_IMPORTED, *(module for name in methods for module in _IMPORTED_FOR.get(name, ()))]
+        self._process: subprocess.Popen[bytes] | None = None
         self._preparation = spawn.get_preparation_data("worker")
         self._preparation["authkey"] = bytes(self._preparation["authkey"])  # else it refuses to be sent
         self._life = os.pipe()  # nothing is written: its end says that this process has ended
-        self._start()
 
     def _start(self) -> None:
         self._orders, orders = socket.socketpair()
-        inherited = orders.fileno(), self._life[0]
+        inherited, modules = (orders.fileno(), self._life[0]), self._modules
         path = self._preparation["sys_path"]
-        code = f"import sys; sys.path[:] = {path!r}; from atha.bench import nursery; nursery._main{inherited}"
+        code = (
+            f"import sys; sys.path[:] = {path!r}; from atha.bench import nursery; nursery._main{(*inherited, modules)}"
+        )
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
         with orders:
             self._process = subprocess.Popen(  # noqa: S603 - our own code
@@ -60,8 +67,7 @@ class Nursery:
 
     def bear(self) -> "Forked":
         """Ask for a worker; it is on its way."""
-        if self._process.poll() is not None:  # killed; its workers live on
-            self._orders.close()
+        if self._process is None or self._process.poll() is not None:  # killed; its workers live on
             self._start()
         ours, theirs = get_context("spawn").Pipe()
         with theirs, suppress(OSError):  # if it is killed just now, so is the worker: reading from it tells
@@ -71,14 +77,16 @@ class Nursery:
 
     def close(self) -> None:
         """Have no more workers, and the end of those that are left."""
-        self._process.terminate()  # while it imports, this ends it; later, what follows does
-        self._orders.close()
+        if self._process is not None:
+            self._process.terminate()  # while it imports, this ends it; later, what follows does
+            self._orders.close()
         for end in self._life:
             os.close(end)
 
     def join(self) -> None:
         """Wait for its end, which comes when its last worker has ended."""
-        self._process.wait()
+        if self._process is not None:
+            self._process.wait()
 
 
 class Forked:
@@ -103,9 +111,9 @@ class Forked:
         self.pipe.close()
 
 
-def _main(orders: int, life: int) -> None:
+def _main(orders: int, life: int, modules: list[str]) -> None:
     """The nursery's life: a worker for each pipe that it is sent."""
-    for name in _IMPORTED:
+    for name in modules:
         with suppress(ImportError):  # the worker that needs it will say so
             import_module(name)
     from atha.bench.executors import work
