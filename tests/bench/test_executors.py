@@ -22,8 +22,7 @@ from atha.errors import AthaError
 from atha.methods import Options
 from conftest import COLOURS, write_images
 
-# Dies by the first job in each of COUNT processes, the first of them with its parent if PARENT; then does what zero-shot
-# does.
+# Dies by the first job in each of COUNT processes, the first of them with its parent if PARENT; then is zero-shot.
 DEADLY = """
 import os, signal
 from pathlib import Path
