@@ -1,5 +1,6 @@
 """Who runs the jobs must not matter: here, two or four workers, a Ray cluster, workers that die."""
 
+import os
 import random
 import signal
 import subprocess
@@ -221,13 +222,14 @@ def test_ctrl_c_ends_a_run_with_one_sentence(folder, tmp_path, moment):
     ]  # fmt: skip
     # A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, text=True, start_new_session=True)
     signal.signal(signal.SIGINT, before)
     # While workers are being started, or when they have begun to give results.
     wanted = store.exists if moment == "start" else (lambda: kills_module()._count(store) > 0)
     while not wanted() and process.poll() is None:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # the workers get it too, as from a terminal
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "the same command goes on" in errors
