@@ -23,6 +23,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from atha.cli import app
+
 METHODS = "zero-shot,linear-probe,atha:paper"
 
 
@@ -63,7 +67,7 @@ def survive(
         pause: seconds at most between a new result and the kill.
 
     Returns:
-        Whether the stores are equal, and what happened.
+        Whether the stores are equal, and what happened: ``left_behind`` are processes that outlived their driver.
     """
     command = [
         sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--model", "nano",
@@ -73,14 +77,23 @@ def survive(
     whole, killed = place / "whole.db", place / "killed.db"
     with _cluster(executor == "ray") as address:
         environment = {**os.environ, "ATHA_CACHE": str(place / "cache")}  # after ray.init, which sets how to log in
-        alone = [*command, "--workers", "1", "--store", str(whole)]
-        subprocess.run(alone, env=environment, check=True, stdout=subprocess.DEVNULL)
+        _undisturbed([*command, "--workers", "1", "--store", str(whole)], environment)
         cluster = ["--executor", "ray", "--ray-address", address] if address else []
         again = [*command, "--workers", "1" if executor == "here" else "2", *cluster, "--store", str(killed)]
         happened = _kill(again, environment, killed, kills, len(_content(whole)), pause, rng)
-        subprocess.run(again, env=environment, check=True, stdout=subprocess.DEVNULL)
+        if address:  # a process that has another's cluster leaves it as it is
+            subprocess.run(again, env=environment, check=True, stdout=subprocess.DEVNULL)
+        else:
+            _undisturbed(again, environment)
     first, second = _content(whole), _content(killed)
     return {"equal": first == second, "results": len(first), **happened}
+
+
+def _undisturbed(command: list[str], environment: dict[str, str]) -> None:
+    """The command in this process, where the libraries are loaded once."""
+    result = CliRunner(env=environment).invoke(app, command[3:])
+    if result.exit_code:
+        raise RuntimeError(result.output)
 
 
 def _kill(
@@ -93,7 +106,7 @@ def _kill(
     rng: random.Random,
 ) -> dict[str, object]:
     """Run, kill and run again; every kill comes after a new result, and before the last."""
-    drivers = workers = ended = failed = 0
+    drivers = workers = ended = failed = left = 0
     at: list[int] = []
     process: subprocess.Popen[bytes] | None = None
     while drivers + workers < kills:
@@ -118,21 +131,38 @@ def _kill(
                 continue
             workers += 1
         else:
-            process.kill()
-            process.wait()
+            left += _kill_driver(process)
             process = None
             drivers += 1
         at.append(count)
     if process is not None:
-        process.kill()
-        process.wait()
+        left += _kill_driver(process)
     return {
         "kills_of_the_driver": drivers,
         "kills_of_a_worker": workers,
         "runs_that_ended_before": ended,
         "of_these_with_an_error": failed,
+        "left_behind": left,
         "results_at_each_kill": at,
     }
+
+
+def _kill_driver(process: "subprocess.Popen[bytes]") -> int:
+    """Kill it, and count what it started that is still there half a minute later."""
+    others = _below(process.pid)[0] - {process.pid}
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 30
+    while (left := [one for one in others if _runs(one)]) and time.monotonic() < until:
+        time.sleep(0.1)
+    return len(left)
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -181,8 +211,8 @@ def _halve(path: Path, rng: random.Random) -> None:
             connection.execute(f"DELETE FROM {table} WHERE episode % 2 = {keep}")  # noqa: S608
 
 
-def _workers(root: int) -> list[int]:
-    """Processes below another that run episodes."""
+def _below(root: int) -> tuple[set[int], dict[int, int], dict[int, str]]:
+    """A process and all that it and they have started; the parents and the command lines of all processes."""
     parents: dict[int, int] = {}
     names: dict[int, str] = {}
     for folder in Path("/proc").iterdir():
@@ -199,7 +229,18 @@ def _workers(root: int) -> list[int]:
         if not new:
             break
         below |= new
-    return [one for one in below - {root} if "spawn_main" in names[one] or names[one].startswith("ray::_episode")]
+    return below, parents, names
+
+
+def _workers(root: int) -> list[int]:
+    """Processes below another that run episodes."""
+    below, parents, names = _below(root)
+    nurseries = {one for one in below if "atha.bench import nursery" in names.get(one, "")}
+    return [
+        one
+        for one in below - {root}
+        if parents[one] in nurseries or "spawn_main" in names[one] or names[one].startswith("ray::_episode")
+    ]
 
 
 if __name__ == "__main__":

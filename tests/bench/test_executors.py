@@ -1,5 +1,6 @@
 """Who runs the jobs must not matter: here, two or four workers, a Ray cluster, workers that die."""
 
+import os
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from atha.bench import nursery
 from atha.bench.executors import DEATHS, run_here, run_in_workers
 from atha.bench.plan import make_plan
 from atha.bench.runner import run_plan
@@ -21,7 +23,7 @@ from atha.errors import AthaError
 from atha.methods import Options
 from conftest import COLOURS, write_images
 
-# Dies by the first job in each of COUNT processes, then does what zero-shot does.
+# Dies by the first job in each of COUNT processes, the first of them with its parent if PARENT; then is zero-shot.
 DEADLY = """
 import os, signal
 from pathlib import Path
@@ -34,6 +36,8 @@ class Deadly(ZeroShot):
                 Path({place!r}, str(number)).touch(exist_ok=False)
             except FileExistsError:
                 continue
+            if number == 0 and {parent}:
+                os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().fit(support)
 """
@@ -72,10 +76,10 @@ def kills_module():
     return module
 
 
-def deadly(tmp_path: Path, count: int) -> str:
+def deadly(tmp_path: Path, count: int, parent: bool = False) -> str:
     (tmp_path / "marks").mkdir()
     file = tmp_path / "deadly.py"
-    file.write_text(DEADLY.format(count=count, place=str(tmp_path / "marks")))
+    file.write_text(DEADLY.format(count=count, parent=parent, place=str(tmp_path / "marks")))
     return f"{file}:Deadly"
 
 
@@ -121,7 +125,8 @@ def test_two_shards_are_a_whole(folder, tmp_path):
 def test_four_workers_give_the_same_and_a_dead_ones_episode_is_given_to_another(folder, tmp_path):
     plan, backbone = planned(folder)
     here = stored(tmp_path / "here.db", plan, lambda plan, jobs: run_here(plan, jobs, backbone))
-    plan, _ = planned(folder, ("zero-shot", "atha:paper", deadly(tmp_path, 1)))
+    # On systems where workers are forked, with what they are forked from.
+    plan, _ = planned(folder, ("zero-shot", "atha:paper", deadly(tmp_path, 1, parent=nursery.possible("cpu"))))
     found = stored(tmp_path / "a.db", plan, lambda plan, jobs: run_in_workers(plan, jobs, 4))
     check_deadly(plan, found, here, tmp_path, 1)
 
@@ -134,13 +139,57 @@ def test_an_episode_that_kills_every_worker_ends_the_run_and_keeps_the_rest(fold
         assert (plan.experiments[0][0], 0) in content(store), "what had arrived is kept"
 
 
-def test_a_workers_error_names_the_episode(folder, tmp_path):
+def test_a_workers_error_names_the_episode(folder, tmp_path, monkeypatch):
+    """And the process that it was forked from had one thread, or no fork is safe, and was out of Ctrl-C's reach."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # its threads end before a fork and begin again
+    seen, close = [], nursery.Nursery.close
+    monkeypatch.setattr(
+        nursery.Nursery, "close", lambda self: (seen.append(threads_and_blocked(self._process.pid)), close(self))
+    )
     plan, _ = planned(folder)
     victim = folder / "red_thing" / "0_0.png"
     victim.write_bytes(b"no image any more")
     wanted = pytest.raises(AthaError, match=r"zero-shot on episode \d of pool: .*0_0\.png")
     with Store(tmp_path / "a.db", create=True) as store, wanted:
         run_plan(plan, store, lambda plan, jobs: run_in_workers(plan, jobs, 1))
+    assert seen == ([(1, True)] if nursery.possible("cpu") else [])
+
+
+def threads_and_blocked(process: int) -> tuple[int, bool]:
+    """How many threads a process has, and whether it will be given no SIGINT."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return int(status["Threads"]), bool(int(status["SigBlk"], 16) >> (signal.SIGINT - 1) & 1)
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from atha.bench.executors import run_in_workers
+from atha.bench.plan import make_plan
+from atha.data.opening import open_pool
+from atha.episodes import draw_episodes
+from atha.bench.work import Job
+
+pool = open_pool(sys.argv[1])
+plan, _ = make_plan([(pool, draw_episodes(pool, 3, 1, 2, 1))], ["zero-shot"], "nano")
+{guard}
+    print(len(list(run_in_workers(plan, [Job(0, (0,), (0,))], 1))), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guard", ["if True:", "if __name__ == '__main__':"])
+def test_a_script_without_a_guard_is_told_so_and_starts_no_more(folder, tmp_path, guard):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED.format(guard=guard))
+    command = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if guard == "if True:":
+        assert done.returncode == 1
+        assert done.stderr.count("before the\n        current process has finished its bootstrapping phase") == DEATHS
+        assert f"{DEATHS} workers died" in done.stderr
+    else:
+        assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (0, "1\n", False), done.stderr
 
 
 @pytest.mark.ray
@@ -160,6 +209,7 @@ def test_killed_runs_end_as_undisturbed_ones(folder, tmp_path):
     found = kills_module().survive(folder, tmp_path, 2, "local", 12, random.Random(3), pause=0.2)
     assert found["equal"], found
     assert found["results"] == 36
+    assert found["left_behind"] == 0
     assert found["kills_of_the_driver"] == found["kills_of_a_worker"] == 1
 
 
@@ -174,13 +224,14 @@ def test_ctrl_c_ends_a_run_with_one_sentence(folder, tmp_path, moment):
     ]  # fmt: skip
     # A test run in the background of a shell ignores Ctrl-C, and so would what it starts.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, text=True, start_new_session=True)
     signal.signal(signal.SIGINT, before)
     # While workers are being started, or when they have begun to give results.
     wanted = store.exists if moment == "start" else (lambda: kills_module()._count(store) > 0)
     while not wanted() and process.poll() is None:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # the workers get it too, as from a terminal
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "the same command goes on" in errors

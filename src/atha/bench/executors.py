@@ -18,6 +18,8 @@ import torch
 
 from atha import machine
 from atha.backbones import Backbone
+from atha.bench import nursery
+from atha.bench.nursery import Forked, Nursery
 from atha.bench.plan import Plan
 from atha.bench.results import Result
 from atha.bench.work import BenchError, EpisodeRunner, Job
@@ -61,6 +63,7 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
         AthaError: what a worker says.
     """
     crew: list[_Worker] = []
+    source = Nursery(plan.methods) if nursery.possible(plan.device) else _Spawning()
     waiting = iter(jobs)
     again: list[_Assignment] = []
 
@@ -74,7 +77,7 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
         while True:
             while len(crew) < workers and (first := next_assignment()) is not None:
                 with _keyboard_waits():
-                    crew.append(_Worker(first))
+                    crew.append(_Worker(first, source.bear()))
             if not crew:
                 return
             for worker in connection.wait([worker.pipe for worker in crew]):
@@ -83,21 +86,23 @@ def run_in_workers(plan: Plan, jobs: Iterable[Job], workers: int) -> Generator[R
                     yield from member.receive(plan)
                 except EOFError:
                     crew.remove(member)
-                    member.stop()
+                    member.process.join()
                     again.append(member.assignment.after_death(plan))
                     continue
                 if member.assignment.finished:
                     following = next_assignment()
                     if following is None:
                         crew.remove(member)
-                        member.stop()
+                        member.process.join()
                     else:
                         member.give(following)
     finally:
+        source.close()
         for member in crew:  # all, before any pipe is closed: what is dead prints nothing about a closed pipe
             member.process.kill()
         for member in crew:
-            member.stop()
+            member.process.join()
+        source.join()
 
 
 def died(plan: Plan, job: Job) -> str:
@@ -138,15 +143,14 @@ class _Worker:
 
     It is started with next to nothing, so that starting does not wait for its imports, and asks for the plan when it
     can read it.
+
+    Args:
+        assignment: its first.
+        process: that works.
     """
 
-    def __init__(self, assignment: _Assignment) -> None:
-        self.assignment, self.ready = assignment, False
-        context = get_context("spawn")  # torch's threads do not survive a fork
-        self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
-        theirs.close()  # so that the worker's end is gone when the worker is
+    def __init__(self, assignment: _Assignment, process: "Forked | _Spawned") -> None:
+        self.assignment, self.process, self.pipe = assignment, process, process.pipe
 
     def give(self, assignment: _Assignment) -> None:
         self.assignment = assignment
@@ -166,8 +170,8 @@ class _Worker:
             yield message
         elif isinstance(message, AthaError):
             raise message
-        elif message is None and not self.ready:
-            self.ready = True
+        elif isinstance(message, int):
+            self.process.pid = message
             self._send(plan)
             self._send(self.assignment.job)
         elif message is None:
@@ -175,20 +179,52 @@ class _Worker:
         else:
             raise RuntimeError(message)
 
-    def stop(self) -> None:
+
+class _Spawning:
+    """What has a `Nursery`'s methods where workers cannot be forked."""
+
+    def bear(self) -> "_Spawned":
+        return _Spawned()
+
+    def close(self) -> None:
+        pass
+
+    def join(self) -> None:
+        pass
+
+
+class _Spawned:
+    """A worker that begins with nothing imported."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_begin, args=(theirs,), daemon=True)
+        self._process.start()
+        self.pid = self._process.pid
+        theirs.close()  # so that the worker's end is gone when the worker is
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def join(self) -> None:
         self.pipe.close()
-        self.process.join()
+        self._process.join()
 
 
-def _work(pipe: Connection) -> None:
-    """A worker's life: None out, the plan and jobs in, results and then None out; or the error that ends it."""
+def _begin(pipe: Connection) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    work(pipe)
+
+
+def work(pipe: Connection) -> None:
+    """A worker's life: its number out, the plan and jobs in, results and then None out; or the error that ends it."""
     warnings.simplefilter("ignore")  # libraries' own; the parent has shown them, or left them out
     warnings.simplefilter("default", AthaWarning)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     runner: EpisodeRunner | None = None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            pipe.send(None)
+            pipe.send(os.getpid())
             plan = pipe.recv()
             torch.set_num_threads(plan.threads)
             runner = EpisodeRunner(plan)
