@@ -29,6 +29,8 @@ from atha.methods import METHODS
 from atha.recipe import Recipe
 from atha.reports.adaptation import adaptation_report
 
+pytestmark = pytest.mark.numbers
+
 # Of a square, the library makes the very grid that is used here; of another shape, a grid of that shape.
 SHAPE = {"siglip2": (70, 70)}
 

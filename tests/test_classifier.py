@@ -15,6 +15,8 @@ from atha.errors import DataError, TrainingError
 from atha.recipe import Recipe
 from conftest import COLOURS, write_images
 
+pytestmark = pytest.mark.numbers
+
 QUICK = Recipe.load("paper", ["training.steps=3", "training.lora.lr=1e-3"])
 
 

@@ -17,6 +17,8 @@ from atha.encoder import cosine
 from atha.recipe import Recipe
 from atha.tuners.block import FusedBlock
 
+pytestmark = pytest.mark.numbers
+
 GOLDEN = Path(__file__).parent / "golden"
 OP = load_file(GOLDEN / "alignment_op.safetensors")
 CASES = load_file(GOLDEN / "tiny_clip_cases.safetensors")

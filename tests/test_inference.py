@@ -18,6 +18,8 @@ from atha.recipe import Recipe
 from atha.tuners.block import FusedBlock
 from test_speed_equivalence import made, prompts
 
+pytestmark = pytest.mark.numbers
+
 
 def adapted(family, recipe="released-fixed", **overrides):
     return Adapting(made(family), Recipe.load(recipe, overrides), prompts()).shake()

@@ -23,6 +23,8 @@ from atha.tuners.block import ACTIVATIONS, FusedBlock, can_replace
 from atha.tuners.dropout import keep_bytes, keep_mask, mask_for, masked, random_bytes
 from atha.tuners.products import FrozenProduct, packs
 
+pytestmark = pytest.mark.numbers
+
 STEPS = 20
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 TEXT = VISION | {"vocab_size": 64, "max_position_embeddings": 12}

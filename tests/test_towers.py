@@ -16,6 +16,8 @@ from atha.backbones.layers import ACTIVATIONS, attend
 from atha.backbones.towers import MODELS, empty, shapes
 from atha.errors import BackboneError
 
+pytestmark = pytest.mark.numbers
+
 FORBIDDEN = ("transformers", "peft", "torchvision", "scipy", "tokenizers", "torch._dynamo")
 # What results that were stored are found by.
 NANO_HASH = "8fca6140c526814ddd717caa8d2c837977ebe5c734fba24f666c90f42a5264a1"

@@ -25,6 +25,7 @@ from atha.devices import resolve_device, resolve_precision
 from atha.diagnostics.tokens import UNALIGNED, Explanation, TokenMaps, Watch, describe_anchors, token_maps
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
+from atha.forms import move
 from atha.inference import images_at_once
 from atha.methods.base import LinearScores, Support, ViewedImages
 from atha.methods.frozen import Frozen
@@ -60,7 +61,7 @@ class Classifier:
         device: str = "auto",
     ) -> None:
         self._device = resolve_device(device)
-        self.backbone = backbone.to(self._device)
+        self.backbone = move(backbone, self._device)
         self.recipe = Recipe.load(recipe)
         self._given = classes
         # A mapping may name some of the classes that the support set will have: one alone is no task yet.

@@ -6,20 +6,21 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
+from torch import nn
 
 from atha.errors import AthaError
 from atha.recipe import Precision
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """``auto`` is CUDA where there is one, then Apple's MPS, then the CPU.
+    """``auto`` is CUDA where there is one, then Apple's MPS where it computes right, then the CPU.
 
     Raises:
         AthaError: no such device, or it is not there.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        return torch.device("cuda" if cuda else "mps" if mps and attends_right(torch.device("mps")) else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -28,6 +29,22 @@ def resolve_device(name: str = "auto") -> torch.device:
     if not available.get(device.type, False):
         raise AthaError(f"device '{name}' is not available on this machine, use --device auto or cpu")
     return device
+
+
+#: Cosine of what a device and the CPU make of the same, below which the device is not believed.
+AGREEMENT = 0.999
+
+
+def attends_right(device: torch.device) -> bool:
+    """Whether a device computes attention of a few queries to many keys as the CPU does: some versions of torch do not,
+    on MPS, without a word."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 4, rows, 64, generator=generator) for rows in (1, 197, 197))
+    here, there = (
+        nn.functional.scaled_dot_product_attention(query.to(place), key.to(place), value.to(place)).cpu().flatten()
+        for place in (torch.device("cpu"), device)
+    )
+    return bool(nn.functional.cosine_similarity(here, there, dim=0) > AGREEMENT)
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16", "float16"]:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from atha.backbones import Backbone
+from atha.devices import AGREEMENT
 from atha.encoder import Block, Encoder
+from atha.errors import BackboneError
 from atha.recipe import Recipe
 from atha.tuners import Tuners
 from atha.tuners.block import BlockLora, FusedBlock, can_replace
@@ -113,6 +115,36 @@ def prediction_encoder(
             precision,
             () if tuners is None else (tuners,),
         )
+
+
+@torch.no_grad()
+def move(backbone: Backbone, device: torch.device) -> Backbone:
+    """Move a backbone's weights; a device other than the CPU proves itself on one fixed image.
+
+    Args:
+        backbone: where it is, it computes right.
+        device: where it is to be.
+
+    Raises:
+        BackboneError: image features there are not those of here; the weights are then on the CPU.
+    """
+    if device.type == "cpu" or device == backbone.device:
+        return backbone.to(device)
+    pixels = torch.randn(1, 3, *[backbone.image_size] * 2, generator=torch.Generator().manual_seed(0))
+
+    def features() -> Tensor:
+        return prediction_encoder(backbone, "float32").images(pixels.to(backbone.device)).float().cpu()
+
+    here = features()
+    backbone.to(device)
+    agreement = float(nn.functional.cosine_similarity(here, features())[0])
+    if not agreement > AGREEMENT:
+        backbone.to(torch.device("cpu"))
+        raise BackboneError(
+            f"{device} computes other image features of {backbone.name} than the CPU (cosine {agreement:.4f}): use "
+            "--device cpu, or another version of torch"
+        )
+    return backbone
 
 
 def can_stack(backbone: Backbone, recipe: Recipe) -> bool:

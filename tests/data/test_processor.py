@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from huggingface_hub.errors import EntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
 from atha.backbones import NANO, load_backbone
-from atha.backbones.processor_files import hub_folder, read_processor
+from atha.backbones.processor_files import read_processor
 from atha.data import processor as module
 from atha.data.processor import KINDS, ImageProcessor
 from atha.data.views import Views
@@ -347,15 +346,6 @@ print(found.image_processor == load_backbone("nano").image_processor, found.revi
     offline = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     found = subprocess.run([sys.executable, "-c", code], env=offline, check=False, capture_output=True, text=True)
     assert found.stdout.split() == ["True", "a" * 40], found.stdout + found.stderr
-
-
-def test_model_of_the_hub_without_an_image_processor(monkeypatch):
-    def download(repository, name, revision):
-        raise EntryNotFoundError(f"no {name} in {repository}")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    with pytest.raises(OSError, match=r"no preprocessor_config\.json in some/where"):
-        hub_folder("some/where", None)
 
 
 def test_what_is_too_large_to_pad():

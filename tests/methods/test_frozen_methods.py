@@ -19,6 +19,8 @@ from atha.methods.linear_probe import linear_probe
 from atha.methods.tip_adapter import TipAdapter, TipAdapterF
 from atha.recipe import Recipe
 
+pytestmark = pytest.mark.numbers
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):

@@ -14,6 +14,8 @@ from atha.bench.work import Job
 from atha.episodes import draw_episodes
 from atha.methods import Options
 
+pytestmark = pytest.mark.numbers
+
 METHODS = ["prototypes", "atha:released-fixed"]
 QUICK = Options(overrides=("training.steps=2", "training.lora.lr=1e-3"))
 

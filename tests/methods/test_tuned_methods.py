@@ -17,6 +17,8 @@ from atha.methods import ByScores, FileImages, Method, Options, make_method
 from atha.methods.frozen import ImageFile
 from atha.recipe import Recipe
 
+pytestmark = pytest.mark.numbers
+
 
 @pytest.fixture(scope="module")
 def backbone():

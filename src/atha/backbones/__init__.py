@@ -6,6 +6,7 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from atha import defaults
@@ -100,6 +101,18 @@ def _model(files: Checkpoint, family: type[Backbone]) -> nn.Module:
     config = parse(MODELS[family.model_class][0], files.config, files.name)
     model = empty(config)
     return fill(model, files.weights(shapes(model), family.model_class))
+
+
+def reload(name: str, revision: str | None, fingerprint: str, device: str) -> Backbone:
+    """A backbone that another process had, from where that loaded it.
+
+    Raises:
+        BackboneError: it is not there, or has other weights.
+    """
+    backbone = load_backbone(name, revision)
+    if backbone.fingerprint() != fingerprint:
+        raise BackboneError(f"{name} has other weights here than where it was sent from: give all processes one model")
+    return backbone.to(torch.device(device))
 
 
 def licence(backbone: Backbone) -> str | None:

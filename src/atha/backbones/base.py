@@ -106,6 +106,21 @@ class Backbone(ABC):
     def check_tokenizer(self, tokenizer: Any) -> None:  # noqa: B027 - most families need no more than was checked
         """See to it that a tokenizer is the text tower's; raises `BackboneError`."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Backbone":
+        """Itself: nobody changes it."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process as where it came from; what is loaded there is held to its weights."""
+        from atha.backbones import reload
+
+        if self.home is None:
+            raise BackboneError(
+                f"the backbone '{self.name}' was not loaded from anywhere, so that another process cannot load it: "
+                "save it to a folder and load it from there"
+            )
+        return reload, (self.location or self.name, self.revision, self.fingerprint(), str(self.device))
+
     # What a family must say.
 
     @property
@@ -201,10 +216,6 @@ class Backbone(ABC):
     def to(self, device: torch.device) -> "Backbone":
         """Move the weights."""
         self.model.to(device)
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Backbone":
-        """Itself: nobody changes it."""
         return self
 
     def lora_layers(self, towers: Sequence[Tower], projections: Sequence[str]) -> dict[str, nn.Linear]:

@@ -14,6 +14,7 @@ from atha.data.pool import Pool
 from atha.devices import resolve_device, resolve_precision
 from atha.episodes import Episode, EpisodeSet
 from atha.errors import DataError
+from atha.forms import move
 from atha.methods import Options, make_method
 from atha.methods.frozen import ImageFile, processor_settings
 from atha.recipe import Precision, Recipe
@@ -154,7 +155,7 @@ def make_plan(
         for name, (_, other) in zip(methods, made[:index], strict=False):
             if method_definition(definition) == method_definition(other):
                 raise DataError(f"{methods[index]} and {name} are the same method: name one of them")
-    backbone = load_backbone(model, revision).to(where)
+    backbone = move(load_backbone(model, revision), where)
     for _, definition in made:
         if alignment := (definition.get("recipe") or {}).get("alignment"):
             backbone.check_alignable(growing=not alignment["keep_cls_out"])

@@ -19,6 +19,7 @@ from atha.data.cache import Cache
 from atha.data.images import ImageProblem
 from atha.episodes import Episode
 from atha.errors import AthaError, BackboneError
+from atha.forms import move
 from atha.methods import METHODS, FileImages, Fitted, Images, Method, Support, make_method
 from atha.methods.frozen import FrozenModel
 
@@ -55,7 +56,7 @@ class EpisodeRunner:
         self.plan = plan
         device = torch.device(plan.device)
         if backbone is None:
-            backbone = load_backbone(plan.model, plan.revision).to(device)
+            backbone = move(load_backbone(plan.model, plan.revision), device)
             if backbone.content_hash() != plan.backbone:
                 raise BackboneError(f"{plan.model} has other weights here than where the run was started: give all one")
         self._cache = Cache(plan.cache, plan.cache_limit)

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,6 +102,14 @@ class Frozen:
                 found = self.encoder.texts(self.backbone.prompts([name], template))
                 self._texts[name, template] = found.features[0].cpu().numpy()
         return np.stack([self._texts[name, template] for name in names])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without(self, "encoder")
+
+
+def without(made: object, name: str) -> dict[str, Any]:
+    """The state of an object for a copy, less what it can make again."""
+    return {key: value for key, value in vars(made).items() if key != name}
 
 
 class FrozenModel(Frozen):

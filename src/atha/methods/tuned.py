@@ -20,7 +20,7 @@ from atha.errors import DataError
 from atha.forms import can_stack, prediction_encoder
 from atha.inference import in_groups
 from atha.methods.base import Fitted, Images, Method, Options, Support
-from atha.methods.frozen import Frozen
+from atha.methods.frozen import Frozen, without
 from atha.recipe import Recipe
 from atha.training import Observer
 
@@ -75,6 +75,9 @@ class FittedRecipe(Fitted):
     def release(self) -> None:
         """Weights in the precision of the products."""
         vars(self).pop("encoder", None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without(self, "encoder")
 
 
 def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = None) -> FittedRecipe:
