@@ -51,8 +51,10 @@ def measure(folder: str, images: int, classes: int) -> tuple[float, float, int]:
 
     import atha
     from atha import machine
+    from atha.devices import resolve_precision
+    from atha.forms import training_encoder
     from atha.training import train
-    from atha.tuners import TunedModel
+    from atha.tuners import Tuners
 
     class Support:
         shot = 1
@@ -66,14 +68,16 @@ def measure(folder: str, images: int, classes: int) -> tuple[float, float, int]:
     backbone = atha.load_backbone(folder)
     pixels = torch.randn(images, 3, backbone.image_size, backbone.image_size)
     options = argparse.Namespace(classes=classes)
-    tuned = TunedModel(backbone, recipe, backbone.prompts(names(options), recipe.prompt.template))
+    prompts = backbone.prompts(names(options), recipe.prompt.template)
+    tuners = Tuners.start(backbone, recipe, prompts)
+    encoder = training_encoder(backbone, [tuners], resolve_precision("auto", backbone.device))
     wall, busy = [], []
 
     def tick(*_: Any) -> None:
         wall.append(time.perf_counter())
         busy.append(time.process_time())
 
-    train(tuned, Support(), recipe, tick)  # type: ignore[arg-type]
+    train(encoder, prompts, [Support()], recipe, tick)  # type: ignore[arg-type]
     steps = [statistics.median(after - before for before, after in pairwise(clock)) for clock in (wall, busy)]
     return steps[0], steps[1], machine.peak_memory() or 0
 

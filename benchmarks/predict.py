@@ -1,4 +1,4 @@
-"""Prediction: CPU milliseconds per image with and without `atha.inference`, and peak memory over the number of images.
+"""Prediction: CPU milliseconds per image as training's view and as prediction's, and peak memory over their number.
 
     uv run python benchmarks/predict.py [--model nano|vit-b16] [--batch 32] [--repeats 7] [--images 1000,10000]
 
@@ -21,9 +21,9 @@ from PIL import Image
 
 import atha
 from atha import machine
-from atha.devices import autocast
-from atha.inference import Inference
-from atha.tuners import TunedModel
+from atha.forms import prediction_encoder, training_encoder
+from atha.inference import group_size
+from atha.tuners import Tuners
 
 CLASSES = ["first", "second", "third", "fourth", "fifth"]
 
@@ -48,26 +48,26 @@ def main() -> None:
 
 
 def _compare(name: str, precision: str, options: argparse.Namespace) -> dict[str, object]:
-    recipe = atha.Recipe.load("released-fixed", [f"training.precision={precision}"])
+    recipe = atha.Recipe.load("released-fixed", [f"training.precision={precision}", "lora.dropout=0"])
     classifier = atha.Classifier.from_pretrained(name, classes=CLASSES, recipe=recipe, device="cpu")
     backbone = classifier.backbone
-    tuned = TunedModel(backbone, recipe, backbone.prompts(CLASSES, recipe.prompt.template))
+    prompts = backbone.prompts(CLASSES, recipe.prompt.template)
+    tuners = Tuners.start(backbone, recipe, prompts)
     with torch.no_grad():
-        for value in tuned.parameters()["lora"]:
+        for value in tuners.parameters()["lora"]:
             value.add_(torch.randn_like(value), alpha=0.01)
     pixels = torch.randn(options.batch, 3, backbone.image_size, backbone.image_size)
-    texts = tuned.texts()
-    inference = Inference(backbone, tuned, precision)
+    encoder, training = prediction_encoder(backbone, precision, tuners), training_encoder(backbone, [tuners], precision)
+    with torch.no_grad():
+        anchors = encoder.texts(prompts).anchors
 
     @torch.no_grad()
     def plain() -> torch.Tensor:
-        with autocast(precision, backbone.device):
-            return tuned.image_features(pixels, texts)
+        return training.images(pixels, anchors)
 
     @torch.no_grad()
     def ours() -> torch.Tensor:
-        with inference.running():
-            return tuned.image_features(pixels, texts)
+        return torch.cat([encoder.images(group, anchors) for group in pixels.split(group_size(backbone))])
 
     similarity = torch.nn.functional.cosine_similarity(plain().float(), ours().float()).min().item()
     ways: dict[str, Callable[[], torch.Tensor]] = {"plain": plain, "ours": ours}

@@ -58,6 +58,23 @@ def test_mistakes_are_told_before_anything_is_loaded():
     assert not loaded & {"torch", "torchvision", "transformers", "peft", "sklearn", "scipy"}
 
 
+def test_predicting_needs_few_libraries(support, test_folder, tmp_path):
+    """Two seconds of CPU and not six: neither PEFT nor torchvision, nor transformers while no text is read."""
+    out = tmp_path / "adapter"
+    fit = "import atha\natha.Classifier.from_pretrained('nano', recipe=atha.Recipe.load('lora', ['training.steps=1']))"
+    imported(f"{fit}.fit({str(support)!r}).save_pretrained({str(out)!r})")
+    photo = next(test_folder.glob("*/*.png"))
+    for line in (f"predict {out} {photo}", f"evaluate {out} {test_folder}"):
+        loaded, text = imported(commands([line]))
+        assert "Error" not in text
+        assert {"torch", "PIL", "safetensors"} <= loaded
+        assert not loaded & {"accelerate", "huggingface_hub", "peft", "scipy", "sklearn", "tokenizers", "torchvision"}
+        assert not loaded & {"transformers", "datasets", "pandas", "ray"}
+    loaded, text = imported(commands([f"explain {out} {photo} --out {tmp_path / 'maps.png'}"]))
+    assert "Error" not in text
+    assert not loaded & {"peft", "torchvision", "scipy", "sklearn"}
+
+
 def test_what_is_heavy_is_seen():
     """That nothing was found above says something: the same look finds what is there."""
     assert {"numpy", "jaxtyping", "PIL"} <= imported("import atha, atha.data\natha.Evaluation")[0]
