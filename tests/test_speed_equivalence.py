@@ -9,16 +9,15 @@ from torch import nn
 import atha
 from adapting import Adapting
 from atha import training
-from atha.adaptation import joined
+from atha.adaptation import stacked
 from atha.backbones import Prompts
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.siglip import SiglipBackbone
 from atha.devices import seeded
 from atha.encoder import cosine
-from atha.forms import can_stack, training_encoder
+from atha.forms import can_stack
 from atha.recipe import Recipe
 from atha.training import train
-from atha.tuners import Tuners
 from atha.tuners.block import ACTIVATIONS, FusedBlock, can_replace
 from atha.tuners.dropout import keep_bytes, keep_mask, mask_for, masked, random_bytes
 from atha.tuners.products import FrozenProduct, packs
@@ -228,19 +227,6 @@ def stack_prompts(count):
     return found
 
 
-def stacked(backbone, recipe, texts, seeds):
-    """Episodes that are trained in one pass, and their class texts."""
-    tuners, generators = [], []
-    for own, seed in zip(texts, seeds, strict=True):
-        with seeded(seed, torch.device("cpu")):
-            tuners.append(Tuners.start(backbone, recipe, own))
-            generators.append(torch.Generator())
-            generators[-1].set_state(torch.get_rng_state())
-    ids = [own.input_ids for own in texts]
-    encoder = training_encoder(backbone, tuners, "float32", generators, [one.shape[1] for one in ids])
-    return encoder, Prompts(joined(ids), texts[0].context)
-
-
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 @pytest.mark.parametrize(
     ("preset", "overrides"),
@@ -262,7 +248,7 @@ def test_a_stack_of_episodes_is_each_of_them(family, preset, overrides):
     backbone = made(family)
     assert can_stack(backbone, recipe)
     before = backbone.content_hash()
-    stack, whole = stacked(backbone, recipe, texts, seeds)
+    stack, whole = stacked(backbone, recipe, "float32", texts, seeds)
     together = train(stack, whole, supports, recipe)
     assert backbone.content_hash() == before
     for group, (own, support, seed) in enumerate(zip(texts, supports, seeds, strict=True)):
@@ -279,7 +265,7 @@ def test_what_cannot_be_stacked():
     assert not can_stack(made("clip", "relu"), Recipe.load("paper"))
     assert not can_stack(made("clip"), Recipe.load("paper", ['lora.projections=["v", "out"]']))
     recipe = recipe_for("paper")
-    stack, whole = stacked(made("clip"), recipe, [prompts()] * 2, [1, 2])
+    stack, whole = stacked(made("clip"), recipe, "float32", [prompts()] * 2, [1, 2])
     smaller = Support(VISION["image_size"])
     smaller.labels = smaller.labels[:3]
     with pytest.raises(ValueError, match="as many images"):

@@ -9,7 +9,7 @@ from torch import Tensor
 from atha.backbones import Backbone, Prompts
 from atha.data.views import SupportSet
 from atha.devices import resolve_precision, seeded
-from atha.encoder import ClassTexts
+from atha.encoder import ClassTexts, Encoder
 from atha.forms import prediction_encoder, training_encoder
 from atha.recipe import Recipe
 from atha.training import Observer, train
@@ -104,18 +104,34 @@ def adapt_together(
         TrainingError: a loss is not finite.
     """
     precision = resolve_precision(recipe.training.precision, backbone.device)
+    encoder, whole = stacked(backbone, recipe, precision, prompts, [support.seed for support in supports])
+    losses = train(encoder, whole, supports, recipe)
+    each = zip(encoder.tuners, prompts, supports, losses, strict=True)
+    return [_finished(backbone, precision, recipe, *one) for one in each]
+
+
+def stacked(
+    backbone: Backbone, recipe: Recipe, precision: str, prompts: Sequence[Prompts], seeds: Sequence[int]
+) -> tuple[Encoder, Prompts]:
+    """A view that trains several episodes in one pass, and their class texts, one after the other.
+
+    Args:
+        backbone: not changed.
+        recipe: see `atha.forms.can_stack`.
+        precision: of the products.
+        prompts: tokenised class texts of each episode.
+        seeds: of each episode: LoRA's start and dropout.
+    """
     tuners, generators = [], []
-    for own, support in zip(prompts, supports, strict=True):
-        with seeded(support.seed, backbone.device):
+    for own, seed in zip(prompts, seeds, strict=True):
+        with seeded(seed, backbone.device):
             tuners.append(Tuners.start(backbone, recipe, own))
             # Dropout goes on where LoRA's start leaves the generator.
             generators.append(torch.Generator())
             generators[-1].set_state(torch.get_rng_state())
     ids = [own.input_ids for own in prompts]
-    whole = Prompts(joined(ids), prompts[0].context)
     encoder = training_encoder(backbone, tuners, precision, generators, [one.shape[1] for one in ids])
-    losses = train(encoder, whole, supports, recipe)
-    return [_finished(backbone, precision, recipe, *one) for one in zip(tuners, prompts, supports, losses, strict=True)]
+    return encoder, Prompts(_joined(ids), prompts[0].context)
 
 
 @torch.no_grad()
@@ -135,8 +151,7 @@ def _finished(
     return Adaptation(tuners, texts, recipe.training.resolve_logit_scale(support.shot), losses)
 
 
-def joined(ids: Sequence[Tensor]) -> Tensor:
-    """Class texts of several episodes, one after the other, at one length."""
+def _joined(ids: Sequence[Tensor]) -> Tensor:
     # A text that is longer by its last token, an end token or padding, is the same text to a causal tower.
     longest = max(one.shape[1] for one in ids)
     return torch.cat([torch.cat([one, one[:, -1:].expand(-1, longest - one.shape[1])], dim=1) for one in ids])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from atha.backbones import Backbone
+from atha.backbones.layers import attend
 from atha.devices import AGREEMENT
 from atha.encoder import Block, Encoder
 from atha.errors import BackboneError
@@ -160,7 +161,7 @@ def _pairs(backbone: Backbone, tuners: Tuners) -> Mapping[nn.Module, Pair]:
 def first_tokens(
     block: Any, count: int, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any
 ) -> Tensor:
-    """What a block like CLIP's makes of its first tokens: (B, M, D) to (B, R, D). Attention is explicit but on CUDA."""
+    """What a block like CLIP's makes of its first tokens: (B, M, D) to (B, R, D)."""
     attention = block.self_attn
     normed = block.layer_norm1(hidden_states)
     query, key, value = (
@@ -171,10 +172,7 @@ def first_tokens(
             (attention.v_proj, normed),
         )
     )
-    if hidden_states.device.type == "cuda":
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value, scale=attention.scale)
-    else:
-        mixed = (attention.scale * query @ key.mT).softmax(dim=-1).to(value.dtype) @ value
+    mixed = attend(query, key, value, attention.scale)
     middle = hidden_states[:, :count] + attention.out_proj(mixed.transpose(1, 2).flatten(2))
     result: Tensor = middle + block.mlp(block.layer_norm2(middle))
     return result

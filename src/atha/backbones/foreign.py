@@ -8,13 +8,13 @@ Shapes: N texts of S tokens, W token width.
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from copy import deepcopy
 from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from atha.backbones.base import Tokens
+from atha.backbones.sharing import share_weights
 
 #: What gaps do in the running call: block (the first gap's own, else None), tokens, and what else a block is given.
 _ACTS: ContextVar[Callable[[nn.Module | None, Tensor, tuple[Any, ...], dict[str, Any]], Any]] = ContextVar("acts")
@@ -43,9 +43,7 @@ class HollowTower:
 
     def __init__(self, tower: nn.Module, blocks: nn.ModuleList) -> None:
         gaps = nn.ModuleList(_Gap(block if number == 0 else None) for number, block in enumerate(blocks))
-        memo: dict[int, Any] = {id(value): value for value in (*tower.parameters(), *tower.buffers())}
-        memo |= {id(blocks): gaps}
-        self._tower: Any = deepcopy(tower, memo)
+        self._tower: Any = share_weights(tower, {blocks: gaps})
 
     def before(self, words: Float[Tensor, "N S W"], mask: Bool[Tensor, "N S"]) -> Tokens:
         """What the first block is given; options are for it and, as some hand on what it made, for those behind it."""

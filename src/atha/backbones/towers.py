@@ -1,7 +1,7 @@
 """CLIP, MetaCLIP 2, SigLIP and SigLIP 2 as plain modules, with the names of modules and weights that transformers has.
 
-A checkpoint of transformers thus loads by name, and so does LoRA. A tower is ``embed``, then its blocks, then
-``read``.
+A checkpoint of transformers thus loads by name, and so does LoRA. How a tower is run, its family says: see
+`atha.backbones.base.Backbone`.
 
 Shapes: B images or texts, M tokens, D width, E joint width, S text tokens.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from atha.backbones.configuration import (
@@ -28,8 +28,6 @@ from atha.backbones.configuration import (
 )
 from atha.backbones.layers import Blocks, Mlp
 
-# Old configurations of CLIP say so, and a text is then read at its largest id.
-
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
     # Its own random start, on the meta device, takes torch's compiler with it: a second of imports.
@@ -44,13 +42,6 @@ class TextEmbeddings(nn.Module):
         super().__init__()
         self.token_embedding = _embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = _embedding(config.max_position_embeddings, config.hidden_size)
-
-    def forward(self, input_ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-        length, most = input_ids.shape[1], self.position_embedding.num_embeddings
-        if length > most:
-            raise ValueError(f"a text has {length} tokens, the text tower reads at most {most}")
-        result: Tensor = self.token_embedding(input_ids) + self.position_embedding.weight[:length]
-        return result
 
 
 class VisionEmbeddings(nn.Module):
@@ -84,14 +75,6 @@ class PatchEmbeddings(nn.Module):
         super().__init__()
         self.patch_embedding = nn.Linear(config.num_channels * config.patch_size**2, config.hidden_size)
         self.position_embedding = _embedding(config.num_patches, config.hidden_size)
-
-    def forward(self, patches: Float[Tensor, "B L K"]) -> Float[Tensor, "B L D"]:
-        if patches.shape[1] != self.position_embedding.num_embeddings:
-            raise ValueError(
-                f"images have {patches.shape[1]} patches, the model takes {self.position_embedding.num_embeddings}"
-            )
-        result: Tensor = self.patch_embedding(patches) + self.position_embedding.weight
-        return result
 
 
 class ClipTextModel(nn.Module):

@@ -8,19 +8,19 @@ Shapes: r rank, K and N width of a layer's input and output.
 import json
 import math
 from collections.abc import Mapping
-from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from atha.backbones import Backbone
+from atha.backbones.sharing import share_weights
 from atha.errors import RecipeError
 from atha.recipe import LoraRecipe
 from atha.tuners.dropout import ByteDropout
 
-#: Before and behind a layer's name in PEFT's files.
-_PREFIX, _SUFFIXES = "base_model.model.", {"a": ".lora_A.weight", "b": ".lora_B.weight"}
+# Before a layer's name in PEFT's files.
+_PREFIX = "base_model.model."
 
 
 class Pair(NamedTuple):
@@ -79,11 +79,11 @@ class Lora(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """What is trained, under PEFT's names."""
-        return {
-            f"{_PREFIX}{name}{_SUFFIXES[kind]}": value.detach()
-            for name, *pair in zip(self.names, self.a, self.b, strict=True)
-            for kind, value in zip("ab", pair, strict=True)
-        }
+        found = {}
+        for name, a, b in zip(self.names, self.a, self.b, strict=True):
+            found[f"{_PREFIX}{name}.lora_A.weight"] = a.detach()
+            found[f"{_PREFIX}{name}.lora_B.weight"] = b.detach()
+        return found
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -175,8 +175,7 @@ def with_lora(
     }
     if not own:
         return block
-    memo: dict[int, Any] = {id(value): value for value in (*block.parameters(), *block.buffers())}
-    copied: nn.Module = deepcopy(block, memo)
+    copied = share_weights(block)
     for name, layer in own.items():
         pair, base = pairs.get(layer), layer
         if casts:
