@@ -4,7 +4,10 @@ Every product is made with a fixed number of rows by one core, see `atha.inferen
 """
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -147,3 +150,26 @@ def test_copies_and_other_processes(support, tmp_path):
     nameless = atha.Classifier(ClipBackbone(clf.backbone.model, clf.backbone.tokenizer, clf.backbone.image_processor))
     with pytest.raises(atha.AthaError, match="was not loaded from anywhere"):
         pickle.dumps(nameless)
+
+
+FORKED = """
+import os
+import numpy as np, torch
+from PIL import Image
+import atha
+torch.set_num_threads(2)
+clf = atha.Classifier.from_pretrained("nano", classes=["a dark thing", "a bright thing"])
+images = [Image.new("RGB", (64, 64), (40 * number, 90, 9)) for number in range(6)]
+found = clf.predict_proba(images)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(clf.predict_proba(images), found) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_answers_too():
+    """A server may predict once before it forks its workers: threads that make groups do not come along."""
+    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "0"

@@ -8,6 +8,7 @@ with any number of threads.
 Shapes: B images of a group.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -86,3 +87,7 @@ def image_numbers(backbone: Backbone) -> int:
 @lru_cache(maxsize=1)
 def _one_core_each(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "atha", initializer=on_one_core)
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork: who is forked begins with none
+    os.register_at_fork(after_in_child=_one_core_each.cache_clear)
