@@ -52,8 +52,8 @@ def measure(folder: str, images: int, classes: int) -> tuple[float, float, int]:
     import atha
     from atha import machine
     from atha.devices import resolve_precision
-    from atha.forms import training_encoder
-    from atha.training import train
+    from atha.models.forms import training_encoder
+    from atha.models.training import train
     from atha.tuners import Tuners
 
     class Support:

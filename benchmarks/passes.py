@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from atha.tuners.block import BlockLora, FusedBlock
+from atha.models.engine.block import BlockLora, FusedBlock
 
 RANK, DROPOUT, REPEATS = 16, 0.25, 10
 PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "_linear_pointwise")

@@ -12,12 +12,12 @@ from pathlib import Path
 from atha.bench.executors import run_in_workers
 from atha.bench.plan import make_plan
 from atha.bench.runner import run_plan
-from atha.bench.statistics import mean_interval, paired
 from atha.bench.store import Store
-from atha.data.cdfsl import benchmarks
 from atha.data.opening import open_pool
+from atha.data.sources.cdfsl import benchmarks
 from atha.episodes import draw_episodes
 from atha.machine import cores
+from atha.statistics import mean_interval, paired
 
 
 def main() -> None:

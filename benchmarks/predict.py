@@ -21,8 +21,8 @@ from PIL import Image
 
 import atha
 from atha import machine
-from atha.forms import prediction_encoder, training_encoder
-from atha.inference import group_size
+from atha.models.forms import prediction_encoder, training_encoder
+from atha.models.inference import group_size
 from atha.tuners import Tuners
 
 CLASSES = ["first", "second", "third", "fourth", "fifth"]

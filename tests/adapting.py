@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import torch
 
-from atha.encoder import Encoder
-from atha.forms import prediction_encoder, training_encoder
+from atha.models.encoder import Encoder
+from atha.models.forms import prediction_encoder, training_encoder
 from atha.tuners import Tuners
 from atha.tuners.lora import with_lora
 

@@ -22,10 +22,10 @@ from adapting import Adapting, plain_encoder
 from atha.backbones import FAMILIES, Prompts, load_backbone
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.siglip2 import patchify
-from atha.encoder import cosine
 from atha.errors import BackboneError
-from atha.forms import prediction_encoder
 from atha.methods import METHODS
+from atha.models.encoder import cosine
+from atha.models.forms import prediction_encoder
 from atha.recipe import Recipe
 from atha.reports.adaptation import adaptation_report
 

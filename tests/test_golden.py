@@ -13,9 +13,9 @@ from adapting import Adapting
 from atha.alignment import align_tokens
 from atha.backbones.base import Prompts
 from atha.backbones.clip import ClipBackbone
-from atha.encoder import cosine
+from atha.models.encoder import cosine
+from atha.models.engine.block import FusedBlock
 from atha.recipe import Recipe
-from atha.tuners.block import FusedBlock
 
 pytestmark = pytest.mark.numbers
 

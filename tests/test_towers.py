@@ -147,7 +147,7 @@ def test_light():
     """Loading and running the built-in model takes no such library."""
     code = (
         "import sys\nfrom atha.backbones import Prompts, load_backbone\nimport torch\n"
-        "from atha.forms import prediction_encoder\n"
+        "from atha.models.forms import prediction_encoder\n"
         "backbone = load_backbone('nano')\n"
         "with torch.no_grad():\n"
         "    encoder = prediction_encoder(backbone, 'float32')\n"

@@ -12,30 +12,32 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atha import adapter, defaults, training
-from atha.adaptation import Adaptation
+from atha import defaults
+from atha.adapter import files as adapter
+from atha.adapter.card import write_card
+from atha.adapter.support import SupportRecord, choose_pictures, picture
 from atha.backbones import Backbone, load_backbone
-from atha.card import write_card
 from atha.classes import Classes
 from atha.data import LabelledSource, read_labelled
 from atha.data.images import ImageInput, open_image
 from atha.data.support import decode_support
 from atha.data.views import Views, crop_source
 from atha.devices import resolve_device, resolve_precision
-from atha.diagnostics.tokens import UNALIGNED, Explanation, TokenMaps, Watch, describe_anchors, token_maps
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
-from atha.forms import move
-from atha.inference import images_at_once
+from atha.explain import UNALIGNED, Explanation, TokenMaps, Watch, describe_anchors, token_maps
 from atha.methods.base import LinearScores, Support, ViewedImages
-from atha.methods.frozen import Frozen
 from atha.methods.linear_probe import linear_probe
 from atha.methods.tuned import FittedRecipe, fit_recipe, squeezes
 from atha.methods.zero_shot import zero_shot
+from atha.models import training
+from atha.models.adaptation import Adaptation
+from atha.models.forms import move
+from atha.models.frozen import Frozen
+from atha.models.inference import images_at_once
 from atha.prediction import Prediction, Predictor
 from atha.probability import softmax
 from atha.recipe import Recipe
-from atha.support_record import SupportRecord, choose_pictures, picture
 
 
 class Classifier:
@@ -236,7 +238,7 @@ class Classifier:
 
         Args:
             images: of any number.
-            batch_size: images that go through the model at once; None: see `atha.inference.images_at_once`.
+            batch_size: images that go through the model at once; None: see `atha.models.inference.images_at_once`.
 
         Raises:
             DataError: no classes yet, or ``images`` is no sequence of images.
@@ -286,7 +288,7 @@ class Classifier:
 
         Args:
             test: class folders, a table, (image, label) pairs, or `LabelledImages`.
-            batch_size: images that go through the model at once; None: see `atha.inference.images_at_once`.
+            batch_size: images that go through the model at once; None: see `atha.models.inference.images_at_once`.
             progress: called with (images done, images in all).
 
         Raises:
@@ -318,7 +320,7 @@ class Classifier:
         overwrite: bool = False,
         keep_support: bool = True,
     ) -> None:
-        """Write the adaptation to a folder, whole or not at all; see `atha.adapter` for what is in it.
+        """Write the adaptation to a folder, whole or not at all; see `atha.adapter.files` for what is in it.
 
         Args:
             path: the folder to make.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atha.adapter import check_free
+from atha.adapter.files import check_free
 from atha.classifier import Classifier
 from atha.data import read_labelled
 from atha.errors import DataError

@@ -6,9 +6,9 @@ Shapes: M tokens of an image, D their width, F inner width of a block's MLP, K b
 from dataclasses import dataclass
 
 from atha.backbones import Backbone
-from atha.inference import image_numbers, images_at_once
-from atha.training import part_size
-from atha.tuners.block import can_replace
+from atha.models.engine.block import can_replace
+from atha.models.inference import image_numbers, images_at_once
+from atha.models.training import part_size
 
 # What Python takes with torch, transformers and PEFT imported, on Linux.
 _LIBRARIES = 800 << 20
@@ -21,7 +21,7 @@ class MemoryEstimate:
     """Bytes of a process on a CPU; `benchmarks/cost.py` measures what a fit takes.
 
     Attributes:
-        predict: with as many images at once as `atha.inference.images_at_once` says.
+        predict: with as many images at once as `atha.models.inference.images_at_once` says.
         fit: five images a step.
         fit_large: many images a step, which are worked on in parts.
     """

@@ -17,7 +17,7 @@ from atha.data.images import ImageInput, ImageProblem, content_hash
 from atha.data.loading import load_ahead
 from atha.data.views import Views
 from atha.methods.base import Fitted, ViewedImages
-from atha.methods.frozen import Frozen
+from atha.models.frozen import Frozen
 
 
 @dataclass(frozen=True)

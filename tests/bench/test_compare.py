@@ -10,9 +10,9 @@ from test_store import QUERY, WAY, definition, fill, result
 
 from atha.bench.compare import LEVEL, compare, comparison_tables
 from atha.bench.report import arenas
-from atha.bench.statistics import holm
 from atha.bench.store import Store
 from atha.errors import DataError
+from atha.statistics import holm
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from atha.bench.statistics import BINS, per_class
 from atha.bench.store import APPLICATION_ID, VERSION, Result, Store, StoreError, definition_hash
 from atha.episodes import Episode, EpisodeSet, EpisodeSpec
+from atha.statistics import BINS, per_class
 
 CLASSES = ("ant", "bee", "cat", "dog")
 WAY, QUERY = 3, 4

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from atha.bench.suites import Suite, load_suite, suites
-from atha.data.cdfsl import benchmarks
+from atha.data.sources.cdfsl import benchmarks
 from atha.errors import DataError
 from atha.methods import METHODS, Options, make_method
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from atha.cli.data import app
 from atha.data import check as checks
-from atha.data.cdfsl import benchmarks
 from atha.data.opening import open_pool
+from atha.data.sources.cdfsl import benchmarks
 
 
 def run(*arguments: object) -> Result:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from atha.data.cdfsl import Benchmark, benchmarks
 from atha.data.check import check
+from atha.data.sources.cdfsl import Benchmark, benchmarks
 from atha.errors import DataError
 
 

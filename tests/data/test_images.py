@@ -565,7 +565,7 @@ def test_links_in_a_circle_end(album):
 
 def test_no_heavy_imports():
     code = (
-        "import sys, atha.data.images, atha.data.folder, atha.data.table, atha.prompts\n"
+        "import sys, atha.data.images, atha.data.sources.folder, atha.data.sources.table, atha.prompts\n"
         "print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

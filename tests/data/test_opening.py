@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from atha.data.cdfsl import benchmarks
 from atha.data.opening import open_pool
+from atha.data.sources.cdfsl import benchmarks
 from atha.errors import DataError
 
 

@@ -26,7 +26,7 @@ from atha.data import processor as module
 from atha.data.processor import KINDS, ImageProcessor
 from atha.data.views import Views
 from atha.errors import BackboneError
-from atha.methods.frozen import processor_settings
+from atha.models.frozen import processor_settings
 from tiny_models import NANO_FOLDER
 
 CROP = {"height": 24, "width": 24}

@@ -13,7 +13,7 @@ from atha.data.digests import digests
 from atha.data.opening import open_pool
 from atha.episodes import draw_episodes
 from atha.methods import FileImages, Images, Method, Options, Support, make_method
-from atha.methods.frozen import FrozenModel
+from atha.models.frozen import FrozenModel
 from conftest import COLOURS, write_images
 
 WAY, SHOT, QUERY = 3, 2, 3

@@ -14,9 +14,9 @@ from atha.data.cache import Cache
 from atha.data.images import ImageProblem
 from atha.errors import AthaWarning, DataError, RecipeError
 from atha.methods import METHODS, Method, Options, make_method
-from atha.methods.frozen import FrozenModel, ImageFile
 from atha.methods.linear_probe import linear_probe
 from atha.methods.tip_adapter import TipAdapter, TipAdapterF
+from atha.models.frozen import FrozenModel, ImageFile
 from atha.recipe import Recipe
 
 pytestmark = pytest.mark.numbers
@@ -250,7 +250,7 @@ def test_the_cache_saves_the_work(small, tmp_path, monkeypatch):
         raise AssertionError("computed again")
 
     second = FrozenModel(small.backbone, "cdfsl", "float32", cache)
-    monkeypatch.setattr("atha.methods.frozen.open_image", never)
+    monkeypatch.setattr("atha.models.frozen.open_image", never)
     monkeypatch.setattr(second, "features", never)
     moved = [ImageFile(tmp_path / "elsewhere", file.digest) for file in files]  # by content, not by place
     assert np.array_equal(second.image_features(moved), features)
@@ -309,8 +309,8 @@ def test_images_kept_in_memory_are_bounded(small, monkeypatch):
     frozen = FrozenModel(small.backbone, "cdfsl", "float32", Cache(None))
     expected = [frozen.plain([file]) for file in files]
     size = expected[0].numel()
-    monkeypatch.setattr("atha.methods.frozen._MEMORY", 4 * size)
-    monkeypatch.setattr("atha.methods.frozen._FEATURES", 4)
+    monkeypatch.setattr("atha.models.frozen._MEMORY", 4 * size)
+    monkeypatch.setattr("atha.models.frozen._FEATURES", 4)
     fresh = FrozenModel(small.backbone, "cdfsl", "float32", Cache(None))
     assert torch.equal(fresh.plain(files), torch.cat(expected))  # more at once than are kept
     assert len(fresh._plain) <= 4

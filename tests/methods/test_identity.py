@@ -19,7 +19,7 @@ from atha.data.images import ImageProblem
 from atha.data.opening import open_pool
 from atha.episodes import draw_episodes
 from atha.methods import Options, make_method
-from atha.methods.frozen import FrozenModel, ImageFile
+from atha.models.frozen import FrozenModel, ImageFile
 from conftest import COLOURS, write_images
 from methods.small_episode import QUICK, Small, plan_of
 

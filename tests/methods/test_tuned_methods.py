@@ -14,7 +14,7 @@ import atha
 from atha.bench.work import Job
 from atha.errors import TrainingError
 from atha.methods import ByScores, FileImages, Method, Options, make_method
-from atha.methods.frozen import ImageFile
+from atha.models.frozen import ImageFile
 from atha.recipe import Recipe
 
 pytestmark = pytest.mark.numbers

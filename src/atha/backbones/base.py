@@ -62,7 +62,7 @@ class Backbone(ABC):
         model: the library's model, in float32; what it computes is never changed.
         prefix_tokens: how many tokens stand before the patches.
         pooled_tokens: image features are read from so many first tokens alone, behind a last block that
-            `atha.tuners.block.can_replace`; None: from all.
+            `atha.models.engine.block.can_replace`; None: from all.
         text_to_token: one sentence, how class texts get into token space, and why so.
         unalignable: why tokens cannot be aligned, as the end of a sentence on the model; None where they can.
         fixed_length: whether a block is lost when there are more tokens than before, as with rotary positions.
@@ -234,7 +234,7 @@ class Backbone(ABC):
         """Names within a block of its ``q``, ``k``, ``v`` and ``out`` layers; empty where they are no layers."""
         return {name: f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")}
 
-    # A tower is run from tokens to features by `atha.encoder`; this is what stands before and behind its blocks.
+    # A tower is run from tokens to features by `atha.models.encoder`; this is what stands before and behind its blocks.
 
     def embed_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Tokens:
         """What the first vision block is given."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from atha.bench.report import Arena, percent
 from atha.bench.results import Experiment
-from atha.bench.statistics import Mean, Paired, holm, mean_interval, paired
-from atha.bench.tables import Table
+from atha.documents.tables import Table
 from atha.errors import DataError
+from atha.statistics import Mean, Paired, holm, mean_interval, paired
 
 #: Below it, after Holm's correction, a difference counts as resolved.
 LEVEL = 0.05

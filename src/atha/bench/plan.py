@@ -14,9 +14,9 @@ from atha.data.pool import Pool
 from atha.devices import resolve_device, resolve_precision
 from atha.episodes import Episode, EpisodeSet
 from atha.errors import DataError
-from atha.forms import move
 from atha.methods import Options, make_method
-from atha.methods.frozen import ImageFile, processor_settings
+from atha.models.forms import move
+from atha.models.frozen import ImageFile, processor_settings
 from atha.recipe import Precision, Recipe
 
 #: Of the definition of an experiment; a change of what results mean changes this number.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from atha.bench.results import Experiment, definition_hash
-from atha.bench.statistics import Mean, calibration_error, mean_interval, per_class
-from atha.bench.tables import Table
+from atha.documents.tables import Table
 from atha.errors import DataError
+from atha.statistics import Mean, calibration_error, mean_interval, per_class
 
 #: What every accuracy of a report is, in one sentence.
 READ_ME = "Mean accuracy over episodes in %, ± 1.96 std / sqrt(n) (95%); inductive: queries are classified one by one."

@@ -19,9 +19,9 @@ from atha.data.cache import Cache
 from atha.data.images import ImageProblem
 from atha.episodes import Episode
 from atha.errors import AthaError, BackboneError
-from atha.forms import move
 from atha.methods import METHODS, FileImages, Fitted, Images, Method, Support, make_method
-from atha.methods.frozen import FrozenModel
+from atha.models.forms import move
+from atha.models.frozen import FrozenModel
 
 
 class BenchError(AthaError):

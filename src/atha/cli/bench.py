@@ -34,7 +34,7 @@ from atha.errors import DataError
 if TYPE_CHECKING:
     from atha.bench.report import Arena
     from atha.bench.runner import Summary
-    from atha.bench.tables import Table
+    from atha.documents.tables import Table
 
 app = typer.Typer(
     help="Compare methods on identical episodes, with paired differences.", no_args_is_help=True, add_completion=False
@@ -349,7 +349,7 @@ def _arenas(path: Path, datasets: list[str], methods: list[str]) -> list["Arena"
 
 
 def _print(tables: list["Table"], notes: list[str], values: list[dict[str, Any]], form: str) -> None:
-    from atha.bench.tables import to_csv, to_latex, to_markdown
+    from atha.documents.tables import to_csv, to_latex, to_markdown
 
     if form == "json":
         common.print_json(values)

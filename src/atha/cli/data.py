@@ -12,9 +12,9 @@ from atha.cli.common import verb
 from atha.errors import DataError
 
 if TYPE_CHECKING:
-    from atha.data.cdfsl import Benchmark
     from atha.data.check import Check
     from atha.data.duplicates import Duplicates, Group
+    from atha.data.sources.cdfsl import Benchmark
 
 app = typer.Typer(
     help="Data sets of the benchmark: which there are, and whether one is complete.", no_args_is_help=True
@@ -25,7 +25,7 @@ app = typer.Typer(
 @verb
 def list_benchmarks(json: common.Json = False, debug: common.Debug = False) -> None:
     """List the four benchmarks: images, classes and their texts, official archives, layout of the files."""
-    from atha.data.cdfsl import benchmarks
+    from atha.data.sources.cdfsl import benchmarks
 
     if json:
         common.print_json({name: _described(benchmark) for name, benchmark in benchmarks().items()})

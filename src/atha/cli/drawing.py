@@ -116,7 +116,7 @@ class Wanted:
 
 def _texts(given: str | None) -> Any:
     """``--classes``: a file, or the benchmark whose texts are meant."""
-    from atha.data.cdfsl import benchmarks
+    from atha.data.sources.cdfsl import benchmarks
 
     known = benchmarks()
     if given is not None and given in known:
@@ -126,7 +126,7 @@ def _texts(given: str | None) -> Any:
 
 def _hint_at_texts(pool: "Pool", classes: str | None) -> None:
     """Codes say nothing to a text tower: they cost points, and nobody notices."""
-    from atha.data.cdfsl import benchmarks
+    from atha.data.sources.cdfsl import benchmarks
 
     for name, known in benchmarks().items():
         codes = known.texts != pool.texts and set(pool.classes) <= set(known.texts)

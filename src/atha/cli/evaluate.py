@@ -23,7 +23,7 @@ def evaluate(
     debug: common.Debug = False,
 ) -> None:
     """Accuracy with its interval, per class, confusion and calibration of an adapter on TEST."""
-    from atha.adapter import read_adapter
+    from atha.adapter.files import read_adapter
     from atha.data import read_labelled
 
     saved = read_adapter(adapter)

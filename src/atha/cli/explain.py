@@ -10,7 +10,7 @@ from atha.cli.common import verb
 from atha.errors import DataError
 
 if TYPE_CHECKING:
-    from atha.diagnostics.tokens import Block, Explanation
+    from atha.explain import Block, Explanation
 
 #: Endings of ``--out``.
 FORMATS = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
@@ -38,7 +38,7 @@ def explain(
     debug: common.Debug = False,
 ) -> None:
     """Show the similarity of every patch of IMAGE to a class, and which tokens are head and tail."""
-    from atha.adapter import is_adapter, read_adapter
+    from atha.adapter.files import is_adapter, read_adapter
     from atha.data.images import open_image
     from atha.files import check_free
 
@@ -67,8 +67,9 @@ def explain(
     if show == "after" and found.after is None:
         raise DataError(f"{adapter} is not adapted, there is no after: leave --show out or give an adapter")
     if out is not None:
+        from atha.documents import figures
         from atha.files import write_bytes
-        from atha.reports import figures, tokens
+        from atha.reports import tokens
 
         with figures.style():
             write_bytes(out, figures.save(tokens.draw(found, label, blocks, show), out), overwrite)

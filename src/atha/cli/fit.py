@@ -38,7 +38,7 @@ def fit(
     debug: common.Debug = False,
 ) -> None:
     """Adapt a model to SUPPORT, one to twenty labelled images per class, and save the adapter."""
-    from atha.adapter import check_free
+    from atha.adapter.files import check_free
     from atha.classes import Classes
     from atha.data import read_labelled
     from atha.recipe import Recipe

@@ -26,7 +26,7 @@ def info(
     debug: common.Debug = False,
 ) -> None:
     """Say what TARGET is: classes, recipe, backbone, what was trained, sizes."""
-    from atha.adapter import is_adapter
+    from atha.adapter.files import is_adapter
     from atha.recipe import Recipe, presets
 
     if (target is not None) + (model is not None) + models > 1:
@@ -92,7 +92,7 @@ def _meant(target: str, names: list[str]) -> str | None:
 
 
 def _adapter(folder: Path) -> dict[str, Any]:
-    from atha.adapter import read_adapter
+    from atha.adapter.files import read_adapter
 
     saved = read_adapter(folder)
     try:
@@ -128,7 +128,7 @@ def _installation() -> dict[str, Any]:
 
     from atha.backbones import FAMILIES, LOADERS, NANO
     from atha.bench.suites import suites
-    from atha.data.cdfsl import benchmarks
+    from atha.data.sources.cdfsl import benchmarks
     from atha.devices import resolve_device, resolve_precision
     from atha.methods import METHODS
     from atha.recipe import presets

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from atha.bench.plan import Plan
 from atha.bench.report import percent
-from atha.bench.statistics import mean_interval
 from atha.cli import common
+from atha.statistics import mean_interval
 
 # Seconds between two lines where the output is no terminal, such as a log file.
 _EVERY = 60.0

@@ -29,7 +29,7 @@ def predict(
     debug: common.Debug = False,
 ) -> None:
     """Label IMAGES. Those that cannot be read are named, the others are labelled all the same."""
-    from atha.adapter import read_adapter
+    from atha.adapter.files import read_adapter
     from atha.data.images import find_images
 
     if csv_ is not None and csv_.is_dir():

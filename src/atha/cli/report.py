@@ -23,7 +23,7 @@ def report(
     debug: common.Debug = False,
 ) -> None:
     """Write a report on ADAPTER: data, accuracy beside baselines, mistakes with token maps, what to do next."""
-    from atha.adapter import read_adapter
+    from atha.adapter.files import read_adapter
     from atha.data import read_labelled
     from atha.files import check_free, write_whole
 

@@ -121,9 +121,9 @@ def tail(
     sources = _draw(data, listed(classes), root, way, shot, query, episodes, seed)
     origin = _source(source)
     common.say("Loading libraries ...")
-    from atha.diagnostics.study import Design, look_inside, prepare, run_accuracy, source_episodes, to_dict
     from atha.files import write_whole
     from atha.recipe import Recipe
+    from atha.study.tail import Design, look_inside, prepare, run_accuracy, source_episodes, to_dict
 
     design = Design(Recipe.load(recipe, set_ or ()), pushes, ratios, strength, inside)
     _ = design.variants

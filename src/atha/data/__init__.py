@@ -85,8 +85,8 @@ def read_labelled(source: LabelledSource) -> LabelledImages:
 
 def _read_path(source: str | Path) -> LabelledImages:
     # Imported here because these modules need the classes above.
-    from atha.data.folder import read_folder
-    from atha.data.table import read_table
+    from atha.data.sources.folder import read_folder
+    from atha.data.sources.table import read_table
 
     path = Path(source)
     kind = kind_of(path) if str(source) else ""

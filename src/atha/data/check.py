@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atha.data.cdfsl import Benchmark, benchmarks, differences, survey
 from atha.data.duplicates import Duplicates, Progress, find_duplicates
-from atha.data.hub import PREFIX
 from atha.data.opening import open_pool, own_path
 from atha.data.pool import Pool
+from atha.data.sources.cdfsl import Benchmark, benchmarks, differences, survey
+from atha.data.sources.hub import PREFIX
 from atha.errors import DataError
 
 

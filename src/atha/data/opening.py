@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from atha.data import LabelledImages, read_labelled
-from atha.data import hub as hubs
-from atha.data.cdfsl import benchmarks, read
 from atha.data.images import did_you_mean, kind_of
 from atha.data.pool import Pool, listing_hash
-from atha.data.table import GroupedTable, read_grouped_table
+from atha.data.sources import hub as hubs
+from atha.data.sources.cdfsl import benchmarks, read
+from atha.data.sources.table import GroupedTable, read_grouped_table
 from atha.errors import DataError
 from atha.files import cache_folder
 from atha.prompts import name_classes

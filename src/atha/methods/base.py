@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from atha.data.views import Views
-from atha.methods.frozen import Frozen, FrozenModel, ImageFile
+from atha.models.frozen import Frozen, FrozenModel, ImageFile
 from atha.probability import softmax
 from atha.recipe import PromptRecipe, Transform
 

@@ -11,18 +11,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from atha import defaults
-from atha.adaptation import Adaptation, adapt, adapt_together
 from atha.alignment import Watcher
 from atha.data.views import SupportSet, Views, crop_source
 from atha.devices import resolve_precision
-from atha.encoder import Encoder, cosine
 from atha.errors import DataError
-from atha.forms import can_stack, prediction_encoder
-from atha.inference import in_groups
 from atha.methods.base import Fitted, Images, Method, Options, Support
-from atha.methods.frozen import Frozen, without
+from atha.models.adaptation import Adaptation, adapt, adapt_together
+from atha.models.encoder import Encoder, cosine
+from atha.models.forms import can_stack, prediction_encoder
+from atha.models.frozen import Frozen, without
+from atha.models.inference import in_groups
+from atha.models.training import Observer
 from atha.recipe import Recipe
-from atha.training import Observer
 
 
 @dataclass(frozen=True)

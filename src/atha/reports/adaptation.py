@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from atha.adapter.support import picture
 from atha.classifier import Classifier
 from atha.data import LabelledImages, LabelledSource, read_labelled
 from atha.data.images import ImageInput, ImageProblem, open_image
-from atha.diagnostics.tokens import Explanation
+from atha.documents import figures
+from atha.documents.page import Bullets, Code, Gallery, Grid, Page, Picture, Section, Text, Warn, to_html
 from atha.errors import AthaWarning, DataError
 from atha.evaluation import Evaluation
-from atha.reports import charts, figures
+from atha.explain import Explanation
+from atha.reports import charts
 from atha.reports.advice import class_needs, next_steps
-from atha.reports.page import Bullets, Code, Gallery, Grid, Page, Picture, Section, Text, Warn, to_html
 from atha.reports.tokens import HOW_TO_READ, panel_png
-from atha.support_record import picture
 
 #: Told of (what is being done, done, total).
 Progress = Callable[[str, int, int], None]

@@ -7,9 +7,9 @@ import numpy as np
 from atha.bench.compare import READ_ME as COMPARED
 from atha.bench.compare import Comparison, compare, comparison_tables
 from atha.bench.report import Arena, report_tables, rows
+from atha.documents import figures
+from atha.documents.page import Figure, Grid, Item, Page, Section, Text, Warn, to_html
 from atha.errors import DataError
-from atha.reports import figures
-from atha.reports.page import Figure, Grid, Item, Page, Section, Text, Warn, to_html
 
 #: Episodes below which a mean says little, and dots drawn in a scatter at most.
 FEW, _DOTS = 30, 400

@@ -1,13 +1,13 @@
-"""The figures of an adaptation's report; each is drawn within `atha.reports.figures.style`."""
+"""The figures of an adaptation's report; each is drawn within `atha.documents.figures.style`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atha.documents import figures
+from atha.documents.page import Figure
 from atha.evaluation import BINS, Evaluation, Share, calibration_parts
-from atha.reports import figures
-from atha.reports.page import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from atha.bench.statistics import Paired, paired, t_interval
-from atha.diagnostics.inside import PRETRAINED
-from atha.diagnostics.study import FEW_EPISODES, FEW_INSIDE, Design, Found, Point
-from atha.diagnostics.variants import NONE, PUSH_ONLY, Series
+from atha.documents import figures
+from atha.documents.page import Bullets, Figure, Grid, Item, Page, Section, Text, Warn, to_html, to_markdown
 from atha.files import write_bytes, write_whole
-from atha.reports import figures
-from atha.reports.page import Bullets, Figure, Grid, Item, Page, Section, Text, Warn, to_html, to_markdown
+from atha.statistics import Paired, paired, t_interval
+from atha.study.inside import PRETRAINED
+from atha.study.tail import FEW_EPISODES, FEW_INSIDE, Design, Found, Point
+from atha.study.variants import NONE, PUSH_ONLY, Series
 
 FOOT = (
     "Made by atha study tail. Intervals are 95%, over episodes: of accuracy as published (1.96 standard errors), "
@@ -47,7 +47,7 @@ def write_study(design: Design, found: Sequence[Found], folder: Path) -> list[Pa
 
 
 def study_page(design: Design, found: Sequence[Found]) -> Page:
-    """The page; to be made and used within `atha.reports.figures.style`."""
+    """The page; to be made and used within `atha.documents.figures.style`."""
     lead: list[Text | Warn] = [
         Text(
             f"Does pushing tail tokens away from the class texts help? Variants of the recipe {design.base.name} on "

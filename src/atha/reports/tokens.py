@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from atha.diagnostics.tokens import Block, Explanation, TokenMaps
-from atha.reports import figures
+from atha.documents import figures
+from atha.explain import Block, Explanation, TokenMaps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,7 @@
-"""Tuners: what is trained around a frozen backbone. They are values beside it; `atha.encoder` runs a tower with them.
+"""Tuners: what is trained around a frozen backbone, as values beside it: `atha.models.encoder` runs a tower with them.
 
 A tuner is an ``nn.Module`` with ``trained`` (parameters, in a fixed order), ``state`` and ``load``. A new one is a file
-beside this one and a line in `Tuners.start`; where in a tower it acts, `atha.encoder` says.
+beside this one and a line in `Tuners.start`; where in a tower it acts, `atha.models.encoder` says.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""A fitted model on disk: its files, record, model card and support pictures."""

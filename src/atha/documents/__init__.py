@@ -1,0 +1,1 @@
+"""What reports and tables are made of: tables, escaping, figures and pages."""

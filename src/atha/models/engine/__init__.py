@@ -1,0 +1,1 @@
+"""Forms that blocks take for speed."""

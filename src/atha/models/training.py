@@ -1,0 +1,139 @@
+"""The one fit loop: every method that trains goes through it. It sees support images, and nothing else."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atha.backbones import Backbone, Prompts
+from atha.data.views import SupportSet
+from atha.errors import TrainingError
+from atha.models.encoder import ClassTexts, Encoder, cosine
+from atha.recipe import OptimiserRecipe, Recipe
+from atha.tuners import Tuners
+
+#: Called after each step with (step, steps, loss).
+Progress = Callable[[int, int, float], None]
+#: The same, with the tuners as they are now.
+Observer = Callable[[int, int, float, Sequence[Tuners]], None]
+
+# Tokens that go through a step at once. On a CPU, more are not faster; a GPU wants many.
+_PART_TOKENS = {"cpu": 4096, "cuda": 65536}
+
+
+def train(
+    encoder: Encoder, prompts: Prompts, supports: Sequence[SupportSet], recipe: Recipe, observer: Observer | None = None
+) -> list[list[float]]:
+    """Train the tuners of a view on support sets; the last step is the one that counts.
+
+    Loss: cross-entropy of ``c * cos(image, text)`` over the classes, without a validation set or early stop.
+
+    Args:
+        encoder: whose tuners to train, in float32; see `atha.models.forms.training_encoder`.
+        prompts: tokenised class texts of its episodes, one after the other.
+        supports: of each episode, as many images and as large a shot in each; labels index the episode's class texts.
+        recipe: steps, optimisers, loss scale.
+        observer: told of every step, with the mean loss.
+
+    Returns:
+        For each episode, the loss of each step.
+
+    Raises:
+        TrainingError: a loss is not finite; names the step and what to change.
+        ValueError: support sets of different sizes.
+    """
+    settings, device, precision = recipe.training, encoder.backbone.device, encoder.precision
+    if len({(len(support.labels), support.shot) for support in supports}) > 1:
+        raise ValueError("support sets that are trained together must have as many images and as large a shot each")
+    steps = settings.resolve_steps(supports[0].shot)
+    scale = settings.resolve_logit_scale(supports[0].shot)
+    groups = encoder.parameters()
+    trains_texts = encoder.tuners[0].trains_texts
+    optimisers = [_optimiser(parameters, getattr(settings, name)) for name, parameters in groups.items()]
+    start_rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+    losses: list[list[float]] = []
+    batches = zip(*(support.batches(settings.batch_size) for support in supports), strict=True)
+    for step, batch in zip(range(steps), batches, strict=False):
+        if settings.schedule == "cosine":
+            for optimiser, rate in zip(optimisers, start_rates, strict=True):
+                optimiser.param_groups[0]["lr"] = _cosine_rate(rate, settings.final_lr, step / steps)
+        if step == 0 or trains_texts:
+            texts = encoder.texts(prompts)
+        losses.append(_backward(encoder, texts, batch, scale, scaler))
+        if not all(map(math.isfinite, losses[-1])):
+            precise = "" if precision == "float32" else f" or set training.precision=float32 (now {precision})"
+            wrong = next(loss for loss in losses[-1] if not math.isfinite(loss))
+            raise TrainingError(
+                f"the loss became {wrong} at step {step + 1} of {steps}: lower training.lora.lr "
+                f"(now {settings.lora.lr:g}){precise}"
+            )
+        for optimiser in optimisers:
+            scaler.step(optimiser)
+            optimiser.zero_grad()
+        scaler.update()
+        if observer is not None:
+            observer(step + 1, steps, sum(losses[-1]) / len(supports), encoder.tuners)
+    _check_finite(groups.values(), steps)
+    return [list(of_one) for of_one in zip(*losses, strict=True)]
+
+
+def _backward(
+    encoder: Encoder,
+    texts: ClassTexts,
+    batch: Sequence[tuple[Tensor, Tensor]],
+    scale: float,
+    scaler: torch.amp.GradScaler,
+) -> list[float]:
+    """Gradients of one step, and the loss of each episode.
+
+    The images go through in parts, so that memory is bounded: the gradient of the texts is that of all parts.
+    """
+    device = encoder.backbone.device
+    pixels, labels = (
+        batch[0][index][None] if len(batch) == 1 else torch.stack([one[index] for one in batch]) for index in (0, 1)
+    )
+    groups, count = labels.shape
+    learned = texts.features.requires_grad
+    cut = texts.detached() if learned else texts
+    sums = torch.zeros(groups)
+    parts = math.ceil(count / max(1, part_size(encoder.backbone) // groups))
+    for some, wanted in zip(pixels.tensor_split(parts, dim=1), labels.tensor_split(parts, dim=1), strict=True):
+        images = encoder.images(some.flatten(0, 1).to(device), cut.anchors)
+        features = images.unflatten(0, (groups, -1)), cut.features.reshape(groups, -1, images.shape[-1])
+        logits = scale * cosine(*features)
+        each = nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten().to(device), reduction="none")
+        loss = each.view(groups, -1).sum(dim=1) / count
+        scaler.scale(loss.sum()).backward()
+        sums += loss.detach().cpu()
+    if learned:
+        pairs = [(whole, part.grad) for whole, part in zip(texts.tensors, cut.tensors, strict=True)]
+        reached = [(whole, gradient) for whole, gradient in pairs if gradient is not None]
+        torch.autograd.backward([whole for whole, _ in reached], [gradient for _, gradient in reached])
+    return sums.tolist()
+
+
+def part_size(backbone: Backbone) -> int:
+    """Images that go through a training step at once: what it keeps for the backward pass grows with them."""
+    tokens = _PART_TOKENS.get(backbone.device.type, _PART_TOKENS["cuda"])
+    return max(1, tokens // backbone.tokens)
+
+
+def _optimiser(parameters: list[nn.Parameter], recipe: OptimiserRecipe) -> torch.optim.Optimizer:
+    options: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.name == "sgd":
+        return torch.optim.SGD(parameters, momentum=recipe.momentum, **options)
+    # One kernel for all parameters: they are many and small.
+    return torch.optim.AdamW(parameters, fused=parameters[0].device.type in ("cpu", "cuda"), **options)
+
+
+def _cosine_rate(start: float, end: float, done: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _check_finite(groups: Iterable[list[nn.Parameter]], steps: int) -> None:
+    # The last update follows the last loss, so that its result is checked here.
+    if not all(bool(value.isfinite().all()) for group in groups for value in group):
+        raise TrainingError(f"trained values are not finite after step {steps}: lower training.lora.lr")

@@ -1,0 +1,175 @@
+"""One answer for an image, bit for bit: alone, in any batch, at any place, with one thread and two, in many threads.
+
+Every product is made with a fixed number of rows by one core, see `atha.models.inference`: no tolerance is needed.
+"""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+import atha
+from adapting import Adapting
+from atha.backbones.clip import ClipBackbone
+from atha.methods.tuned import FittedRecipe
+from atha.models.adaptation import Adaptation
+from atha.models.inference import group_size, in_groups
+from atha.recipe import Recipe
+from tiny_models import NANO_FOLDER
+
+pytestmark = pytest.mark.numbers
+CLASSES = ["red thing", "a green thing", "blue"]
+# A ViT-B/16 in all but depth: what differs between batches differs in every block.
+VISION = {"patch_size": 16, "num_hidden_layers": 3}
+TEXT = {"num_hidden_layers": 1, "vocab_size": 2048, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+
+
+def backbone_of(size: str):
+    nano = atha.load_backbone("nano")
+    if size == "nano":
+        return nano
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig(vision_config=VISION, text_config=TEXT))
+    return ClipBackbone(model, nano.tokenizer, CLIPImageProcessor(), name=size)
+
+
+def classifier_of(backbone, precision: str) -> atha.Classifier:
+    """Adapted, with values of some size in all that is trained."""
+    recipe = Recipe.load("released-fixed", {"training.precision": precision})
+    clf = atha.Classifier(backbone, classes=CLASSES, recipe=recipe, device="cpu")
+    model = Adapting(backbone, recipe, backbone.prompts(CLASSES, recipe.prompt.template)).shake(0.02)
+    with torch.no_grad():
+        texts = model.plain().texts(model.prompts)
+    clf._fitted = FittedRecipe(recipe, Adaptation(model.tuners, texts, 20.0), clf._frozen)
+    return clf
+
+
+def photos(count: int) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return {}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("size", "count"), [("nano", 33), ("vit-b-16", 9)])
+def test_whatever_is_beside_it(made, size, count, precision, threads):
+    if (size, precision) not in made:
+        made[size, precision] = classifier_of(backbone_of(size), precision), {}
+    clf, seen = made[size, precision]
+    images = photos(count)
+    found = clf.predict_proba(images)
+    assert len({tuple(row) for row in found}) == count, "images differ, and so do their answers"
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12, rtol=0)
+    # With another number of threads too.
+    assert np.array_equal(seen.setdefault("first", found), found)
+    for batch in (1, 2, 7, 32):
+        rows = np.array([one.probabilities for one in clf.stream(images, batch_size=batch)])
+        assert np.array_equal(rows, found), batch
+    order = np.random.default_rng(1).permutation(count)
+    assert np.array_equal(clf.predict_proba([images[place] for place in order]), found[order])
+    few = range(0, count, 4)
+    for features in (clf._predictor().probabilities, clf._predictor().frozen_features):
+        views = [clf._views.plain(images[place]) for place in few]
+        alone = np.concatenate([features([view]) for view in views])
+        assert np.array_equal(features(views), alone)
+    assert np.array_equal(np.concatenate([clf.predict_proba([images[place]]) for place in few]), found[::4])
+
+
+def test_groups_have_one_size():
+    backbone = atha.load_backbone("nano")
+    size = group_size(backbone)
+    assert size == 4
+    seen = []
+    images = torch.arange(9, dtype=torch.uint8).view(9, 1, 1, 1).expand(9, 3, 2, 2)
+    found = in_groups(images, backbone, lambda group: seen.append(len(group)) or group[:, 0, 0, :1].float())
+    assert seen == [4, 4, 4]
+    assert found[:, 0].tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("calls", [25, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_many_threads_and_a_fit_meanwhile(support, precision, calls):
+    """Two classifiers over one loaded backbone, from eight threads, while a third is fitted on it."""
+    backbone = atha.load_backbone("nano")
+    one, other = classifier_of(backbone, precision), atha.Classifier(backbone, classes=CLASSES, recipe="lora")
+    quick = Recipe.load("released-fixed", {"training.steps": 6, "training.precision": precision})
+    images = photos(8)
+    expected = [one.predict_proba(images), other.predict_proba(images)]
+    alone = atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images)
+    wrong = []
+
+    def ask(number: int) -> None:
+        for call in range(calls):
+            clf, right = ((one, expected[0]), (other, expected[1]))[(number + call) % 2]
+            place = (number + call) % len(images)
+            found = clf.predict_proba(images[place : place + 1])
+            if not np.array_equal(found, right[place : place + 1]):
+                wrong.append((number, call))
+
+    workers = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for worker in workers:
+        worker.start()
+    fitted = [atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images) for _ in range(2)]
+    for worker in workers:
+        worker.join()
+    assert not wrong
+    assert all(np.array_equal(found, alone) for found in fitted)
+
+
+def test_copies_and_other_processes(support, tmp_path):
+    """A copy shares the backbone; what is sent elsewhere says where its backbone came from."""
+    clf = atha.Classifier.from_pretrained("nano", recipe=Recipe.load("lora", {"training.steps": 2})).fit(support)
+    images = photos(3)
+    found = clf.predict_proba(images)
+    copied = copy.deepcopy(clf)
+    assert copied.backbone is clf.backbone
+    assert np.array_equal(copied.predict_proba(images), found)
+    sent = pickle.dumps(clf)
+    assert len(sent) < (NANO_FOLDER / "model.safetensors").stat().st_size
+    assert np.array_equal(pickle.loads(sent).predict_proba(images), found)
+    nameless = atha.Classifier(ClipBackbone(clf.backbone.model, clf.backbone.tokenizer, clf.backbone.image_processor))
+    with pytest.raises(atha.AthaError, match="was not loaded from anywhere"):
+        pickle.dumps(nameless)
+
+
+FORKED = """
+import os
+import numpy as np, torch
+from PIL import Image
+import atha
+torch.set_num_threads(2)
+clf = atha.Classifier.from_pretrained("nano", classes=["a dark thing", "a bright thing"])
+images = [Image.new("RGB", (64, 64), (40 * number, 90, 9)) for number in range(6)]
+found = clf.predict_proba(images)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(clf.predict_proba(images), found) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_answers_too():
+    """A server may predict once before it forks its workers: threads that make groups do not come along."""
+    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "0"
