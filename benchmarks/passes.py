@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from atha.models.engine.block import BlockLora, FusedBlock
+from atha.models.engine.parts import BlockLora
+from atha.models.engine.training import TrainingBlock
 
 RANK, DROPOUT, REPEATS = 16, 0.25, 10
 PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "_linear_pointwise")
@@ -73,7 +74,7 @@ def step_of_a_block(images: int, dtype: torch.dtype) -> Callable[[], None]:
     shapes = ((RANK, width), (width, RANK))
     a, b = ([torch.randn(*shape).mul_(0.02).requires_grad_() for _ in range(3)] for shape in shapes)
     lora = BlockLora((0, 1, 2), a, b, dropout=DROPOUT)
-    block = FusedBlock(CLIPEncoderLayer(config).requires_grad_(False), lora)
+    block = TrainingBlock(CLIPEncoderLayer(config).requires_grad_(False), lora)
     tokens = torch.randn(images, length, width, requires_grad=True)
     gradient = torch.randn(images, length, width)
 

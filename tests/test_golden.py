@@ -14,7 +14,7 @@ from atha.alignment import align_tokens
 from atha.backbones.base import Prompts
 from atha.backbones.clip import ClipBackbone
 from atha.models.encoder import cosine
-from atha.models.engine.block import FusedBlock
+from atha.models.engine.training import TrainingBlock
 from atha.recipe import Recipe
 
 pytestmark = pytest.mark.numbers
@@ -92,7 +92,7 @@ def outputs(request):
     case, training = request.param
     model = golden_model(case)
     encoder = model.training() if training else model.plain()
-    fused = sum(isinstance(block, FusedBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
+    fused = sum(isinstance(block, TrainingBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
     assert fused == (24 if training else 0)
     texts = encoder.texts(model.prompts)
     images = encoder.images(CASES["pixel_values"], texts.anchors)

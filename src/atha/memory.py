@@ -6,7 +6,7 @@ Shapes: M tokens of an image, D their width, F inner width of a block's MLP, K b
 from dataclasses import dataclass
 
 from atha.backbones import Backbone
-from atha.models.engine.block import can_replace
+from atha.models.engine.parts import can_replace
 from atha.models.inference import image_numbers, images_at_once
 from atha.models.training import part_size
 

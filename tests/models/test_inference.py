@@ -13,7 +13,7 @@ from test_speed_equivalence import made, prompts
 import atha
 from adapting import Adapting, features, plain_encoder
 from atha import defaults
-from atha.models.engine.block import FusedBlock
+from atha.models.engine.prediction import PredictionBlock
 from atha.models.forms import first_tokens, prediction_encoder
 from atha.models.inference import images_at_once
 from atha.recipe import Recipe
@@ -83,11 +83,11 @@ def test_what_is_frozen_is_held_once():
     frozen = prediction_encoder(model.backbone, "bfloat16")
     view = model.predicting("bfloat16", share=frozen)
     for one, other in zip(frozen.vision_blocks, view.vision_blocks, strict=True):
-        assert one.weights(torch.bfloat16) is other.weights(torch.bfloat16)
+        assert one.frozen is other.frozen
     # In float32 LoRA is in the weights of q, k and v, and all else is the backbone's own.
     frozen = prediction_encoder(model.backbone, "float32")
     for one, other in zip(frozen.vision_blocks, model.predicting(share=frozen).vision_blocks, strict=True):
-        held, merged = one.weights(torch.float32), other.weights(torch.float32)
+        held, merged = one.weights, other.weights
         assert held.up is merged.up and held.project is not merged.project
     # Where no block is replaced, its layers are what is held.
     model = adapted("clip", "lora", **{"lora.projections": ["q", "out"]})
@@ -106,7 +106,7 @@ def test_the_last_block_works_for_the_first_token_alone():
     last = prediction_encoder(backbone, "float32").vision_blocks[-1]
     tokens = torch.randn(2, 17, 32)
     whole = plain_encoder(backbone).vision_blocks[-1](tokens, None)
-    assert isinstance(last, FusedBlock)
+    assert isinstance(last, PredictionBlock)
     for form in (last, partial(first_tokens, backbone.vision_blocks[-1], 1)):
         found = form(tokens)
         assert found.shape == (2, 1, 32)

@@ -19,8 +19,11 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 import atha
 from adapting import Adapting
 from atha.backbones.clip import ClipBackbone
+from atha.data.views import Views
 from atha.methods.tuned import FittedRecipe
+from atha.models import inference
 from atha.models.adaptation import Adaptation
+from atha.models.forms import prediction_encoder
 from atha.models.inference import group_size, in_groups
 from atha.recipe import Recipe
 from tiny_models import NANO_FOLDER
@@ -92,18 +95,63 @@ def test_whatever_is_beside_it(made, size, count, precision, threads):
         views = [clf._views.plain(images[place]) for place in few]
         alone = np.concatenate([features([view]) for view in views])
         assert np.array_equal(features(views), alone)
-    assert np.array_equal(np.concatenate([clf.predict_proba([images[place]]) for place in few]), found[::4])
+    # Again and again: from the second time on, one image alone may go another way through the model.
+    for _ in range(2):
+        assert np.array_equal(np.concatenate([clf.predict_proba([images[place]]) for place in few]), found[::4])
+
+
+class Seen:
+    """A view of nano, images of one colour, and sizes and threads of the groups in which they were worked on."""
+
+    def __init__(self, count: int, change: float = 0.0) -> None:
+        backbone = atha.load_backbone("nano")
+        self.encoder, self.change = prediction_encoder(backbone, "float32"), change
+        self.views = Views(backbone.image_processor, backbone.image_size, "cdfsl")
+        self.images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+        self.groups: list[tuple[int, int]] = []
+
+    def __call__(self, count: int) -> list[float]:
+        """Of each image a number that, with ``change``, depends on what is beside it."""
+
+        def work(pixels: torch.Tensor) -> torch.Tensor:
+            self.groups.append((len(pixels), torch.get_num_threads()))
+            return pixels[:, 0, 0, 0] + self.change * len(pixels)
+
+        return in_groups(self.images[:count], self.views, self.encoder, work).tolist()
 
 
 def test_groups_have_one_size():
-    backbone = atha.load_backbone("nano")
-    size = group_size(backbone)
-    assert size == 4
-    seen = []
-    images = torch.arange(9, dtype=torch.uint8).view(9, 1, 1, 1).expand(9, 3, 2, 2)
-    found = in_groups(images, backbone, lambda group: seen.append(len(group)) or group[:, 0, 0, :1].float())
-    assert seen == [4, 4, 4]
-    assert found[:, 0].tolist() == list(range(9))
+    seen = Seen(9)
+    assert group_size(seen.encoder.backbone) == 4
+    found = seen(9)
+    assert [count for count, _ in seen.groups] == [4, 4, 4]
+    assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("change", [0.0, 1e-6])
+def test_a_lone_group_is_spared_copies_only_where_no_bit_changes(threads, change):
+    seen = Seen(4, change)
+    right = seen(4)[:3]
+    for _ in range(4):
+        assert seen(3) == right
+    tried = {(3, 1), (4, 1)} | ({(3, 2), (4, 2)} if threads == 2 else set())
+    assert set(seen.groups) == tried
+    if change:
+        assert {count for count, _ in seen.groups[-2:]} == {4}
+
+
+def test_all_threads_are_for_one_group_at_a_time(monkeypatch):
+    seen = Seen(1)
+    monkeypatch.setattr(inference, "_fastest", lambda go, sure, others: (go(sure), inference._Way(1, spread=True)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seen(1), seen(1), seen(1)
+        with inference._all_threads:
+            seen(1)
+    finally:
+        torch.set_num_threads(before)
+    assert seen.groups == [(4, 1), (4, 1), (1, 2), (4, 1)]
 
 
 @pytest.mark.parametrize("calls", [25, pytest.param(200, marks=pytest.mark.slow)])

@@ -15,8 +15,9 @@ from atha.devices import seeded
 from atha.models import training
 from atha.models.adaptation import stacked
 from atha.models.encoder import cosine
-from atha.models.engine.block import ACTIVATIONS, FusedBlock, can_replace
-from atha.models.engine.products import FrozenProduct, packs
+from atha.models.engine.parts import can_replace
+from atha.models.engine.products import ACTIVATIONS, FrozenProduct, packs
+from atha.models.engine.training import TrainingBlock
 from atha.models.forms import can_stack
 from atha.models.training import train
 from atha.recipe import Recipe
@@ -147,7 +148,7 @@ def test_bfloat16_follows_the_plain_loop():
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_blocks_are_made_for_training(family):
     encoder = Adapting(made(family), Recipe.load("released-fixed"), prompts()).training()
-    assert all(isinstance(block, FusedBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
+    assert all(isinstance(block, TrainingBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
 
 
 def test_blocks_that_are_not_replaced():
@@ -163,7 +164,7 @@ def test_blocks_of_other_devices_stay():
     backbone = made("clip")
     backbone.model.to("meta")
     encoder = Adapting(backbone, Recipe.load("lora", ["prompt.learn_context=false"]), prompts()).training()
-    assert not any(isinstance(block, FusedBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
+    assert not any(isinstance(block, TrainingBlock) for block in (*encoder.text_blocks, *encoder.vision_blocks))
 
 
 @pytest.mark.parametrize(("device", "images"), [("cpu", 240), ("cuda", 3855), ("mps", 3855)])

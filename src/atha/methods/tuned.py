@@ -60,13 +60,12 @@ class FittedRecipe(Fitted):
             views: what made them.
             watch: see `Encoder.images`; for one image, whose tokens are the first of those that it is told of.
         """
-        texts, scale, device = self.adaptation.texts, self.adaptation.scale, self.frozen.backbone.device
+        texts, scale, encoder = self.adaptation.texts, self.adaptation.scale, self.encoder
 
-        def work(group: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N"]:
-            features = self.encoder.images(views.normalise(group).to(device), texts.anchors, watch)
-            return scale * cosine(features, texts.features)
+        def work(pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N"]:
+            return scale * cosine(encoder.images(pixels, texts.anchors, watch), texts.features)
 
-        return np.asarray(in_groups(plain, self.frozen.backbone, work).numpy())
+        return np.asarray(in_groups(plain, views, encoder, work, watch is not None).numpy())
 
     def state(self) -> dict[str, Tensor]:
         """What was trained, and what was made of the class texts."""

@@ -42,7 +42,7 @@ class ClassTexts:
         return ClassTexts(*(value.detach().requires_grad_() for value in self.tensors))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoder:
     """One view of a backbone.
 

@@ -1,8 +1,9 @@
 """The forms that blocks take: for training, for prediction, for several episodes. All share the backbone's weights.
 
-A block for which `atha.models.engine.block.can_replace` becomes a `FusedBlock` on a CPU: one function with a backward
-pass by hand, explicit attention, frozen weights held in the precision of the products. Any other block, and any on
-another device, is the library's own, with LoRA in the place of its layers in a copy that shares their weights.
+A block for which `atha.models.engine.parts.can_replace` becomes a `TrainingBlock`, one function with a backward pass by
+hand, or a `PredictionBlock` on a CPU: explicit attention, frozen weights held in the precision of the products. Any
+other block, and any on another device, is the library's own, with LoRA in the place of its layers in a copy that shares
+their weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,9 @@ from atha.backbones.layers import attend
 from atha.devices import AGREEMENT
 from atha.errors import BackboneError
 from atha.models.encoder import Block, Encoder
-from atha.models.engine.block import BlockLora, FusedBlock, can_replace
+from atha.models.engine.parts import BlockLora, can_replace
+from atha.models.engine.prediction import PredictionBlock
+from atha.models.engine.training import TrainingBlock
 from atha.recipe import Recipe
 from atha.tuners import Tuners
 from atha.tuners.lora import Pair, with_lora
@@ -60,7 +63,7 @@ def training_encoder(
                 lengths if of_text else None,
             )
         rows = backbone.pooled_tokens if block is last else None
-        return FusedBlock(block, lora, rows, pack=not of_text)  # texts are few and short
+        return TrainingBlock(block, lora, rows, pack=not of_text)  # texts are few and short
 
     return Encoder(
         backbone,
@@ -96,9 +99,8 @@ def prediction_encoder(
     def form(block: Any, last: bool, other: Any) -> Block:
         rows = pooled if last else None
         if cpu and can_replace(block, pairs):
-            shared = other if isinstance(other, FusedBlock) else None
-            own = BlockLora.of(block, pairs, scaling)
-            return FusedBlock(block, own, rows, trains=False, share=shared, merge=precision == "float32")
+            shared = other if isinstance(other, PredictionBlock) else None
+            return PredictionBlock(block, BlockLora.of(block, pairs, scaling), dtype, rows, shared)
         like = other.args[0] if isinstance(other, partial) else other
         held = like if isinstance(like, nn.Module) else None
         made = with_lora(block, pairs, scaling, hold=dtype if cpu else None, share=held)

@@ -82,13 +82,12 @@ class Frozen:
         """
         if not len(plain):
             return np.empty((0, self.backbone.joint_width), dtype=np.float32)
-        device = self.backbone.device
-        found = in_groups(
-            plain,
-            self.backbone,
-            lambda group: self.encoder.images(views.normalise(group).to(device), watch=watch).float(),
-        )
-        return found.numpy()
+        encoder = self.encoder
+
+        def work(pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B E"]:
+            return encoder.images(pixels, watch=watch).float()
+
+        return in_groups(plain, views, encoder, work, watch is not None).numpy()
 
     @torch.no_grad()
     def text_features(self, names: Sequence[str], template: str) -> Float[np.ndarray, "N E"]:

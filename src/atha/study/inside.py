@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from atha.bench.plan import Setting
@@ -116,14 +116,13 @@ class _Look:
         assert anchors is not None
         patches = backbone.grid[0] * backbone.grid[1]
 
-        def work(group: UInt8[Tensor, "B 3 H W"]) -> Tensor:
+        def work(pixels: Float[Tensor, "B 3 H W"]) -> Tensor:
             watch = Watch(anchors, head, tail, backbone.prefix_tokens, own=names is None)
-            pixels = views.normalise(group).to(backbone.device)
             features = self._encoder.images(pixels, self.texts.anchors, watch).float()
             scores = [watch.steps[block].selection.similarity[:, -patches:] for block in sorted(watch.steps)]
             return torch.cat([features, torch.stack(scores, 1).float().flatten(1)], dim=1)
 
-        found = in_groups(images.plain(squeeze), backbone, work)
+        found = in_groups(images.plain(squeeze), views, self._encoder, work)
         features, scores = found[:, : backbone.joint_width], found[:, backbone.joint_width :]
         shape = (len(backbone.vision_blocks), patches, len(anchors))
         return features.numpy(), scores.unflatten(1, shape).transpose(0, 1).numpy()
