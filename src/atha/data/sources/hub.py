@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atha.data.images import IMAGE_SUFFIXES, did_you_mean, kind_of
+from atha.data.finding import IMAGE_SUFFIXES, did_you_mean, kind_of
 from atha.data.sources.table import LABEL_COLUMNS
 from atha.errors import DataError
 
