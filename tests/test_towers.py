@@ -57,7 +57,7 @@ def test_names_shapes_and_order(folder):
 
 def test_content_hash(folder):
     ours, own = load_backbone(str(folder)), theirs(folder)
-    assert ours._settings() == own._settings()
+    assert ours.settings() == own.settings()
     assert ours.content_hash() == own.content_hash()
     assert ours.fingerprint() == own.fingerprint()
 
