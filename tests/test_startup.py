@@ -59,7 +59,7 @@ def test_mistakes_are_told_before_anything_is_loaded():
 
 
 def test_predicting_needs_few_libraries(support, test_folder, tmp_path):
-    """Two seconds of CPU and not six: neither PEFT nor torchvision, nor transformers while no text is read."""
+    """Two seconds of CPU and not six: neither PEFT nor torchvision, nor transformers for the texts of a CLIP."""
     out = tmp_path / "adapter"
     fit = "import atha\natha.Classifier.from_pretrained('nano', recipe=atha.Recipe.load('lora', ['training.steps=1']))"
     imported(f"{fit}.fit({str(support)!r}).save_pretrained({str(out)!r})")
@@ -70,9 +70,16 @@ def test_predicting_needs_few_libraries(support, test_folder, tmp_path):
         assert {"torch", "PIL", "safetensors"} <= loaded
         assert not loaded & {"accelerate", "huggingface_hub", "peft", "scipy", "sklearn", "tokenizers", "torchvision"}
         assert not loaded & {"transformers", "datasets", "pandas", "ray"}
-    loaded, text = imported(commands([f"explain {out} {photo} --out {tmp_path / 'maps.png'}"]))
-    assert "Error" not in text
-    assert not loaded & {"peft", "torchvision", "scipy", "sklearn"}
+    classes = tmp_path / "classes.json"
+    classes.write_text('["cat", "dog"]')
+    for line in (f"explain {out} {photo} --out {tmp_path / 'maps.png'}", f"explain nano {photo} --classes {classes}"):
+        loaded, text = imported(commands([line]))
+        assert "Error" not in text
+        assert "tokenizers" in loaded
+        assert not loaded & {"transformers", "huggingface_hub", "peft", "torchvision", "scipy", "sklearn"}
+    statements = "import atha\nclf = atha.Classifier.from_pretrained('nano', classes=['cat', 'dog'])"
+    loaded, _ = imported(f"{statements}\nclf.predict([{str(photo)!r}])")
+    assert not loaded & {"transformers", "huggingface_hub", "peft", "torchvision", "scipy", "sklearn"}
 
 
 def test_what_is_heavy_is_seen():

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 import atha
 from adapting import encode_image, encode_text
 from atha.backbones import Prompts, load_backbone
-from atha.backbones.state_dict import CONFIG, clip_config, from_openai, to_openai
+from atha.backbones.openai_names import from_openai, to_openai
+from atha.backbones.state_dict import CONFIG, clip_config
 from atha.errors import AthaWarning, BackboneError
 from test_golden import CASES, WEIGHTS, golden_backbone
 

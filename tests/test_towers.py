@@ -57,7 +57,7 @@ def test_names_shapes_and_order(folder):
 
 def test_content_hash(folder):
     ours, own = load_backbone(str(folder)), theirs(folder)
-    assert ours._settings() == own._settings()
+    assert ours.settings() == own.settings()
     assert ours.content_hash() == own.content_hash()
     assert ours.fingerprint() == own.fingerprint()
 
@@ -155,7 +155,7 @@ def test_light():
         "    encoder.texts(Prompts(torch.tensor([[0, 5, 1]])))\n"
         "backbone.content_hash(), backbone.describe()\n"
         f"print('LOADED', *(name for name in {FORBIDDEN} if name in sys.modules))\n"
-        "assert backbone.tokenizer.eos_token_id == 1 and 'transformers' in sys.modules\n"
+        "assert backbone.tokenizer.eos_token_id == 1 and 'tokenizers' in sys.modules\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["LOADED"]
@@ -166,6 +166,7 @@ def test_text_alone_needs_the_tokenizer(folder, monkeypatch):
         raise AssertionError("the tokenizer was read")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", never)
+    monkeypatch.setattr("atha.backbones.checkpoint.read_tokenizer", never)
     backbone = load_backbone(str(folder))
     encode_image(backbone, torch.zeros(1, 3, 32, 32))
     encode_text(backbone, Prompts(torch.tensor([[0, 1]])))

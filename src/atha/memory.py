@@ -10,7 +10,7 @@ from atha.models.engine.parts import can_replace
 from atha.models.inference import image_numbers, images_at_once
 from atha.models.training import part_size
 
-# What Python takes with torch, transformers and PEFT imported, on Linux.
+# What Python takes with torch and transformers imported, on Linux.
 _LIBRARIES = 800 << 20
 # A block under autograd keeps about so many times what one with a backward pass by hand does.
 _AUTOGRAD = 2.5

@@ -56,7 +56,7 @@ class PromptRecipe(Part):
 
 
 class LoraRecipe(Part):
-    """Low-rank adaptation of attention projections, through PEFT."""
+    """Low-rank adaptation of attention projections, as PEFT defines it."""
 
     rank: Count = 16
     alpha: Positive = 8.0

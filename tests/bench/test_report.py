@@ -10,7 +10,8 @@ import pytest
 from test_store import CLASSES, QUERY, definition, fill
 
 from atha.bench.report import READ_ME, arenas, percent, report_tables, rows, wide_table
-from atha.bench.store import Result, Store
+from atha.bench.results import Result
+from atha.bench.store import Store
 from atha.errors import DataError
 
 

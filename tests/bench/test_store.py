@@ -14,7 +14,9 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from atha.bench.store import APPLICATION_ID, VERSION, Result, Store, StoreError, definition_hash
+from atha.bench.results import Result, definition_hash
+from atha.bench.store import Store
+from atha.bench.store_file import APPLICATION_ID, VERSION, StoreError
 from atha.episodes import Episode, EpisodeSet, EpisodeSpec
 from atha.statistics import BINS, per_class
 
@@ -500,15 +502,15 @@ def test_full_disk(path):
     with Store(path, create=True) as store:
         key = fill(store, definition(), range(5))
         run, before = store.start_run({}), dump(path)
-        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        pages = store._file.connection.execute("PRAGMA page_count").fetchone()[0]
+        store._file.connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         with pytest.raises(StoreError) as caught:
             store.add([result(key, episode) for episode in range(5, 200)], run)
         assert f"cannot write {path}" in sentence(caught)
         assert "free space" in sentence(caught)
         assert dump(path) == before, "none of what did not fit as a whole"
         assert len(store.done(key)) == 5
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 10_000}")
+        store._file.connection.execute(f"PRAGMA max_page_count = {pages + 10_000}")
         assert store.add([result(key, episode) for episode in range(5, 200)], run) == 195
     assert whole(path)
 
@@ -705,8 +707,8 @@ def test_merging_into_a_full_disk(tmp_path, path):
     with Store(path, create=True) as store:
         fill(store, definition(), range(2))
         before = dump(path)
-        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+        pages = store._file.connection.execute("PRAGMA page_count").fetchone()[0]
+        store._file.connection.execute(f"PRAGMA max_page_count = {pages + 4}")
         with Store(parts[0]) as other, pytest.raises(StoreError) as caught:
             store.merge(other)
         assert "free space" in sentence(caught)

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atha.data import images
-from atha.data.images import MAX_PIXELS, ImageProblem, content_hash, find_images, is_hidden, open_image
-from atha.errors import DataError
+from atha.data.images import MAX_PIXELS, ImageProblem, content_hash, open_image
 
 
 def saved(path: Path, image: Image.Image, **options) -> Path:
@@ -471,96 +470,6 @@ def test_damaged_images_give_only_image_problems(scratch, content, keep, changes
         if damaged:
             damaged[int(where * len(damaged))] = value
     attempt(scratch, bytes(damaged))
-
-
-def test_is_hidden():
-    for name in (".DS_Store", ".git", "Thumbs.db", "THUMBS.DB", "desktop.ini", "Desktop.ini", "__MACOSX", "._a.jpg"):
-        assert is_hidden(name)
-    for name in ("a.jpg", "thumbs", "macosx", "a.b", ""):
-        assert not is_hidden(name)
-
-
-@pytest.fixture
-def album(tmp_path):
-    for name in (
-        "b.jpg",
-        "a.PNG",
-        "sub/c.tif",
-        "notes.txt",
-        ".hidden.jpg",
-        ".cache/d.jpg",
-        "__MACOSX/e.jpg",
-        "a[1].jpg",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    return tmp_path
-
-
-def found(album, *inputs):
-    return [path.relative_to(album).as_posix() for path in find_images([album / item for item in inputs])]
-
-
-def test_find_images_in_a_folder(album):
-    assert found(album, "") == ["a.PNG", "a[1].jpg", "b.jpg", "sub/c.tif"]
-
-
-def test_find_images_by_name(album):
-    assert found(album, "notes.txt", "b.jpg") == ["notes.txt", "b.jpg"]
-    assert found(album, ".hidden.jpg") == [".hidden.jpg"]
-    assert find_images(str(album / "b.jpg")) == [album / "b.jpg"]
-
-
-def test_find_images_by_pattern(album):
-    assert found(album, "*") == ["a.PNG", "a[1].jpg", "b.jpg"]
-    assert found(album, "**/*.tif") == ["sub/c.tif"]
-    assert found(album, "**/*") == ["a.PNG", "a[1].jpg", "b.jpg", "sub/c.tif"]
-    assert found(album, "*.txt") == ["notes.txt"]
-    assert found(album, ".cache/*.jpg") == [".cache/d.jpg"]
-
-
-def test_a_file_named_like_a_pattern_wins(album):
-    (album / "a1.jpg").write_bytes(b"x")
-    assert found(album, "a[1].jpg") == ["a[1].jpg"]
-    (album / "a[1].jpg").unlink()
-    assert found(album, "a[1].jpg") == ["a1.jpg"]
-
-
-def test_find_images_keeps_order_and_drops_twins(album, monkeypatch):
-    assert found(album, "sub", "b.jpg", "", "sub/../b.jpg") == ["sub/c.tif", "b.jpg", "a.PNG", "a[1].jpg"]
-    monkeypatch.chdir(album)
-    assert find_images(["b.jpg", album / "b.jpg", "./b.jpg"]) == [Path("b.jpg")]
-
-
-@pytest.mark.parametrize(
-    ("item", "parts"),
-    [
-        ("bb.jpg", ["no file or folder", "bb.jpg", "did you mean", "b.jpg", "check the path"]),
-        ("*.gif", ["no image matches the pattern", "*.gif", "**"]),
-        ("empty", ["empty", "holds no image", "give a folder"]),
-    ],
-)
-def test_find_images_finds_nothing(album, item, parts):
-    (album / "empty").mkdir()
-    (album / "empty" / "notes.txt").write_text("x")
-    with pytest.raises(DataError) as caught:
-        find_images([album / "b.jpg", album / item])
-    for part in parts:
-        assert part in str(caught.value)
-
-
-def test_find_images_of_nothing():
-    for inputs in ([], [""]):
-        with pytest.raises(DataError, match=r"give at least one|check the path"):
-            find_images(inputs)
-
-
-def test_links_in_a_circle_end(album):
-    try:
-        (album / "sub" / "loop").symlink_to(album, target_is_directory=True)
-    except OSError:
-        pytest.skip("no links on this system")
-    assert found(album, "") == ["a.PNG", "a[1].jpg", "b.jpg", "sub/c.tif"]
 
 
 def test_no_heavy_imports():

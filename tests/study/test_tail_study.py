@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from atha.backbones.clip import ClipBackbone
 from atha.bench.executors import run_here
 from atha.data.opening import open_pool
 from atha.documents import figures
 from atha.documents.page import Figure, Warn
 from atha.episodes import draw_episodes
-from atha.errors import DataError
+from atha.errors import BackboneError, DataError
 from atha.recipe import Recipe
 from atha.reports.study import study_page, verdict, write_study
 from atha.statistics import mean_interval
@@ -76,6 +77,14 @@ def small(tmp_path_factory):
         return found
 
     return design, out, study, study(), source, sources
+
+
+def test_a_model_without_tokens_is_refused_before_anything_is_written(small, tmp_path, monkeypatch):
+    design, *_, sources = small
+    monkeypatch.setattr(ClipBackbone, "unalignable", "has no patch tokens")
+    with pytest.raises(BackboneError, match="nano has no patch tokens"):
+        prepare(design, sources, "nano", tmp_path / "out", cache=tmp_path / "out" / "cache.db")
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_variant_has_every_episode_and_differences_are_paired(small):

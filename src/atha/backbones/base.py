@@ -3,8 +3,6 @@
 Shapes: B images, P prefix tokens, L patch tokens, D vision width, E joint width, N class texts, S text tokens.
 """
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atha.anchors import adjoint_anchors, inverse_anchors, projection_inverse
+from atha.backbones import identity
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError
 
@@ -23,12 +22,6 @@ Tower = Literal["text", "vision"]
 
 #: Options of blocks that see every token.
 NO_MASK: Mapping[str, Any] = {"attention_mask": None}
-
-# Of configurations: what changes the result without changing a weight. Others come and go with the library's version.
-_SETTINGS = (
-    "hidden_act", "num_attention_heads", "num_hidden_layers", "layer_norm_eps", "image_size", "patch_size",
-    "eos_token_id", "bos_token_id", "pad_token_id", "max_position_embeddings",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -336,33 +329,18 @@ class Backbone(ABC):
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, shapes and a sample of the values of all weights: tells one checkpoint from another."""
-        digest = hashlib.sha256(self.family.encode())
-        for name, value in sorted(self.model.state_dict().items()):
-            flat = value.detach().flatten()
-            sample = flat[:: max(1, flat.numel() // 64)].float().cpu().contiguous()
-            digest.update(f"{name} {tuple(value.shape)}".encode())
-            digest.update(sample.numpy().tobytes())
-        return digest.hexdigest()
+        """SHA-256 over a sample of the weights, see `atha.backbones.identity.fingerprint`."""
+        return identity.fingerprint(self)
 
     def content_hash(self) -> str:
-        """SHA-256 over all that decides what the model computes: every byte of its weights, and its settings.
+        """SHA-256 over all weights and settings, see `atha.backbones.identity.content_hash`."""
+        return identity.content_hash(self)
 
-        Slower than `fingerprint` and without its blind spots: the same weights under another activation, or a few
-        changed rows, are another model.
-        """
-        digest = hashlib.sha256(self.family.encode())
-        for settings in self._settings():
-            digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
-
-    def _settings(self) -> list[dict[str, Any]]:
+    def settings(self) -> list[dict[str, Any]]:
+        """What changes what the model computes without changing a weight."""
         config = self.model.config
         return [
-            {key: getattr(part, key, None) for key in _SETTINGS}
+            {key: getattr(part, key, None) for key in identity.SETTINGS}
             for part in (config, config.vision_config, config.text_config)
         ]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from atha.backbones import configuration, open_clip_files
 from atha.backbones.processor_files import read_processor
+from atha.backbones.tokenizer import read_tokenizer
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, reason
 
@@ -164,7 +165,8 @@ class Checkpoint:
         Args:
             rows: of the text tower's vocabulary.
         """
-        tokenizer = self._made(lambda: load_tokenizer(self.folder))
+        plain = self.config.get("model_type") == "clip"
+        tokenizer = self._made(lambda: (read_tokenizer(self.folder) if plain else None) or load_tokenizer(self.folder))
         if len(tokenizer) > rows:
             raise BackboneError(
                 f"the tokenizer of {self.name} knows {len(tokenizer)} tokens and its text tower {rows}: the files are "

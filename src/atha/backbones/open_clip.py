@@ -303,7 +303,8 @@ class OpenClipBackbone(Backbone):
         result: Tensor = last(pooled) if isinstance(last, nn.Linear) else pooled @ last
         return result
 
-    def _settings(self) -> list[dict[str, Any]]:
+    def settings(self) -> list[dict[str, Any]]:
+        """What changes what the model computes without changing a weight."""
         return [{"class": type(self.model).__name__, **self._own_settings}]
 
 

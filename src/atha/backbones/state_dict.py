@@ -14,7 +14,6 @@ Vision and text transformers as OpenAI built them are read here; other towers ne
 import gzip
 import importlib.util
 import json
-import re
 import warnings
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -30,6 +29,7 @@ from atha.backbones.checkpoint import load_tokenizer
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.configuration import ClipConfig, explain
 from atha.backbones.open_clip_files import CONFIG, image_processor
+from atha.backbones.openai_names import ELSEWHERE, WHOLE, check_names, count_blocks, from_openai, to_openai
 from atha.backbones.processor_files import read_processor
 from atha.backbones.towers import empty, fill
 from atha.data.processor import ImageProcessor
@@ -38,35 +38,6 @@ from atha.errors import AthaWarning, BackboneError, reason
 ACTIVATIONS = ("quick_gelu", "gelu")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
-
-# OpenAI's names and transformers'.
-_BLOCKS = {
-    "visual.transformer.resblocks": "vision_model.encoder.layers",
-    "transformer.resblocks": "text_model.encoder.layers",
-}
-_IN_BLOCK = {
-    "attn.out_proj": "self_attn.out_proj",
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-_NORMS = {
-    "visual.ln_pre": "vision_model.pre_layrnorm",
-    "visual.ln_post": "vision_model.post_layernorm",
-    "ln_final": "text_model.final_layer_norm",
-}
-_OTHERS = {
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "visual.proj": "visual_projection.weight",
-    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "text_projection": "text_projection.weight",
-    "logit_scale": "logit_scale",
-}
-_TRANSPOSED = ("visual.proj", "text_projection")
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids")
 
 # Settings of a tower in open_clip: those that shapes show too, those that are read or change no feature, and the values
@@ -86,40 +57,6 @@ _USUAL = {"pool_type": ("tok", "argmax"), "proj_type": ("linear",), "pos_embed_t
 _DAMAGES = (
     OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError, ImportError,
 )  # fmt: skip
-_WHOLE = "get the whole checkpoint again"
-_ELSEWHERE = "load it through open_clip, as --model open_clip:ARCH/FILE"
-
-
-def from_openai(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in OpenAI's names as those of transformers' `CLIPModel`.
-
-    Raises:
-        BackboneError: a weight is missing, or there is one that CLIP has not.
-    """
-    names = _names(*(_depth(weights, blocks) for blocks in _BLOCKS))
-    _check_names(weights, names)
-    result: dict[str, Tensor] = {}
-    for name, parts in names.items():
-        value = weights[name].T if name in _TRANSPOSED else weights[name]
-        # Copies of what is cut: safetensors does not save tensors that share memory.
-        pieces = [piece.clone() for piece in value.chunk(len(parts))] if len(parts) > 1 else [value.contiguous()]
-        result.update(zip(parts, pieces, strict=True))
-    return result
-
-
-def to_openai(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of transformers' `CLIPModel` in OpenAI's names.
-
-    Raises:
-        BackboneError: a weight is missing, or there is one that CLIP has not.
-    """
-    names = _names(*(_depth(weights, blocks) for blocks in _BLOCKS.values()))
-    _check_names(weights, [part for parts in names.values() for part in parts])
-    result = {}
-    for name, parts in names.items():
-        value = torch.cat([weights[part] for part in parts]) if len(parts) > 1 else weights[parts[0]]
-        result[name] = value.T.contiguous() if name in _TRANSPOSED else value
-    return result
 
 
 def clip_config(
@@ -164,7 +101,7 @@ def clip_config(
     try:
         config = ClipConfig.model_validate({"vision_config": vision, "text_config": text, "projection_dim": joint})
     except ValidationError as error:
-        raise BackboneError(f"its weights make no CLIP ({explain(error)}): {_WHOLE}") from None
+        raise BackboneError(f"its weights make no CLIP ({explain(error)}): {WHOLE}") from None
     _check_shapes(weights, config)
     return config
 
@@ -226,40 +163,14 @@ class _Settings(NamedTuple):
                             "put the model's own there, or take it away"
                         )
                 elif key not in _HARMLESS and value and value not in _USUAL.get(key, ()):
-                    raise BackboneError(f"{CONFIG} beside it says {key} {value!r}, which is no CLIP: {_ELSEWHERE}")
-
-
-def _names(vision_depth: int, text_depth: int) -> dict[str, list[str]]:
-    """OpenAI's name of every weight -> transformers' names, three where one matrix has the rows of q, k and v."""
-    names = {ours: [theirs] for ours, theirs in _OTHERS.items()}
-    stems = dict(_NORMS)
-    for (ours, theirs), depth in zip(_BLOCKS.items(), (vision_depth, text_depth), strict=True):
-        for index in range(depth):
-            stems |= {f"{ours}.{index}.{a}": f"{theirs}.{index}.{b}" for a, b in _IN_BLOCK.items()}
-            for kind in ("weight", "bias"):
-                attention = f"{theirs}.{index}.self_attn"
-                names[f"{ours}.{index}.attn.in_proj_{kind}"] = [f"{attention}.{x}_proj.{kind}" for x in "qkv"]
-    return names | {f"{a}.{kind}": [f"{b}.{kind}"] for a, b in stems.items() for kind in ("weight", "bias")}
-
-
-def _depth(names: Collection[str], blocks: str) -> int:
-    return len({found[1] for name in names if (found := re.match(rf"{re.escape(blocks)}\.(\d+)\.", name))})
-
-
-def _check_names(names: Collection[str], expected: Collection[str]) -> None:
-    missing = sorted(set(expected) - set(names))
-    if missing:
-        raise BackboneError(f"{len(missing)} of CLIP's weights are missing, the first is '{missing[0]}': {_WHOLE}")
-    foreign = sorted(set(names) - set(expected))
-    if foreign:
-        raise BackboneError(f"it has weights that CLIP has not, the first is '{foreign[0]}': {_ELSEWHERE}")
+                    raise BackboneError(f"{CONFIG} beside it says {key} {value!r}, which is no CLIP: {ELSEWHERE}")
 
 
 def _shape(weights: Mapping[str, Tensor], name: str, dimensions: int) -> torch.Size:
     if name not in weights:
-        raise BackboneError(f"'{name}' of CLIP's weights is missing: {_WHOLE}")
+        raise BackboneError(f"'{name}' of CLIP's weights is missing: {WHOLE}")
     if weights[name].ndim != dimensions or not weights[name].numel():
-        raise BackboneError(f"'{name}' has shape {tuple(weights[name].shape)}, which is not CLIP's: {_WHOLE}")
+        raise BackboneError(f"'{name}' has shape {tuple(weights[name].shape)}, which is not CLIP's: {WHOLE}")
     return weights[name].shape
 
 
@@ -276,7 +187,7 @@ def _tower(weights: Mapping[str, Tensor], blocks: str, width: int, heads: int | 
     return {
         "hidden_size": width,
         "num_attention_heads": heads,
-        "num_hidden_layers": _depth(weights, blocks),
+        "num_hidden_layers": count_blocks(weights, blocks),
         "intermediate_size": _shape(weights, f"{blocks}.0.mlp.c_fc.weight", 2)[0],
         "layer_norm_eps": 1e-5,
     }
@@ -284,11 +195,11 @@ def _tower(weights: Mapping[str, Tensor], blocks: str, width: int, heads: int | 
 
 def _check_shapes(weights: Mapping[str, Tensor], config: Any) -> None:
     expected = to_openai(empty(config).state_dict())
-    _check_names(weights, expected)
+    check_names(weights, expected)
     for name, value in expected.items():
         found, right = tuple(weights[name].shape), tuple(value.shape)
         if found != right:
-            raise BackboneError(f"'{name}' has shape {found} and should have {right}: {_WHOLE}")
+            raise BackboneError(f"'{name}' has shape {found} and should have {right}: {WHOLE}")
 
 
 def _read(path: Path, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -323,9 +234,9 @@ def _check_kind(names: Collection[str], path: Path, name: str) -> None:
             f"{name} has transformers' names, and such a model is a folder with config.json: give {path.parent}"
         )
     if some("visual.layer1.", "visual.attnpool."):
-        raise BackboneError(f"{name} has a convolutional vision tower, which CLIP's transformer is not: {_ELSEWHERE}")
+        raise BackboneError(f"{name} has a convolutional vision tower, which CLIP's transformer is not: {ELSEWHERE}")
     if some("text.", "visual.trunk."):
-        raise BackboneError(f"{name} has towers of open_clip's own, which are not CLIP's: {_ELSEWHERE}")
+        raise BackboneError(f"{name} has towers of open_clip's own, which are not CLIP's: {ELSEWHERE}")
     if "visual.conv1.weight" not in names:
         raise BackboneError(f"{name} has no visual.conv1.weight, it is no CLIP in OpenAI's names: give another model")
 
@@ -394,7 +305,7 @@ def _tokenizer(folder: Path | None, config: ClipConfig, name: str) -> Any:
         if tokenizer.eos_token_id != text.vocab_size - 1:
             raise BackboneError(
                 f"its tokenizer ends texts with token {tokenizer.eos_token_id} and OpenAI's CLIP reads them at the "
-                f"last, {text.vocab_size - 1}: {_ELSEWHERE}"
+                f"last, {text.vocab_size - 1}: {ELSEWHERE}"
             )
     except Exception as error:  # of transformers and of the libraries behind it, which raise what they like
         raise _damaged(error, name) from None

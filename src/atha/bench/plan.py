@@ -123,6 +123,7 @@ def make_plan(
     cache: Path | None = None,
     cache_limit: int = 2 << 30,
     progress: Callable[[int, int], None] | None = None,
+    backbone: Backbone | None = None,
 ) -> tuple[Plan, Backbone]:
     """Look at everything that can be wrong, load the backbone, and define the experiments.
 
@@ -139,6 +140,7 @@ def make_plan(
         cache: file for features and decoded images; None keeps none.
         cache_limit: its size in bytes.
         progress: called with (images looked at, images in all).
+        backbone: ``model``, where it is loaded already.
 
     Returns:
         The plan, and the backbone it was made with, on its device.
@@ -155,7 +157,7 @@ def make_plan(
         for name, (_, other) in zip(methods, made[:index], strict=False):
             if method_definition(definition) == method_definition(other):
                 raise DataError(f"{methods[index]} and {name} are the same method: name one of them")
-    backbone = move(load_backbone(model, revision), where)
+    backbone = move(load_backbone(model, revision) if backbone is None else backbone, where)
     for _, definition in made:
         if alignment := (definition.get("recipe") or {}).get("alignment"):
             backbone.check_alignable(growing=not alignment["keep_cls_out"])

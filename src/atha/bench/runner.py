@@ -19,7 +19,7 @@ from atha.errors import DataError
 Executor = Callable[[Plan, Iterable[Job]], Generator[Result]]
 
 
-_VERSIONS = ("atha", "torch", "torchvision", "transformers", "peft", "numpy", "scikit-learn", "pillow")
+_VERSIONS = ("atha", "torch", "torchvision", "transformers", "numpy", "scikit-learn", "pillow")
 
 
 class Watcher(Protocol):

@@ -5,11 +5,8 @@ one transaction, with a write-ahead log, so that the file is whole at every mome
 """
 
 import json
-import os
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,67 +14,15 @@ import numpy as np
 from jaxtyping import Float
 
 from atha.bench.results import Experiment, Result, definition_hash
+from atha.bench.store_file import TIMEOUT, StoreError, StoreFile
 from atha.episodes import Episode, EpisodeSet
-from atha.errors import AthaError
 from atha.evaluation import brier, calibration_parts
-
-#: In the file's header: says that it is a store ("atha"), and of which version.
-APPLICATION_ID = 0x61746861
-VERSION = 1
-#: Seconds to wait for another process that is writing.
-TIMEOUT = 60.0
-
-_SCHEMA = """
-CREATE TABLE experiments (
-    id INTEGER PRIMARY KEY,
-    hash TEXT NOT NULL UNIQUE,       -- SHA-256 of the definition
-    method TEXT NOT NULL,
-    model TEXT NOT NULL,             -- as it was called; which weights it is, the definition says
-    definition TEXT NOT NULL         -- JSON
-);
-CREATE TABLE episodes (
-    sequence TEXT NOT NULL,          -- key of the episode set
-    episode INTEGER NOT NULL,
-    content TEXT NOT NULL,           -- JSON: classes, support, query
-    PRIMARY KEY (sequence, episode)
-) WITHOUT ROWID;
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
-    started REAL NOT NULL,           -- seconds since 1970, UTC
-    environment TEXT NOT NULL        -- JSON: versions, device, command
-);
-CREATE TABLE results (
-    experiment INTEGER NOT NULL REFERENCES experiments (id),
-    episode INTEGER NOT NULL,
-    hash TEXT NOT NULL,              -- of the episode's content
-    accuracy REAL NOT NULL,
-    brier REAL NOT NULL,
-    calibration BLOB NOT NULL,       -- float64 (3, bins): count, confidence, correct
-    classes BLOB NOT NULL,           -- int16 (way): indices into the data set's classes
-    correct BLOB NOT NULL,           -- int16 (way): query images of each class that were classified right
-    seconds REAL NOT NULL,           -- fit and predict
-    memory INTEGER,                  -- peak bytes of the process, or of the device
-    run INTEGER NOT NULL REFERENCES runs (id),
-    PRIMARY KEY (experiment, episode)
-) WITHOUT ROWID;
-CREATE TABLE probabilities (
-    experiment INTEGER NOT NULL,
-    episode INTEGER NOT NULL,
-    probabilities BLOB NOT NULL,     -- float32 (way * query, way), query images class by class, columns as classes
-    PRIMARY KEY (experiment, episode)
-);
-"""
-
 
 # What is there first stays. Not INSERT OR IGNORE, which would pass over other faults of a row without a word.
 _ADD_EXPERIMENT = "INSERT INTO experiments (hash, method, model, definition) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _ADD_EPISODE = "INSERT INTO episodes VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _ADD_RESULT = "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _ADD_PROBABILITIES = "INSERT INTO probabilities VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-
-
-class StoreError(AthaError):
-    """A store cannot be opened, read or written."""
 
 
 class Store:
@@ -93,21 +38,8 @@ class Store:
     """
 
     def __init__(self, path: Path, create: bool = False, timeout: float = TIMEOUT) -> None:
-        self.path, self._timeout = path, timeout
-        if path.is_dir():
-            raise StoreError(f"{path} is a folder, a store is a file: give a name such as {path / 'results.db'}")
-        if not create and not (path.is_file() and path.stat().st_size):
-            raise StoreError(f"there is no store {path}, make one with atha bench run --store {path}")
-        with self._errors():
-            # A log beside the file needs a folder that can be written; what lies in an archive is only read.
-            archived = not create and not os.access(path.resolve().parent, os.W_OK)
-            place = f"{path.resolve().as_uri()}?mode=ro&immutable=1" if archived else path
-            self._connection = sqlite3.connect(place, timeout=timeout, isolation_level=None, uri=archived)
-            try:
-                self._prepare(create)
-            except BaseException:
-                self._connection.close()
-                raise
+        self.path = path
+        self._file = StoreFile(path, create, timeout)
 
     def __enter__(self) -> "Store":
         return self
@@ -117,12 +49,12 @@ class Store:
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self._file.close()
 
     def start_run(self, environment: Mapping[str, Any]) -> int:
         """Note the circumstances of the results to come; returns their id."""
-        with self._transaction():
-            cursor = self._connection.execute(
+        with self._file.transaction():
+            cursor = self._file.connection.execute(
                 "INSERT INTO runs (started, environment) VALUES (?, ?)", (time.time(), json.dumps(environment))
             )
         assert cursor.lastrowid is not None
@@ -131,8 +63,8 @@ class Store:
     def add_experiment(self, method: str, model: str, definition: Mapping[str, Any]) -> str:
         """Make an experiment known; returns its hash. Nothing changes if it is known already."""
         key = definition_hash(definition)
-        with self._transaction():
-            self._connection.execute(
+        with self._file.transaction():
+            self._file.connection.execute(
                 _ADD_EXPERIMENT,
                 (key, method, model, json.dumps(definition, sort_keys=True)),
             )
@@ -145,10 +77,12 @@ class Store:
             StoreError: the store has other episodes under the same key.
         """
         rows = [(episodes.key, one.index, _content(one)) for one in episodes.episodes]
-        with self._transaction():
-            self._connection.executemany(_ADD_EPISODE, rows)
+        with self._file.transaction():
+            self._file.connection.executemany(_ADD_EPISODE, rows)
             kept = dict(
-                self._connection.execute("SELECT episode, content FROM episodes WHERE sequence = ?", (episodes.key,))
+                self._file.connection.execute(
+                    "SELECT episode, content FROM episodes WHERE sequence = ?", (episodes.key,)
+                )
             )
             for _, index, content in rows:
                 if kept[index] != content:
@@ -161,18 +95,18 @@ class Store:
         for one in results:
             rows.append((ids[one.experiment], *_row(one), run))
             blobs.append((ids[one.experiment], one.episode, one.probabilities.astype("<f4").tobytes()))
-        with self._transaction():
-            before = self._connection.total_changes
-            self._connection.executemany(_ADD_RESULT, rows)
-            written = self._connection.total_changes - before
-            self._connection.executemany(_ADD_PROBABILITIES, blobs)
+        with self._file.transaction():
+            before = self._file.connection.total_changes
+            self._file.connection.executemany(_ADD_RESULT, rows)
+            written = self._file.connection.total_changes - before
+            self._file.connection.executemany(_ADD_PROBABILITIES, blobs)
         return written
 
     def done(self, experiment: str) -> dict[int, float]:
         """Episode -> accuracy, for what is there of an experiment."""
-        with self._errors():
+        with self._file.errors():
             return dict(
-                self._connection.execute(
+                self._file.connection.execute(
                     "SELECT episode, accuracy FROM results WHERE experiment = "
                     "(SELECT id FROM experiments WHERE hash = ?) ORDER BY episode",
                     (experiment,),
@@ -181,8 +115,8 @@ class Store:
 
     def has(self, experiment: str, episode: int) -> bool:
         """Whether a result is there, by now and of whatever process."""
-        with self._errors():
-            found = self._connection.execute(
+        with self._file.errors():
+            found = self._file.connection.execute(
                 "SELECT 1 FROM results WHERE episode = ? AND experiment = (SELECT id FROM experiments WHERE hash = ?)",
                 (episode, experiment),
             )
@@ -190,15 +124,17 @@ class Store:
 
     def experiments(self) -> list[Experiment]:
         """All experiments that have results, in the order in which they were begun."""
-        with self._errors():
-            known = self._connection.execute("SELECT id, hash, method, model, definition FROM experiments ORDER BY id")
+        with self._file.errors():
+            known = self._file.connection.execute(
+                "SELECT id, hash, method, model, definition FROM experiments ORDER BY id"
+            )
             loaded = [self._load(*row) for row in known.fetchall()]
         return [experiment for experiment in loaded if experiment is not None]
 
     def probabilities(self, experiment: str) -> Iterator[tuple[int, Float[np.ndarray, "Q N"]]]:
         """Episode and probabilities of its query images, (way * query, way), in the order of episodes."""
-        with self._errors():
-            rows = self._connection.execute(
+        with self._file.errors():
+            rows = self._file.connection.execute(
                 "SELECT r.episode, length(r.classes) / 2, p.probabilities FROM results r "
                 "JOIN probabilities p ON p.experiment = r.experiment AND p.episode = r.episode "
                 "WHERE r.experiment = (SELECT id FROM experiments WHERE hash = ?) ORDER BY r.episode",
@@ -209,8 +145,8 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         """The circumstances of each run, with ``started`` in seconds since 1970."""
-        with self._errors():
-            rows = self._connection.execute("SELECT started, environment FROM runs ORDER BY id").fetchall()
+        with self._file.errors():
+            rows = self._file.connection.execute("SELECT started, environment FROM runs ORDER BY id").fetchall()
         return [{"started": started, **json.loads(environment)} for started, environment in rows]
 
     def merge(self, other: "Store") -> tuple[int, int]:
@@ -223,14 +159,14 @@ class Store:
             StoreError: the stores disagree on a result: accuracies or episodes differ; nothing is taken over.
         """
         new = known = 0
-        with other._errors():
-            experiments = other._connection.execute(
+        with other._file.errors():
+            experiments = other._file.connection.execute(
                 "SELECT id, hash, method, model, definition FROM experiments"
             ).fetchall()
-            episodes = other._connection.execute("SELECT sequence, episode, content FROM episodes").fetchall()
-            runs = other._connection.execute("SELECT id, started, environment FROM runs ORDER BY id").fetchall()
-        with self._transaction():
-            execute = self._connection.execute
+            episodes = other._file.connection.execute("SELECT sequence, episode, content FROM episodes").fetchall()
+            runs = other._file.connection.execute("SELECT id, started, environment FROM runs ORDER BY id").fetchall()
+        with self._file.transaction():
+            execute = self._file.connection.execute
             run_ids = {}
             for identity, *described in runs:
                 there = execute("SELECT id FROM runs WHERE started = ? AND environment = ?", described).fetchone()
@@ -258,12 +194,12 @@ class Store:
     def _merge_results(self, other: "Store", there: int, here: int, runs: Mapping[int, int | None]) -> tuple[int, int]:
         mine = {
             episode: tuple(known)
-            for episode, *known in self._connection.execute(
+            for episode, *known in self._file.connection.execute(
                 "SELECT episode, hash, accuracy FROM results WHERE experiment = ?", (here,)
             )
         }
         new = known = 0
-        for row in other._connection.execute("SELECT * FROM results WHERE experiment = ?", (there,)):
+        for row in other._file.connection.execute("SELECT * FROM results WHERE experiment = ?", (there,)):
             episode, content, accuracy = row[1:4]
             if episode in mine:
                 known += 1
@@ -278,15 +214,15 @@ class Store:
                     )
                 continue
             new += 1
-            self._connection.execute(_ADD_RESULT, (here, *row[1:-1], runs[row[-1]]))
-            blob = other._connection.execute(
+            self._file.connection.execute(_ADD_RESULT, (here, *row[1:-1], runs[row[-1]]))
+            blob = other._file.connection.execute(
                 "SELECT probabilities FROM probabilities WHERE experiment = ? AND episode = ?", (there, episode)
             ).fetchone()
-            self._connection.execute(_ADD_PROBABILITIES, (here, episode, *blob))
+            self._file.connection.execute(_ADD_PROBABILITIES, (here, episode, *blob))
         return new, known
 
     def _load(self, identity: int, key: str, method: str, model: str, definition: str) -> Experiment | None:
-        rows = self._connection.execute(
+        rows = self._file.connection.execute(
             "SELECT episode, hash, accuracy, brier, calibration, classes, correct, seconds, memory FROM results "
             "WHERE experiment = ? ORDER BY episode",
             (identity,),
@@ -312,77 +248,8 @@ class Store:
         )
 
     def _ids(self) -> dict[str, int]:
-        with self._errors():
-            return dict(self._connection.execute("SELECT hash, id FROM experiments"))
-
-    def _prepare(self, create: bool) -> None:
-        if self._check() == APPLICATION_ID and not create:
-            return  # readers leave the file as it is
-        self._use_log()
-        self._connection.execute("PRAGMA synchronous = FULL")
-        with self._transaction():  # several may be making the same store
-            if self._check() != APPLICATION_ID:
-                for statement in _SCHEMA.split(";\n"):
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {VERSION}")
-                self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-    def _check(self) -> int:
-        """The mark in the file's header: ours, or 0 of an empty file."""
-        # One statement, so that both are of one moment.
-        application, tables, version = self._connection.execute(
-            "SELECT (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_master), "
-            "(SELECT user_version FROM pragma_user_version)"
-        ).fetchone()
-        if application != APPLICATION_ID and (application or tables):
-            raise StoreError(f"{self.path} is a database of another program, it is left alone: use another --store")
-        if version > VERSION:
-            raise StoreError(f"{self.path} has format {version} and this version reads {VERSION}: update atha")
-        return int(application)
-
-    def _use_log(self) -> None:
-        """Switch to the write-ahead log. SQLite does not wait for others that are just doing the same."""
-        until = time.monotonic() + self._timeout
-        while True:
-            try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.02)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._errors():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # SQLite itself rolls back on some errors
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StoreError(_sentence(self.path, error, self._timeout)) from error
-
-
-def _sentence(path: Path, error: sqlite3.Error, timeout: float) -> str:
-    reason = str(error)
-    if "locked" in reason or "busy" in reason:
-        return f"{path} is locked by another program for over {timeout:g} s: end that program, then run this again"
-    if "not a database" in reason or "malformed" in reason:
-        return f"{path} is no store ({reason}), it is left alone: use another --store"
-    if "full" in reason or "disk I/O" in reason:
-        return f"cannot write {path} ({reason}): free space and run this again, what was written before is kept"
-    if "readonly" in reason or "unable to open" in reason:
-        return f"cannot open {path} for writing ({reason}): check the folder and its permissions"
-    return f"{path} cannot be used ({reason})"
+        with self._file.errors():
+            return dict(self._file.connection.execute("SELECT hash, id FROM experiments"))
 
 
 def _row(result: Result) -> tuple[Any, ...]:

@@ -136,7 +136,7 @@ def _installation() -> dict[str, Any]:
     device = resolve_device()
     return {
         "installation": {
-            **{name: version(name) for name in ("atha", "torch", "transformers", "peft")},
+            **{name: version(name) for name in ("atha", "torch", "transformers")},
             "device": str(device),
             "precision": resolve_precision("auto", device),
             "recipes": ", ".join(presets()),

@@ -30,7 +30,7 @@ def predict(
 ) -> None:
     """Label IMAGES. Those that cannot be read are named, the others are labelled all the same."""
     from atha.adapter.files import read_adapter
-    from atha.data.images import find_images
+    from atha.data.finding import find_images
 
     if csv_ is not None and csv_.is_dir():
         raise AthaError(f"{csv_} is a folder, give --csv the name of a file")

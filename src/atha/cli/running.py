@@ -27,7 +27,8 @@ Together = Annotated[
 
 def check_store(path: Path) -> None:
     """Whether the store can be used, before anything takes long; a new one is not made yet."""
-    from atha.bench.store import Store, StoreError
+    from atha.bench.store import Store
+    from atha.bench.store_file import StoreError
 
     if path.exists():
         Store(path, create=True).close()

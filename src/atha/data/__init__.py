@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from atha.data.images import IMAGE_SUFFIXES, ImageInput, did_you_mean, kind_of
+from atha.data.finding import IMAGE_SUFFIXES, did_you_mean, kind_of
+from atha.data.images import ImageInput
 from atha.errors import DataError
 
 __all__ = ["LabelledImages", "LabelledSource", "Sample", "read_labelled"]

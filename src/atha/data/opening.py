@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from atha.data import LabelledImages, read_labelled
-from atha.data.images import did_you_mean, kind_of
+from atha.data.finding import did_you_mean, kind_of
 from atha.data.pool import Pool, listing_hash
 from atha.data.sources import hub as hubs
 from atha.data.sources.cdfsl import benchmarks, read

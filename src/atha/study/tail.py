@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from atha.backbones import Backbone
+from atha.backbones import Backbone, load_backbone
 from atha.bench.compare import Comparison, compare
 from atha.bench.plan import Plan, Setting, make_plan
 from atha.bench.report import Arena, arenas
@@ -140,16 +140,21 @@ def prepare(
     """Write the variants' recipes into ``folder/recipes`` and plan the accuracy part; see `make_plan`.
 
     Raises:
-        AthaError: a part of the plan cannot be used.
+        AthaError: a part of the plan cannot be used. Of a model without tokens, before anything is written.
     """
+    tried = design.variants
+    backbone = load_backbone(model, revision)
+    for variant in tried:
+        if alignment := variant.recipe.alignment:
+            backbone.check_alignable(growing=not alignment.keep_cls_out)
     names = []
-    for variant in design.variants:
+    for variant in tried:
         path = folder / "recipes" / f"{variant.slug}.json"
         write_whole(path, variant.recipe.model_dump_json(indent=2) + "\n", overwrite=True)
         names.append(f"atha:{path}")
     return make_plan(
         sources, names, model, revision=revision, options=Options(transform), precision=precision, device=device,
-        threads=threads, together=together, cache=cache, progress=progress,
+        threads=threads, together=together, cache=cache, progress=progress, backbone=backbone,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
-from atha.data.images import did_you_mean, kind_of
+from atha.data.finding import did_you_mean, kind_of
 from atha.data.pool import Pool
 from atha.data.sources.cdfsl_layouts import LAYOUTS, Benchmark, Facts, Survey, entries, some
 from atha.errors import DataError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atha.data.images import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
+from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
 from atha.data.pool import Pool, listing_hash
 from atha.data.sources.table import read_rows
 from atha.errors import DataError

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from atha.data import LabelledImages, Sample
-from atha.data.images import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
+from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
 from atha.errors import DataError
 
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -13,7 +13,7 @@ def read_folder(root: Path) -> LabelledImages:
     """Reads class folders: each first-level sub-folder is a class, and all files below it are its images.
 
     Files are taken whatever their suffix: one that is no image is named when it is decoded, not passed over. Hidden
-    files and folders are, see `atha.data.images.is_hidden`. Links to folders are followed.
+    files and folders are, see `atha.data.finding.is_hidden`. Links to folders are followed.
 
     Args:
         root: The folder that holds the class folders.

@@ -3,19 +3,22 @@
 import csv
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from atha.data.images import IMAGE_SUFFIXES, did_you_mean, kind_of
+from atha.data.finding import IMAGE_SUFFIXES, did_you_mean, kind_of
 from atha.data.sources.table import LABEL_COLUMNS
 from atha.errors import DataError
 
 PREFIX = "hf:"
 """What the name of such a data set starts with."""
 
+# A folder that is being written, and the end of its lock's name.
+_UNFINISHED, _LOCK = ".new-", ".lock"
 _SPLITS = ("test", "train")
 _INSTALL = "install it with: pip install 'atha[datasets]'"
 _SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif"}
@@ -187,12 +190,18 @@ def _read(path: Path, source: str, index: int, name: str) -> bytes:
 
 def _write(folder: Path, rows: Iterator[tuple[str, bytes, str]]) -> None:
     """Writes images and table into a folder that appears when it is complete."""
+    from filelock import FileLock
+
+    made = folder.parent / f"{_UNFINISHED}{uuid4().hex}"
+    lock = FileLock(f"{made}{_LOCK}")  # before the folder, so that none is ever without
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+        _clear(folder.parent)
+        lock.acquire()
     except OSError as error:
         raise DataError(f"'{folder.parent}' cannot be written ({error.strerror or error}); choose another") from error
     try:
+        made.mkdir()
         with (made / "labels.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "label"])
@@ -209,6 +218,18 @@ def _write(folder: Path, rows: Iterator[tuple[str, bytes, str]]) -> None:
         raise DataError(f"'{folder}' cannot be written ({error.strerror or error}); make room there") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _clear(cache: Path) -> None:
+    """Removes what processes that were killed have left; the system frees a process's locks when it ends."""
+    from filelock import FileLock, Timeout
+
+    for left in cache.glob(f"{_UNFINISHED}*{_LOCK}"):
+        with suppress(OSError, Timeout), FileLock(left, blocking=False):
+            shutil.rmtree(left.with_name(left.name.removesuffix(_LOCK)), ignore_errors=True)
+            left.unlink(missing_ok=True)
 
 
 def _suffix(content: bytes, path: str) -> str:
