@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from atha.bench.store import APPLICATION_ID, VERSION, Result, Store, StoreError, definition_hash
+from atha.calibration import BINS
 from atha.episodes import Episode, EpisodeSet, EpisodeSpec
-from atha.statistics import BINS, per_class
+from atha.statistics import per_class
 
 CLASSES = ("ant", "bee", "cat", "dog")
 WAY, QUERY = 3, 4

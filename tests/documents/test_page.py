@@ -13,7 +13,6 @@ from atha.documents.page import (
     Code,
     Figure,
     Gallery,
-    Grid,
     Page,
     Picture,
     Section,
@@ -22,6 +21,7 @@ from atha.documents.page import (
     to_html,
     to_markdown,
 )
+from atha.documents.tables import Table
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -61,7 +61,7 @@ def page_of(words: str) -> Page:
                 words,
                 [
                     Text(words), Warn(words), Code(words, words), Bullets([words]),
-                    Grid(words, [words, "b", "c"], [[words, words, "1"]], [words]),
+                    Table(words, [words, "b", "c"], [[words, words, "1"]], [words]),
                     Figure(drawing(words), words, words, words, words),
                     Figure(drawing(words), words, words, words),
                     Gallery(words, [picture], words),

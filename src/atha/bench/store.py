@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float
 
 from atha.bench.results import Experiment, Result, definition_hash
+from atha.calibration import brier, calibration_parts
 from atha.episodes import Episode, EpisodeSet
 from atha.errors import AthaError
-from atha.evaluation import brier, calibration_parts
 
 #: In the file's header: says that it is a store ("atha"), and of which version.
 APPLICATION_ID = 0x61746861

@@ -9,6 +9,7 @@ import typer
 
 from atha.cli import common
 from atha.cli.common import verb
+from atha.documents.tables import Table
 from atha.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def list_benchmarks(json: common.Json = False, debug: common.Debug = False) -> N
             ("archives", benchmark.source),
             ("layout below --root", benchmark.layout),
         ]
-        title = f"{name}: {benchmark.title}"
-        common.out.print(common.table("", "", title=title, rows=rows, numbers=False, header=False))
+        common.print_table(Table(f"{name}: {benchmark.title}", ["", ""], rows, numbers=False))
 
 
 @app.command()
@@ -115,7 +115,7 @@ def _print(found: "Check") -> None:
             whole = ""
         where = f" in {found.home}" if found.home else ""
         title = f"{len(found.pool.ids):,}{whole} images{where}"
-        common.out.print(common.table(*headers, rows=rows, numbers=False, title=title))
+        common.print_table(Table(title, headers, rows, numbers=False))
         if found.label_file is not None:
             common.print_text(f"Label file: {found.label_file}")
         common.print_text(f"Hash of the labels: {found.pool.labels_hash}")
