@@ -13,9 +13,8 @@ from atha.documents.tables import Table
 from atha.errors import DataError
 
 if TYPE_CHECKING:
-    from atha.data.check import Check
     from atha.data.duplicates import Duplicates, Group
-    from atha.data.sources.cdfsl import Benchmark
+    from atha.data.survey import Benchmark, Survey
 
 app = typer.Typer(
     help="Data sets of the benchmark: which there are, and whether one is complete.", no_args_is_help=True
@@ -100,7 +99,7 @@ def _described(benchmark: "Benchmark") -> dict[str, Any]:
     }
 
 
-def _print(found: "Check") -> None:
+def _print(found: "Survey") -> None:
     if found.pool is not None:
         expected = found.benchmark.counts if found.benchmark else {}
         headers = ["class", "text", "images", *(["expected"] if expected else [])]
@@ -162,7 +161,7 @@ def _check_list(path: Path, duplicates: bool, overwrite: bool) -> None:
         raise DataError(f"{path} exists; give another name, or --overwrite")
 
 
-def _write_list(path: Path, found: "Check", overwrite: bool) -> None:
+def _write_list(path: Path, found: "Survey", overwrite: bool) -> None:
     from atha.files import write_whole
 
     if not found.kept:
