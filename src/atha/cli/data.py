@@ -1,7 +1,5 @@
 """``atha data``: which data sets there are, and whether one is what the protocol expects."""
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +7,7 @@ import typer
 
 from atha.cli import common
 from atha.cli.common import verb
-from atha.documents.tables import Table
+from atha.documents.tables import Table, to_csv
 from atha.errors import DataError
 
 if TYPE_CHECKING:
@@ -166,9 +164,5 @@ def _write_list(path: Path, found: "Survey", overwrite: bool) -> None:
 
     if not found.kept:
         raise DataError(f"{found.dataset} has no image to list, so {path} is not written; see the problems above")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label"])
-    writer.writerows(found.kept)
-    write_whole(path, text.getvalue(), overwrite)
+    write_whole(path, to_csv(["path", "label"], found.kept), overwrite)
     common.say(f"{len(found.kept):,} images listed in {path}")
