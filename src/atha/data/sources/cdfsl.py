@@ -43,10 +43,11 @@ def read(benchmark: Benchmark, root: Path) -> Pool:
         DataError: the data cannot be found, or anything is missing, extra or contradictory.
     """
     found = survey(benchmark, root)
-    if found.pool is None or found.problems:
+    if found.problems:
         others = len(found.problems) - 1
         more = f" (and {others} more: atha data check {benchmark.name} lists all)" if others else ""
         raise DataError(f"{found.problems[0]}{more}")
+    assert found.pool is not None  # an own data set alone may have none
     return replace(found.pool, notes=(*found.notes, *differences(benchmark, found.pool.counts)))
 
 
