@@ -223,7 +223,7 @@ def test_evaluation_figures():
 
 
 def test_wilson_interval_against_its_formula():
-    from atha.evaluation import Share
+    from atha.statistics import Share
 
     k, n, z = 83, 100, 1.959963984540054
     centre, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** 0.5

@@ -1,4 +1,4 @@
-"""What per-episode results say: means with intervals, paired differences, several comparisons, calibration, classes.
+"""What results say: shares and means with intervals, paired differences and verdicts, several comparisons, classes.
 
 Everything works on whole arrays, so that a report on 100,000 episodes is a matter of milliseconds.
 """
@@ -13,28 +13,49 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from atha.evaluation import BINS, Share, brier, calibration_error, calibration_parts
-
-__all__ = [
-    "BINS",
-    "ClassAccuracy",
-    "Mean",
-    "Paired",
-    "brier",
-    "calibration_error",
-    "calibration_parts",
-    "holm",
-    "mean_interval",
-    "paired",
-    "per_class",
-]
-
 #: Half width of the 95% interval in standard errors, as published tables have it.
 Z = 1.96
+#: The same quantile unrounded, for Wilson's interval.
+_Z_EXACT = 1.959963984540054
 #: 80% quantile of the standard normal distribution.
 Z_POWER = 0.8416212335729143
 #: Differences below are float noise: accuracies are multiples of 1/75 or the like.
 TIE = 1e-9
+#: Below it a p-value counts as resolved.
+LEVEL = 0.05
+
+#: Of a difference: whether a method is told apart from its baseline, and to which side.
+Verdict = Literal["better", "worse", "not resolved"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A count of successes with its 95% interval (Wilson's score interval)."""
+
+    successes: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """Between 0 and 1; NaN of nothing."""
+        return self.successes / self.total if self.total else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end; 0 to 1 of nothing."""
+        if not self.total:
+            return 0.0, 1.0
+        # Written out: scipy.stats takes longer to import than a report of 100,000 episodes to make.
+        share, spread = self.value, _Z_EXACT**2 / self.total
+        middle = (share + spread / 2) / (1 + spread)
+        half = _Z_EXACT * np.sqrt(share * (1 - share) / self.total + spread / (4 * self.total)) / (1 + spread)
+        low = 0.0 if self.successes == 0 else float(middle - half)
+        high = 1.0 if self.successes == self.total else float(middle + half)
+        return low, high
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
 
 
 @dataclass(frozen=True)
@@ -95,23 +116,6 @@ class Paired:
     p_value: float
     episodes_to_resolve: int | None
     episodes_for_power: int | None
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-        return self.mean - self.half
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
-        return self.mean + self.half
-
-    @property
-    def verdict(self) -> Literal["better", "worse", "not resolved"]:
-        """Whether the interval (mean and half) excludes 0; below two episodes nothing is resolved."""
-        if self.n < 2 or not abs(self.mean) > self.half:
-            return "not resolved"
-        return "better" if self.mean > 0 else "worse"
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,22 @@ def _episodes(errors: float, spread: float, mean: float) -> int | None:
     if mean == 0:
         return None
     return max(2, math.ceil((Fraction(errors) * Fraction(spread) / Fraction(mean)) ** 2))
+
+
+def by_interval(mean: float, half: float) -> Verdict:
+    """What a mean difference, value minus baseline, says by its interval: resolved if that leaves out 0; NaN is not."""
+    return _verdict(mean, abs(mean) > half)
+
+
+def by_test(mean: float, p_value: float) -> Verdict:
+    """What a mean difference, value minus baseline, says by its test: resolved if p is below `LEVEL`; NaN is not."""
+    return _verdict(mean, p_value < LEVEL)
+
+
+def _verdict(mean: float, resolved: bool) -> Verdict:
+    if not resolved:
+        return "not resolved"
+    return "better" if mean > 0 else "worse"
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:

@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 from test_store import QUERY, WAY, definition, fill, result
 
-from atha.bench.compare import LEVEL, compare, comparison_tables
+from atha.bench.compare import compare, comparison_tables
 from atha.bench.report import arenas
 from atha.bench.store import Store
 from atha.errors import DataError
-from atha.statistics import holm
+from atha.statistics import LEVEL, holm
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from test_store import CLASSES, QUERY, definition, fill
 
-from atha.bench.report import READ_ME, arenas, percent, report_tables, rows, wide_table
+from atha.bench.report import READ_ME, arenas, report_tables, rows, wide_table
 from atha.bench.results import Result
 from atha.bench.store import Store
+from atha.documents.words import mean_percent
 from atha.errors import DataError
 
 
@@ -206,7 +207,7 @@ def test_table_has_the_numbers(path):
     for cells, row in zip(table.rows, rows(found), strict=True):
         accuracy = f"{100 * row.accuracy.mean:.2f} ± {100 * row.accuracy.half:.2f}"
         assert cells == [row.label, "8", accuracy, f"{row.calibration_error:.3f}", f"{row.brier:.3f}"]
-        assert percent(row.accuracy) == accuracy
+        assert mean_percent(row.accuracy) == accuracy
     assert table.notes == [READ_ME]
 
 
@@ -276,7 +277,7 @@ def test_wide_table(path):
     cells = {(row.label, row.arena.dataset, row.arena.shot): row.accuracy for row in rows(found)}
     first = [cells["zero-shot", dataset, 1] for dataset in ("pets", "wild")]
     mean = f"{100 * np.mean([one.mean for one in first]):.2f}"
-    assert table.rows[0][1:] == [*map(percent, first), mean]
+    assert table.rows[0][1:] == [*map(mean_percent, first), mean]
     assert table.rows[1][2:] == ["-", "-"], "no mean over some"
 
 

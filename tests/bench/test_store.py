@@ -17,8 +17,9 @@ import pytest
 from atha.bench.results import Result, definition_hash
 from atha.bench.store import Store
 from atha.bench.store_file import APPLICATION_ID, VERSION, StoreError
+from atha.calibration import BINS
 from atha.episodes import Episode, EpisodeSet, EpisodeSpec
-from atha.statistics import BINS, per_class
+from atha.statistics import per_class
 
 CLASSES = ("ant", "bee", "cat", "dog")
 WAY, QUERY = 3, 4

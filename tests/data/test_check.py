@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from atha.data.check import check
-from atha.data.sources.cdfsl import Benchmark, benchmarks
+from atha.data.sources.cdfsl import benchmarks
+from atha.data.survey import Benchmark
 from atha.errors import DataError
 
 

@@ -1,7 +1,6 @@
 """Pages: whatever a name holds is shown as text, and a file needs nothing but itself."""
 
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +12,6 @@ from atha.documents.page import (
     Code,
     Figure,
     Gallery,
-    Grid,
     Page,
     Picture,
     Section,
@@ -22,6 +20,8 @@ from atha.documents.page import (
     to_html,
     to_markdown,
 )
+from atha.documents.tables import Table
+from parsed_page import Parsed
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -61,7 +61,7 @@ def page_of(words: str) -> Page:
                 words,
                 [
                     Text(words), Warn(words), Code(words, words), Bullets([words]),
-                    Grid(words, [words, "b", "c"], [[words, words, "1"]], [words]),
+                    Table(words, [words, "b", "c"], [[words, words, "1"]], [words]),
                     Figure(drawing(words), words, words, words, words),
                     Figure(drawing(words), words, words, words),
                     Gallery(words, [picture], words),
@@ -70,22 +70,6 @@ def page_of(words: str) -> Page:
         ],
         words,
     )  # fmt: skip
-
-
-class Parsed(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    handle_startendtag = handle_starttag
-
-    def handle_data(self, data):
-        self.words.append(data)
 
 
 @pytest.fixture(scope="module")

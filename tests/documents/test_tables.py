@@ -7,8 +7,10 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from rich.console import Console
 
-from atha.documents.tables import Table, to_csv, to_latex, to_markdown
+from atha.documents.escaping import markdown, markdown_code
+from atha.documents.tables import Table, to_csv, to_latex, to_markdown, to_terminal
 
 NASTY = [
     "a|b",
@@ -95,6 +97,35 @@ def test_markdown_title_and_notes():
 def test_markdown_as_it_is():
     made = Table("pets", ["method", "n"], [["lora", "4"], ["tip", "4"]], ["A note."])
     assert to_markdown(made) == ("**pets**\n\n| method | n |\n|---|---:|\n| lora | 4 |\n| tip | 4 |\n\nA note.\n")
+
+
+def test_markdown_of_words_is_not_aligned_right():
+    made = Table("", ["label", "text"], [["a", "b"]], numbers=False)
+    assert to_markdown(made) == "| label | text |\n|---|---|\n| a | b |\n"
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_markdown_within_a_line(text):
+    (_, line, _) = MarkdownIt("commonmark", {"html": True}).parse(f"Text: {markdown(text)} and {markdown_code(text)}")
+    *words, code = line.children
+    assert "".join(child.content for child in words) == f"Text: {text} and "
+    assert (code.type, code.content) == ("code_inline", text.replace("`", "'"))
+
+
+# Terminal
+
+
+@pytest.mark.parametrize("cell", NASTY[:-1])
+def test_terminal_prints_what_was_given(cell):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(to_terminal(Table(cell, [cell, "n"], [[cell, "1"]])))
+    assert console.export_text().count(cell) == 3
+
+
+def test_terminal_leaves_empty_headers_out():
+    console = Console(width=40, file=io.StringIO())
+    console.print(to_terminal(Table("", ["", ""], [["a", "b"]], numbers=False)))
+    assert len(console.file.getvalue().splitlines()) == 3
 
 
 # LaTeX

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from browser import WIDTHS, chromium, look
 from PIL import Image
-from test_page import Parsed
 
 import atha
 from atha.errors import DataError
 from atha.reports.adaptation import adaptation_report
 from conftest import write_images
+from parsed_page import Parsed
 
 COLOURS = {
     "<script>alert(1)</script>".replace("/", "|"): (200, 60, 60),

@@ -3,6 +3,8 @@
 from typing import Any
 
 from atha.classes import Classes
+from atha.documents.escaping import markdown, markdown_code
+from atha.documents.tables import Table, to_markdown
 from atha.recipe import Recipe
 
 
@@ -13,16 +15,19 @@ def write_card(classes: Classes, recipe: Recipe, record: dict[str, Any]) -> str:
     header = ["---", "library_name: peft", "tags: [atha, clip, few-shot]"]
     if not _is_path(backbone["name"]) and backbone["name"] != "nano":
         header.append(f"base_model: {backbone['name']}")
+    rows = [
+        [label, text, str(support["counts"][label])] for label, text in zip(classes.labels, classes.texts, strict=True)
+    ]
     lines = [
         *header,
         "---",
         "",
         f"# {len(classes.labels)} classes, adapted with atha ({recipe.name})",
         "",
-        f"Backbone: `{_inline(backbone['name'])}`"
+        f"Backbone: {markdown_code(backbone['name'])}"
         + (f" at `{backbone['revision']}`" if backbone.get("revision") else "")
         + f" ({backbone['family']}, {backbone['parameters'] / 1e6:.1f} million parameters, "
-        + f"licence: {_inline(licence)}).",
+        + f"licence: {markdown(licence)}).",
         "The backbone is not part of this folder and keeps its own licence.",
         *(
             ["`support.safetensors` holds small pictures and features of the support images."]
@@ -32,15 +37,10 @@ def write_card(classes: Classes, recipe: Recipe, record: dict[str, Any]) -> str:
         "",
         "## Classes and support images",
         "",
-        "| label | class text | images |",
-        "|---|---|---|",
-        *(
-            f"| {_cell(label)} | {_cell(text)} | {support['counts'][label]} |"
-            for label, text in zip(classes.labels, classes.texts, strict=True)
-        ),
-        "",
-        f"Prompt: `{_inline(recipe.prompt.template)}`" + (" (context learned)" if recipe.prompt.learn_context else ""),
-        *(f"\nNot used: {_cell(sentence)}" for sentence in support.get("left_out", [])),
+        to_markdown(Table("", ["label", "class text", "images"], rows, numbers=False)),
+        f"Prompt: {markdown_code(recipe.prompt.template)}"
+        + (" (context learned)" if recipe.prompt.learn_context else ""),
+        *(f"\nNot used: {markdown(sentence)}" for sentence in support.get("left_out", [])),
         "",
         "## Evaluation",
         "",
@@ -90,13 +90,3 @@ def _evaluation(evaluation: dict[str, Any] | None) -> list[str]:
 
 def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or "\\" in name
-
-
-def _cell(text: str) -> str:
-    """Text from files, safe in a Markdown table that may be shown as HTML."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
-    return " ".join(escaped.split())
-
-
-def _inline(text: str) -> str:
-    return " ".join(text.replace("`", "'").split())

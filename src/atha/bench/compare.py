@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from atha.bench.report import Arena, percent
+from atha.bench.report import Arena
 from atha.bench.results import Experiment
 from atha.documents.tables import Table
+from atha.documents.words import mean_percent, p_value, points
 from atha.errors import DataError
-from atha.statistics import Mean, Paired, holm, mean_interval, paired
-
-#: Below it, after Holm's correction, a difference counts as resolved.
-LEVEL = 0.05
+from atha.statistics import LEVEL, Mean, Paired, Verdict, by_test, holm, mean_interval, paired
 
 READ_ME = (
     "Differences are paired by episode, in points of accuracy, ± 1.96 std / sqrt(n) (95%). p is of the paired t test, "
@@ -48,11 +46,9 @@ class Comparison:
     unpaired: int
 
     @property
-    def verdict(self) -> Literal["better", "worse", "not resolved"]:
-        """Whether the method differs from the baseline, at `LEVEL` after correction."""
-        if not self.p_holm < LEVEL:
-            return "not resolved"
-        return "better" if self.difference.mean > 0 else "worse"
+    def verdict(self) -> Verdict:
+        """Whether the method differs from the baseline, after correction."""
+        return by_test(self.difference.mean, self.p_holm)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures in plain types; NaN becomes None."""
@@ -126,12 +122,12 @@ def comparison_tables(made: Sequence[Comparison]) -> list[Table]:
             [
                 one.label,
                 str(found.n),
-                percent(one.accuracy),
+                mean_percent(one.accuracy),
                 f"{100 * one.baseline_accuracy.mean:.2f}",
-                f"{100 * found.mean:+.2f} ± {100 * found.half:.2f}",
+                points(found.mean, found.half),
                 "-" if np.isnan(found.effect_size) else f"{found.effect_size:+.2f}",
                 f"{found.wins}/{found.ties}/{found.losses}",
-                "-" if np.isnan(one.p_holm) else f"{one.p_holm:.2g}",
+                p_value(one.p_holm),
                 " / ".join(needed),
                 one.verdict,
             ]

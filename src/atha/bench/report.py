@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from atha.bench.results import Experiment, definition_hash
+from atha.calibration import calibration_error
 from atha.documents.tables import Table
+from atha.documents.words import mean_percent
 from atha.errors import DataError
-from atha.statistics import Mean, calibration_error, mean_interval, per_class
+from atha.statistics import Mean, mean_interval, per_class
 
 #: What every accuracy of a report is, in one sentence.
 READ_ME = "Mean accuracy over episodes in %, ± 1.96 std / sqrt(n) (95%); inductive: queries are classified one by one."
@@ -155,7 +157,7 @@ def report_tables(found: Sequence[Arena], time: bool = False, classes: bool = Fa
             [
                 row.label,
                 str(row.accuracy.n),
-                percent(row.accuracy),
+                mean_percent(row.accuracy),
                 f"{row.calibration_error:.3f}",
                 f"{row.brier:.3f}",
                 *(_time_cells(row) if time else []),
@@ -186,7 +188,7 @@ def wide_table(found: Sequence[Arena]) -> Table:
         line[row.arena.dataset] = row
     body = []
     for (shot, label), line in sorted(cells.items(), key=lambda item: item[0][0]):
-        values = [percent(line[name].accuracy) if name in line else "-" for name in columns]
+        values = [mean_percent(line[name].accuracy) if name in line else "-" for name in columns]
         whole = len(line) == len(columns)
         mean = f"{100 * np.mean([row.accuracy.mean for row in line.values()]):.2f}" if whole else "-"
         body.append([f"{label}, {shot}-shot", *values, mean])
@@ -208,11 +210,6 @@ def per_class_rows(row: Row) -> list[dict[str, Any]]:
         }
         for index, one in found.items()
     ]
-
-
-def percent(mean: Mean) -> str:
-    """``51.83 ± 0.66``."""
-    return f"{100 * mean.mean:.2f} ± {100 * mean.half:.2f}"
 
 
 def _notes(here: Sequence[Row]) -> list[str]:

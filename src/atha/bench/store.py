@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from atha.bench.results import Experiment, Result, definition_hash
 from atha.bench.store_file import TIMEOUT, StoreError, StoreFile
+from atha.calibration import brier, calibration_parts
 from atha.episodes import Episode, EpisodeSet
-from atha.evaluation import brier, calibration_parts
 
 # What is there first stays. Not INSERT OR IGNORE, which would pass over other faults of a row without a word.
 _ADD_EXPERIMENT = "INSERT INTO experiments (hash, method, model, definition) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"

@@ -358,9 +358,7 @@ def _print(tables: list["Table"], notes: list[str], values: list[dict[str, Any]]
         common.write(to_csv(list(flat[0]), [list(one.values()) for one in flat]))
     elif form == "table":
         for table in tables:
-            common.print_whole(common.table(*table.headers, title=table.title, rows=table.rows))
-            for note in table.notes:
-                common.print_text(note)
+            common.print_table(table, whole=True)
         for note in notes:
             common.print_text(note)
     else:

@@ -3,7 +3,7 @@
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from atha import defaults
+from atha.documents.tables import Table, to_terminal
 from atha.errors import AthaError, AthaWarning
 
 if TYPE_CHECKING:
-    from atha.evaluation import Evaluation, Share
+    from atha.evaluation import Evaluation
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -163,10 +163,15 @@ def write(text: str) -> None:
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
 
 
-def print_whole(made: Table) -> None:
-    """A table at its own width, whatever the terminal's: figures broken in two cannot be read."""
-    width = Measurement.get(out, out.options.update(max_width=1000), made).maximum
-    Console(width=max(width, out.width), highlight=False).print(made)
+def print_table(table: Table, whole: bool = False) -> None:
+    """A table with its notes. ``whole``: at its own width, whatever the terminal's, where broken figures mislead."""
+    made, console = to_terminal(table), out
+    if whole:
+        width = Measurement.get(out, out.options.update(max_width=1000), made).maximum
+        console = Console(width=max(width, out.width), highlight=False)
+    console.print(made)
+    for note in table.notes:
+        print_text(note)
 
 
 def print_text(sentence: str) -> None:
@@ -174,40 +179,24 @@ def print_text(sentence: str) -> None:
     out.print(Text(sentence), soft_wrap=True)
 
 
-def table(
-    *headers: str, title: str = "", rows: Iterable[Iterable[str]] = (), numbers: bool = True, header: bool = True
-) -> Table:
-    """A plain table; text from files is never read as markup. ``numbers`` aligns all columns but the first right."""
-    made = Table(title=Text(title, style="bold") if title else None, title_justify="left", show_header=header)
-    for index, name in enumerate(headers):
-        made.add_column(Text(name), justify="right" if numbers and index else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    return made
-
-
-def percent(share: "Share") -> tuple[str, str]:
-    """Accuracy and its interval as two cells."""
-    low, high = share.interval
-    return (f"{100 * share.value:.1f}%", f"{100 * low:.1f} to {100 * high:.1f}") if share.total else ("-", "-")
-
-
 def comparison(evaluations: Mapping[str, "Evaluation"], seconds: Mapping[str, float] | None = None) -> Table:
     """Methods on the same test images: accuracy, interval and, where given, seconds."""
+    from atha.documents.words import share_percent
+
     first = next(iter(evaluations.values()))
     headers = ["method", "accuracy", "95% interval", *(["seconds"] if seconds else [])]
-    rows = (
-        [name, *percent(result.share), *([f"{seconds[name]:.1f}"] if seconds else [])]
+    rows = [
+        [name, *share_percent(result.share), *([f"{seconds[name]:.1f}"] if seconds else [])]
         for name, result in evaluations.items()
-    )
-    return table(*headers, title=f"{len(first.truth)} test images", rows=rows)
+    ]
+    return Table(f"{len(first.truth)} test images", headers, rows)
 
 
 def difference(evaluations: Mapping[str, "Evaluation"], name: str, baseline: str) -> str:
     """One sentence on the paired difference of two methods."""
-    mean, half = evaluations[name].minus(evaluations[baseline])
-    verdict = "no difference can be told" if abs(mean) <= half else "better" if mean > 0 else "worse"
-    return f"{name} minus {baseline}, image by image: {100 * mean:+.1f} points (95% +-{100 * half:.1f}): {verdict}."
+    from atha.documents.words import paired_sentence
+
+    return paired_sentence(name, baseline, *evaluations[name].minus(evaluations[baseline]))
 
 
 def read_classes(path: Path | None) -> Any:

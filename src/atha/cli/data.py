@@ -1,7 +1,5 @@
 """``atha data``: which data sets there are, and whether one is what the protocol expects."""
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +7,12 @@ import typer
 
 from atha.cli import common
 from atha.cli.common import verb
+from atha.documents.tables import Table, to_csv
 from atha.errors import DataError
 
 if TYPE_CHECKING:
-    from atha.data.check import Check
     from atha.data.duplicates import Duplicates, Group
-    from atha.data.sources.cdfsl import Benchmark
+    from atha.data.survey import Benchmark, Survey
 
 app = typer.Typer(
     help="Data sets of the benchmark: which there are, and whether one is complete.", no_args_is_help=True
@@ -40,8 +38,7 @@ def list_benchmarks(json: common.Json = False, debug: common.Debug = False) -> N
             ("archives", benchmark.source),
             ("layout below --root", benchmark.layout),
         ]
-        title = f"{name}: {benchmark.title}"
-        common.out.print(common.table("", "", title=title, rows=rows, numbers=False, header=False))
+        common.print_table(Table(f"{name}: {benchmark.title}", ["", ""], rows, numbers=False))
 
 
 @app.command()
@@ -100,7 +97,7 @@ def _described(benchmark: "Benchmark") -> dict[str, Any]:
     }
 
 
-def _print(found: "Check") -> None:
+def _print(found: "Survey") -> None:
     if found.pool is not None:
         expected = found.benchmark.counts if found.benchmark else {}
         headers = ["class", "text", "images", *(["expected"] if expected else [])]
@@ -115,7 +112,7 @@ def _print(found: "Check") -> None:
             whole = ""
         where = f" in {found.home}" if found.home else ""
         title = f"{len(found.pool.ids):,}{whole} images{where}"
-        common.out.print(common.table(*headers, rows=rows, numbers=False, title=title))
+        common.print_table(Table(title, headers, rows, numbers=False))
         if found.label_file is not None:
             common.print_text(f"Label file: {found.label_file}")
         common.print_text(f"Hash of the labels: {found.pool.labels_hash}")
@@ -162,14 +159,10 @@ def _check_list(path: Path, duplicates: bool, overwrite: bool) -> None:
         raise DataError(f"{path} exists; give another name, or --overwrite")
 
 
-def _write_list(path: Path, found: "Check", overwrite: bool) -> None:
+def _write_list(path: Path, found: "Survey", overwrite: bool) -> None:
     from atha.files import write_whole
 
     if not found.kept:
         raise DataError(f"{found.dataset} has no image to list, so {path} is not written; see the problems above")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label"])
-    writer.writerows(found.kept)
-    write_whole(path, text.getvalue(), overwrite)
+    write_whole(path, to_csv(["path", "label"], found.kept), overwrite)
     common.say(f"{len(found.kept):,} images listed in {path}")

@@ -31,7 +31,7 @@ def demo(
             }
         )
         return
-    common.out.print(common.comparison(result.evaluations, result.seconds))
+    common.print_table(common.comparison(result.evaluations, result.seconds))
     common.print_text(common.difference(result.evaluations, ATHA, "linear probe"))
     common.print_text(common.difference(result.evaluations, ATHA, LORA))
     common.print_text(f"Recipe: paper with {', '.join(OVERRIDES)}; {SHOT} support images per class, seed {seed}.")

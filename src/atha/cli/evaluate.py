@@ -7,6 +7,7 @@ import typer
 
 from atha.cli import common
 from atha.cli.common import verb
+from atha.documents.tables import Table
 
 # A wider confusion matrix cannot be read in a terminal.
 WIDEST = 20
@@ -31,6 +32,7 @@ def evaluate(
     saved.classes.index(data.labels, data.source)
 
     from atha.classifier import Classifier
+    from atha.documents.words import share_percent
 
     classifier = Classifier.from_pretrained(adapter, backbone=model, device=device)
     with common.progress("Evaluating", len(data.samples)) as advance:
@@ -43,14 +45,14 @@ def evaluate(
         f"Balanced accuracy {100 * result.balanced_accuracy:.1f}%, calibration error {result.calibration_error:.3f}, "
         f"Brier score {result.brier:.3f}"
     )
-    rows = ([name, str(share.total), *common.percent(share)] for name, share in result.per_class.items())
-    common.out.print(common.table("class", "images", "accuracy", "95% interval", rows=rows, title="Per class"))
+    rows = [[name, str(share.total), *share_percent(share)] for name, share in result.per_class.items()]
+    common.print_table(Table("Per class", ["class", "images", "accuracy", "95% interval"], rows))
     if len(result.classes) > WIDEST:
         common.say(f"The confusion matrix of {len(result.classes)} classes is in --json.")
         return
     numbers = [str(number + 1) for number in range(len(result.classes))]
-    rows = (
+    rows = [
         [f"{number} {name}", *map(str, row)]
         for number, name, row in zip(numbers, result.classes, result.confusion.tolist(), strict=True)
-    )
-    common.out.print(common.table("true \\ predicted", *numbers, rows=rows, title="Confusion"))
+    ]
+    common.print_table(Table("Confusion", ["true \\ predicted", *numbers], rows))

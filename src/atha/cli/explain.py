@@ -7,6 +7,7 @@ import typer
 
 from atha.cli import common
 from atha.cli.common import verb
+from atha.documents.tables import Table
 from atha.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _print(found: "Explanation", label: str, out: Path | None) -> None:
         marks = [int(mask[block].sum()) for mask in (found.last.head, found.last.tail)]
         rows.append([*cells, *map(str, marks), strength_words(found.last, block)])
     headers = ["block", *(f"similarity {name}" for name in found.states), "head", "tail", "moved by"]
-    common.print_whole(common.table(*headers, title=f"Patches against {label}: mean (least to most)", rows=rows))
+    common.print_table(Table(f"Patches against {label}: mean (least to most)", headers, rows), whole=True)
     if out is not None:
         common.say(HOW_TO_READ)
         common.print_text(f"Picture in {out}")

@@ -8,6 +8,7 @@ import typer
 from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
+from atha.documents.tables import Table, to_terminal
 
 
 @verb
@@ -59,10 +60,9 @@ def fit(
     resolve_device(device)
     if not json:
         counts = {task.labels[index[label]]: count for label, count in data.counts.items()}
-        rows = ([label, text, str(counts[label])] for label, text in zip(task.labels, task.texts, strict=True))
-        common.err.print(
-            common.table("class", "text for the model", "images", rows=rows, title=f"Support: {data.source}")
-        )
+        rows = [[label, text, str(counts[label])] for label, text in zip(task.labels, task.texts, strict=True)]
+        headers = ["class", "text for the model", "images"]
+        common.err.print(to_terminal(Table(f"Support: {data.source}", headers, rows)))
 
     from atha.backbones import load_backbone
     from atha.classifier import Classifier
@@ -89,7 +89,7 @@ def fit(
         f"at the last of {run['steps']}; {run['seconds']:.1f} s on {run['device']} in {run['precision']}."
     )
     if results:
-        common.out.print(common.comparison(results))
+        common.print_table(common.comparison(results))
         common.print_text(common.difference(results, "adapted", "linear probe"))
     else:
         common.say("How good it is, nobody knows yet: evaluate it on other labelled images.")

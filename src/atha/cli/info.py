@@ -9,6 +9,7 @@ import typer
 from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
+from atha.documents.tables import Table
 from atha.errors import AdapterError, AthaError
 
 
@@ -51,8 +52,7 @@ def info(
         common.print_json(content)
         return
     for title, values in content.items():
-        rows = ([key, value] for key, value in _flat(values))
-        common.out.print(common.table("", "", title=title.capitalize(), rows=rows, numbers=False, header=False))
+        common.print_table(Table(title.capitalize(), ["", ""], _flat(values), numbers=False))
 
 
 def _backbone(model: str, revision: str | None) -> dict[str, Any]:

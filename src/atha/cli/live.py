@@ -10,8 +10,9 @@ from rich.console import Group
 from rich.text import Text
 
 from atha.bench.plan import Plan
-from atha.bench.report import percent
 from atha.cli import common
+from atha.documents.tables import Table, to_terminal
+from atha.documents.words import mean_percent
 from atha.statistics import mean_interval
 
 # Seconds between two lines where the output is no terminal, such as a log file.
@@ -58,7 +59,7 @@ class Live:
         """One line: what is done, how fast, how long, and the means of a setting."""
         assert self._plan is not None
         means = ", ".join(
-            f"{name} {percent(mean_interval(list(found.values())))} ({len(found)})"
+            f"{name} {mean_percent(mean_interval(list(found.values())))} ({len(found)})"
             for name, found in zip(self._names, self._found[setting], strict=True)
             if found
         )
@@ -90,8 +91,8 @@ class Live:
         for setting, row in enumerate(self._found):
             cells = [
                 [name, f"{len(self._wanted[setting] & found.keys())}/{len(self._wanted[setting])}",
-                 percent(mean_interval(np.array(list(found.values())))) if found else "-"]
+                 mean_percent(mean_interval(np.array(list(found.values())))) if found else "-"]
                 for name, found in zip(self._names, row, strict=True)
             ]  # fmt: skip
-            tables.append(common.table("method", "episodes", "accuracy so far", title=self._title(setting), rows=cells))
+            tables.append(to_terminal(Table(self._title(setting), ["method", "episodes", "accuracy so far"], cells)))
         return Group(*tables, Text(self._pace()))

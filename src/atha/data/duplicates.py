@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,20 @@ class Duplicates:
     unreadable: tuple[tuple[str, str], ...]
     flat: int
     kept: tuple[str, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """All of it in the form of JSON; of what is kept, how many."""
+        groups = {"exact": self.exact, "near": self.near}
+        return {
+            **{
+                name: [{"ids": list(group.ids), "labels": list(group.labels)} for group in those]
+                for name, those in groups.items()
+            },
+            "conflicting": sum(group.conflicting for group in {*self.exact, *self.near}),
+            "unreadable": [{"id": name, "reason": reason} for name, reason in self.unreadable],
+            "flat": self.flat,
+            "kept": len(self.kept),
+        }
 
 
 @dataclass(frozen=True)

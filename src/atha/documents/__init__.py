@@ -1,1 +1,1 @@
-"""What reports and tables are made of: tables, escaping, figures and pages."""
+"""What reports and tables are made of: tables, escaping, words, figures and pages."""

@@ -8,6 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from atha.documents import tables
+from atha.documents.escaping import markdown
+from atha.documents.tables import Table
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
@@ -43,17 +47,6 @@ class Bullets:
 
     kind: ClassVar[str] = "bullets"
     items: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table; the first column names its rows."""
-
-    kind: ClassVar[str] = "table"
-    title: str
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ class Gallery:
     caption: str = ""
 
 
-Item = Text | Warn | Code | Bullets | Grid | Figure | Gallery
+Item = Text | Warn | Code | Bullets | Table | Figure | Gallery
 
 
 @dataclass
@@ -152,26 +145,24 @@ def to_html(page: Page) -> str:
 
 def to_markdown(page: Page, figure: Callable[[Figure], str]) -> str:
     """The page as Markdown; ``figure`` saves a drawing and gives the path to it."""
-    from atha.documents.tables import Table, escape_markdown
-    from atha.documents.tables import to_markdown as table_to_markdown
 
     def item(one: Item) -> str:
         if isinstance(one, Text):
-            return escape_markdown(one.text)
+            return markdown(one.text)
         if isinstance(one, Warn):
-            return f"> **Warning:** {escape_markdown(one.text)}"
+            return f"> **Warning:** {markdown(one.text)}"
         if isinstance(one, Bullets):
-            return "\n".join(f"- {escape_markdown(text)}" for text in one.items)
+            return "\n".join(f"- {markdown(text)}" for text in one.items)
         if isinstance(one, Code):
-            return "\n".join([f"{escape_markdown(one.title)}:", "", *(f"    {line}" for line in one.text.splitlines())])
-        if isinstance(one, Grid):
-            return table_to_markdown(Table(one.title, one.headers, one.rows, one.notes)).rstrip()
+            return "\n".join([f"{markdown(one.title)}:", "", *(f"    {line}" for line in one.text.splitlines())])
+        if isinstance(one, Table):
+            return tables.to_markdown(one).rstrip()
         if isinstance(one, Figure):
-            words = f"![{escape_markdown(one.alt)}](<{figure(one)}>)\n\n{escape_markdown(one.caption)}"
-            return words + (f"\n\n> **Warning:** {escape_markdown(one.warning)}" if one.warning else "")
+            words = f"![{markdown(one.alt)}](<{figure(one)}>)\n\n{markdown(one.caption)}"
+            return words + (f"\n\n> **Warning:** {markdown(one.warning)}" if one.warning else "")
         raise TypeError(f"{type(one).__name__} has no form in Markdown")
 
-    blocks = [f"# {escape_markdown(page.title)}", *map(item, page.lead)]
+    blocks = [f"# {markdown(page.title)}", *map(item, page.lead)]
     for section in page.sections:
-        blocks += [f"## {escape_markdown(section.title)}", *map(item, section.items)]
-    return "\n\n".join([*blocks, escape_markdown(page.foot)]) + "\n"
+        blocks += [f"## {markdown(section.title)}", *map(item, section.items)]
+    return "\n\n".join([*blocks, markdown(page.foot)]) + "\n"

@@ -1,12 +1,15 @@
-"""Tables as text for people and programs: markdown, LaTeX, CSV."""
+"""Tables, and their forms for people and programs: terminal, Markdown, LaTeX, CSV; pages show them as HTML."""
 
 import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar
 
-Format = Literal["table", "markdown", "latex", "csv", "json"]
+from atha.documents.escaping import latex, markdown
+
+if TYPE_CHECKING:
+    from rich.table import Table as Drawn
 
 
 @dataclass(frozen=True)
@@ -15,37 +18,59 @@ class Table:
 
     Attributes:
         title: above the table.
-        headers: of the columns; the first column is words, the others are mostly numbers.
+        headers: of the columns, the first of which names the rows; all empty where none is needed.
         rows: of cells.
         notes: sentences below the table.
+        numbers: whether all columns but the first are numbers rather than words.
     """
 
+    kind: ClassVar[str] = "table"
     title: str
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    numbers: bool = True
+
+
+def to_terminal(table: Table) -> "Drawn":
+    """For a console of rich; the notes are left to it."""
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    made = Drawn(
+        title=Text(table.title, style="bold") if table.title else None,
+        title_justify="left",
+        show_header=any(table.headers),
+    )
+    for index, header in enumerate(table.headers):
+        made.add_column(Text(header), justify="right" if table.numbers and index else "left", overflow="fold")
+    for row in table.rows:
+        made.add_row(*map(Text, row))
+    return made
 
 
 def to_markdown(table: Table) -> str:
     """A pipe table; text is escaped."""
-    lines = [f"**{escape_markdown(table.title)}**", ""] if table.title else []
-    lines.append("| " + " | ".join(map(escape_markdown, table.headers)) + " |")
-    lines.append("|" + "|".join(["---"] + ["---:"] * (len(table.headers) - 1)) + "|")
-    lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in table.rows]
-    lines += ["", *map(escape_markdown, table.notes)] if table.notes else []
+    side = "---:" if table.numbers else "---"
+    lines = [f"**{markdown(table.title)}**", ""] if table.title else []
+    lines.append("| " + " | ".join(map(markdown, table.headers)) + " |")
+    lines.append("|" + "|".join(["---"] + [side] * (len(table.headers) - 1)) + "|")
+    lines += ["| " + " | ".join(map(markdown, row)) + " |" for row in table.rows]
+    lines += ["", *map(markdown, table.notes)] if table.notes else []
     return "\n".join(lines) + "\n"
 
 
 def to_latex(table: Table) -> str:
     """A table for the package booktabs; text is escaped."""
+    side = "r" if table.numbers else "l"
     lines = [
         r"\begin{table}",
-        rf"\caption{{{' '.join(_latex(text.rstrip('.')) + '.' for text in (table.title, *table.notes) if text)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.headers) - 1)}}}",
+        rf"\caption{{{' '.join(latex(text.rstrip('.')) + '.' for text in (table.title, *table.notes) if text)}}}",
+        rf"\begin{{tabular}}{{l{side * (len(table.headers) - 1)}}}",
         r"\toprule",
-        " & ".join(map(_latex, table.headers)) + r" \\",
+        " & ".join(map(latex, table.headers)) + r" \\",
         r"\midrule",
-        *(" & ".join(map(_latex, row)) + r" \\" for row in table.rows),
+        *(" & ".join(map(latex, row)) + r" \\" for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -60,21 +85,3 @@ def to_csv(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(headers)
     writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
     return text.getvalue()
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
-    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]~|" else letter for letter in escaped)
-    return " ".join(escaped.split())
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
-    "[": "{[}", "*": "{*}",
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return " ".join("".join(_LATEX.get(letter, letter) for letter in text).split())

@@ -12,7 +12,9 @@ from atha.classifier import Classifier
 from atha.data import LabelledImages, LabelledSource, read_labelled
 from atha.data.images import ImageInput, ImageProblem, open_image
 from atha.documents import figures
-from atha.documents.page import Bullets, Code, Gallery, Grid, Page, Picture, Section, Text, Warn, to_html
+from atha.documents.page import Bullets, Code, Gallery, Page, Picture, Section, Text, Warn, to_html
+from atha.documents.tables import Table
+from atha.documents.words import paired_sentence, share_percent
 from atha.errors import AthaWarning, DataError
 from atha.evaluation import Evaluation
 from atha.explain import Explanation
@@ -101,9 +103,7 @@ def _lead(evaluations: Mapping[str, Evaluation]) -> list[Text | Warn]:
 
 
 def _paired(evaluations: Mapping[str, Evaluation], name: str) -> str:
-    mean, half = evaluations["adapted"].minus(evaluations[name])
-    verdict = "no difference can be told" if abs(mean) <= half else "better" if mean > 0 else "worse"
-    return f"Adapted minus {name}, image by image: {100 * mean:+.1f} ± {100 * half:.1f} points (95%): {verdict}."
+    return paired_sentence("Adapted", name, *evaluations["adapted"].minus(evaluations[name]))
 
 
 def _asked(classifier: Classifier, data: LabelledImages) -> Section:
@@ -125,7 +125,7 @@ def _asked(classifier: Classifier, data: LabelledImages) -> Section:
     return Section(
         "What was asked",
         [
-            Grid("The adaptation", ["what", "value"], rows),
+            Table("The adaptation", ["what", "value"], rows, numbers=False),
             Code(recipe.model_dump_json(indent=2), "The whole recipe, as atha fit --recipe FILE.json takes it"),
         ],
     )
@@ -139,7 +139,7 @@ def _data(classifier: Classifier, data: LabelledImages, result: Evaluation) -> S
         for label, share in result.per_class.items()
     ]
     section = Section(
-        "The data", [Grid("Images of each class", ["class", "text for the model", "support", "test"], rows)]
+        "The data", [Table("Images of each class", ["class", "text for the model", "support", "test"], rows)]
     )
     section.items += [Warn(sentence) for sentence in _data_warnings(counts, result)]
     left_out = [f"Not learned from: {sentence}" for sentence in classifier.record["support"].get("left_out", [])]
@@ -229,8 +229,7 @@ def _accuracy(evaluations: Mapping[str, Evaluation]) -> Section:
     rows = [
         [
             name,
-            f"{100 * result.accuracy:.1f}%",
-            "{:.1f} to {:.1f}".format(*(100 * end for end in result.interval)),
+            *share_percent(result.share),
             f"{100 * result.balanced_accuracy:.1f}%",
             f"{result.calibration_error:.3f}",
             f"{result.brier:.3f}",
@@ -249,7 +248,7 @@ def _accuracy(evaluations: Mapping[str, Evaluation]) -> Section:
         [
             charts.accuracy(evaluations),
             charts.per_class(evaluations["adapted"]),
-            Grid(f"{len(evaluations['adapted'].truth)} test images", headers, rows, notes),
+            Table(f"{len(evaluations['adapted'].truth)} test images", headers, rows, notes),
         ],
     )
 
@@ -261,7 +260,7 @@ def _errors(result: Evaluation) -> Section:
     ]
     items: list[Any] = [charts.confusion(result), charts.reliability(result)]
     if pairs:
-        items.append(Grid("Most frequent mistakes", ["true → predicted", "images", "of the true class"], pairs))
+        items.append(Table("Most frequent mistakes", ["true → predicted", "images", "of the true class"], pairs))
     return Section("Where it goes wrong", items)
 
 
@@ -366,5 +365,5 @@ def _next(classifier: Classifier, evaluations: Mapping[str, Evaluation]) -> Sect
     )
     return Section(
         "What to do next",
-        [Bullets(next_steps(evaluations, needs)), Grid("Which classes to label more of", headers, rows, [note])],
+        [Bullets(next_steps(evaluations, needs)), Table("Which classes to label more of", headers, rows, [note])],
     )

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atha.evaluation import Evaluation, Share
+from atha.evaluation import Evaluation
+from atha.statistics import Share, Z, by_interval
 
 #: The most support images of a class that the method is meant for.
 _MOST = 20
-_Z = 1.96
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def next_steps(evaluations: Mapping[str, Evaluation], needs: list[ClassNeed]) ->
     for name in ("linear probe", "zero-shot"):
         if name in evaluations:
             mean, half = result.minus(evaluations[name])
-            if mean < -half:
+            if by_interval(mean, half) == "worse":
                 steps.append(
                     f"Use the {name} instead, or change the recipe: on these images it is better than the adapted "
                     f"model by {-100 * mean:.1f} ± {100 * half:.1f} points, and cheaper."
@@ -86,7 +86,7 @@ def next_steps(evaluations: Mapping[str, Evaluation], needs: list[ClassNeed]) ->
     if unseen:
         steps.append(f"Find test images of {', '.join(unseen[:10])}: there are none, and nothing is known of them.")
     total, share = len(result.truth), result.accuracy
-    wanted = int(np.ceil(_Z**2 * max(share * (1 - share), 0.05) / 0.03**2))
+    wanted = int(np.ceil(Z**2 * max(share * (1 - share), 0.05) / 0.03**2))
     if total < wanted:
         steps.append(
             f"Label more test images: {total} leave the accuracy open by "

@@ -8,7 +8,8 @@ from atha.bench.compare import READ_ME as COMPARED
 from atha.bench.compare import Comparison, compare, comparison_tables
 from atha.bench.report import Arena, report_tables, rows
 from atha.documents import figures
-from atha.documents.page import Figure, Grid, Item, Page, Section, Text, Warn, to_html
+from atha.documents.page import Figure, Item, Page, Section, Text, Warn, to_html
+from atha.documents.words import mean_percent, points
 from atha.errors import DataError
 
 #: Episodes below which a mean says little, and dots drawn in a scatter at most.
@@ -68,8 +69,8 @@ def _lead(found: Sequence[Arena], compared: Sequence[Sequence[Comparison]]) -> l
         here = sorted(rows([arena]), key=lambda row: -row.accuracy.mean)
         best = here[0]
         text = (
-            f"{arena.title}: the highest mean is that of {best.label}, {100 * best.accuracy.mean:.2f} ± "
-            f"{100 * best.accuracy.half:.2f}% over {best.accuracy.n} episodes."
+            f"{arena.title}: the highest mean is that of {best.label}, {mean_percent(best.accuracy)}% over "
+            f"{best.accuracy.n} episodes."
         )
         if pairs:
             counts = {verdict: sum(one.verdict == verdict for one in pairs) for verdict in ("better", "worse")}
@@ -92,9 +93,7 @@ def _arena(arena: Arena, pairs: Sequence[Comparison]) -> list[Item]:
     if len(pairs) > _SCATTERS:
         items.append(Text(f"Episodes are drawn for {_SCATTERS} of {len(pairs)} methods; the table has them all."))
     items.append(_time(arena))
-    tables = report_tables([arena], time=True) + comparison_tables(pairs)
-    items += [Grid(table.title, table.headers, table.rows, table.notes) for table in tables]
-    return items
+    return [*items, *report_tables([arena], time=True), *comparison_tables(pairs)]
 
 
 def _accuracies(arena: Arena) -> Figure:
@@ -103,7 +102,7 @@ def _accuracies(arena: Arena) -> Figure:
     means = [row.accuracy for row in here]
     figures.interval_plot(
         axes, [row.label for row in here], [100 * one.mean for one in means],
-        [100 * (one.mean - one.half) for one in means], [100 * (one.mean + one.half) for one in means],
+        [100 * one.low for one in means], [100 * one.high for one in means],
     )  # fmt: skip
     way = int(arena.definition["episodes"]["way"])
     axes.axvline(100 / way, color=figures.COLOURS[1], linestyle=":", linewidth=1.2)
@@ -113,9 +112,7 @@ def _accuracies(arena: Arena) -> Figure:
         "Accuracy",
         "Means over episodes with 95% intervals. They contain how much tasks differ from each other, so overlap of two "
         "lines says little about the difference of two methods: for that, see the paired differences.",
-        "Mean accuracy: "
-        + "; ".join(f"{row.label} {100 * row.accuracy.mean:.2f} ± {100 * row.accuracy.half:.2f}" for row in here)
-        + ".",
+        "Mean accuracy: " + "; ".join(f"{row.label} {mean_percent(row.accuracy)}" for row in here) + ".",
         _few(min(one.n for one in means)),
     )
 
@@ -139,10 +136,7 @@ def _differences(pairs: Sequence[Comparison]) -> Figure:
         "Green and red are resolved after correction for the number of comparisons, grey is not: grey may still be a "
         "difference, but these episodes do not show it.",
         f"Points against {base}: "
-        + "; ".join(
-            f"{one.label} {mean:+.2f} ± {half:.2f}, {one.verdict}"
-            for one, (mean, half) in zip(order, ends, strict=True)
-        )
+        + "; ".join(f"{one.label} {points(one.difference.mean, one.difference.half)}, {one.verdict}" for one in order)
         + ".",
         _few(min(one.difference.n for one in order)),
     )  # fmt: skip

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atha.calibration import BINS, calibration_parts
 from atha.documents import figures
 from atha.documents.page import Figure
-from atha.evaluation import BINS, Evaluation, Share, calibration_parts
+from atha.evaluation import Evaluation
+from atha.statistics import Share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,9 @@ from types import MappingProxyType
 
 from atha.data.finding import did_you_mean, kind_of
 from atha.data.pool import Pool
-from atha.data.sources.cdfsl_layouts import LAYOUTS, Benchmark, Facts, Survey, entries, some
+from atha.data.sources.cdfsl_layouts import LAYOUTS, entries, make_pool, some
+from atha.data.survey import Benchmark, Survey
 from atha.errors import DataError
-
-__all__ = ["Benchmark", "Survey", "benchmarks", "differences", "read", "survey"]
 
 
 @cache
@@ -48,6 +47,7 @@ def read(benchmark: Benchmark, root: Path) -> Pool:
         others = len(found.problems) - 1
         more = f" (and {others} more: atha data check {benchmark.name} lists all)" if others else ""
         raise DataError(f"{found.problems[0]}{more}")
+    assert found.pool is not None  # an own data set alone may have none
     return replace(found.pool, notes=(*found.notes, *differences(benchmark, found.pool.counts)))
 
 
@@ -84,23 +84,25 @@ def survey(benchmark: Benchmark, root: Path) -> Survey:
         root: the folder that holds the data set's folder, or that folder, or the inner one.
 
     Returns:
-        What is there and what is wrong with it.
+        What is there and what is wrong with it; its pool holds what could be read, and may be empty.
 
     Raises:
         DataError: there is no such folder, or it cannot be listed.
     """
     if kind_of(root) != "folder":
         raise DataError(f"there is no folder '{root}'{did_you_mean(root)}; give the one that {benchmark.name} lies in")
-    facts = Facts(benchmark)
     home, tried = _find_home(benchmark, root)
+    found = Survey(benchmark.name, benchmark, home)
+    layout = LAYOUTS[benchmark.reader]
     if home is None:
-        facts.problems.append(
+        found.pool = make_pool(benchmark)
+        found.problems += (
             f"{benchmark.name} is not in '{root}': none of {some([str(place) for place in tried])} holds "
-            f"{LAYOUTS[benchmark.reader].what}; the layout is {benchmark.layout}"
+            f"{layout.what}; the layout is {benchmark.layout}",
         )
     else:
-        LAYOUTS[benchmark.reader].survey(facts, home)
-    return facts.survey(home)
+        found.pool = layout.survey(benchmark, found, home)
+    return found
 
 
 def _find_home(benchmark: Benchmark, root: Path) -> tuple[Path | None, list[Path]]:
