@@ -389,7 +389,7 @@ def test_the_documents_example_of_a_family_works(tmp_path, monkeypatch, support)
     recipe = Recipe.load("paper", ["training.steps=8", "training.lora.lr=5e-3", "lora.dropout=0"])
     clf = atha.Classifier.from_pretrained(str(tmp_path / "model"), recipe=recipe).fit(support)
     assert clf.history[-1] < clf.history[0]
-    assert clf.record["run"]["lora_layers"] == (3 + 3) * 3
+    assert clf.record.run.lora_layers == (3 + 3) * 3
     clf.save_pretrained(tmp_path / "adapter")
     files = sorted(support.glob("*/*.png"))
     again = atha.Classifier.from_pretrained(tmp_path / "adapter")

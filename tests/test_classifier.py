@@ -143,7 +143,7 @@ def test_unreadable_images_are_named_and_the_rest_is_used(classifier, tmp_path):
     (root / "red_thing" / "0_1.png").write_bytes((root / "red_thing" / "0_1.png").read_bytes()[:200])
     with pytest.warns(atha.AthaWarning, match=r"0_1\.png"):
         classifier.fit(root)
-    assert classifier.record["support"]["counts"] == {"GreenThing": 2, "blue thing": 2, "red_thing": 1}
+    assert classifier.record.support.counts == {"GreenThing": 2, "blue thing": 2, "red_thing": 1}
     (root / "red_thing" / "0_0.png").write_bytes(b"")
     with (
         pytest.warns(atha.AthaWarning),

@@ -12,6 +12,7 @@ from PIL import Image
 import atha
 from atha import alignment
 from atha.errors import DataError
+from atha.methods import ViewedImages
 from tiny_models import NANO_FOLDER, SAVE
 
 STEPS = ["training.steps=2", "training.lora.lr=1e-3", "training.precision=float32"]
@@ -100,7 +101,8 @@ def test_exactly_the_marked_patches_are_moved(fitted, photo):
     blocks = [recorded(number, block) for number, block in enumerate(encoder.vision_blocks)]
     vars(fitted_model)["encoder"] = replace(encoder, vision_blocks=blocks)
     plain = clf._views.plain(Image.open(photo).convert("RGB"))
-    fitted_model.look(plain[None], clf._views, lambda block, tokens, _: seen["before"].__setitem__(block, tokens))
+    images = ViewedImages(plain[None], clf._views, clf._frozen)
+    fitted_model.look(images, lambda block, tokens, _: seen["before"].__setitem__(block, tokens))
     fitted_model.release()
     shown = clf.explain(photo).after
     assert (shown.pull != 0).all()

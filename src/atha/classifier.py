@@ -1,42 +1,38 @@
 """`Classifier`: a backbone, class names, a recipe and, after `fit`, what was trained."""
 
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from atha import defaults
 from atha.adapter import files as adapter
 from atha.adapter.card import write_card
-from atha.adapter.support import SupportRecord, choose_pictures, picture
+from atha.adapter.record import Record
+from atha.adapter.support import SupportRecord
 from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
 from atha.data import LabelledSource, read_labelled
 from atha.data.images import ImageInput, open_image
-from atha.data.support import decode_support
-from atha.data.views import Views, crop_source
+from atha.data.views import Views
 from atha.devices import resolve_device, resolve_precision
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
-from atha.explain import UNALIGNED, Explanation, TokenMaps, Watch, describe_anchors, token_maps
-from atha.methods.base import LinearScores, Support, ViewedImages
+from atha.explain import Explanation, look_inside
+from atha.fitting import learn
+from atha.methods import restore
+from atha.methods.base import Fitted, Support, ViewedImages
 from atha.methods.linear_probe import linear_probe
-from atha.methods.tuned import FittedRecipe, fit_recipe, squeezes
+from atha.methods.scores import LinearScores
+from atha.methods.tuned import fit_recipe, squeezes
 from atha.methods.zero_shot import zero_shot
 from atha.models import training
-from atha.models.adaptation import Adaptation
 from atha.models.forms import move
 from atha.models.frozen import Frozen
 from atha.models.inference import images_at_once
 from atha.prediction import Prediction, Predictor
-from atha.probability import softmax
 from atha.recipe import Recipe
 
 
@@ -70,13 +66,13 @@ class Classifier:
         partial = classes is None or (isinstance(classes, Mapping) and len(classes) < 2)
         self.classes = None if partial else Classes.given(classes)  # type: ignore[arg-type]
         self.history: list[float] = []
-        self.record: dict[str, Any] = {}
+        self.record: Record | None = None
         self._precision = resolve_precision(self.recipe.training.precision, self._device)
         self._views = Views(
             backbone.image_processor, backbone.image_size, self.recipe.views.transform, squeezes(self.recipe)
         )
         self._frozen = Frozen(self.backbone, self._precision)
-        self._fitted: FittedRecipe | None = None
+        self._fitted: Fitted | None = None
         self._support: SupportRecord | None = None
 
     @classmethod
@@ -114,7 +110,33 @@ class Classifier:
             raise AdapterError(
                 f"{model} is an adapter with classes and recipe of its own: leave classes and recipe out"
             )
-        return cls._load(Path(model), backbone, device)
+        return cls.from_saved(adapter.read_adapter(model), backbone=backbone, device=device)
+
+    @classmethod
+    def from_saved(cls, saved: adapter.Saved, *, backbone: str | None = None, device: str = "auto") -> "Classifier":
+        """`from_pretrained` of an adapter that was read already.
+
+        Args:
+            saved: see `atha.adapter.files.read_adapter`.
+            backbone: as for `from_pretrained`.
+            device: as for `from_pretrained`.
+
+        Raises:
+            AdapterError: the adapter is damaged, or its backbone is not found or another.
+        """
+        loaded = adapter.load_backbone_of(saved, backbone)
+        made = cls(loaded, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)), saved.recipe, device)
+        made.record, made._support = saved.record, saved.support
+        made.history = list(saved.record.run.losses)
+        try:
+            made._fitted = restore(saved.record.definition, saved.tensors, saved.recipe, made._frozen)
+        except AdapterError as error:
+            raise AdapterError(f"{saved.folder} cannot be used, {error}: update atha") from None
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise AdapterError(
+                f"{saved.folder} does not fit its own recipe ({error}): copy the adapter again"
+            ) from None
+        return made
 
     @property
     def class_texts(self) -> dict[str, str]:
@@ -129,10 +151,7 @@ class Classifier:
     @property
     def strengths(self) -> tuple[list[float], list[float]] | None:
         """Pull and push of each vision block as they are now; None without alignment."""
-        strengths = self._fitted.adaptation.tuners.strengths if self._fitted is not None else None
-        if strengths is None:
-            return None
-        return strengths.alignment.pull.tolist(), strengths.alignment.push.tolist()
+        return None if self._fitted is None else self._fitted.strengths
 
     @property
     def fitted(self) -> bool:
@@ -158,56 +177,10 @@ class Classifier:
         Warns:
             AthaWarning: for each image that cannot be read.
         """
-        started = time.perf_counter()
         if self.recipe.alignment:
             self.backbone.check_alignable(growing=not self.recipe.alignment.keep_cls_out)
-        data = read_labelled(support)
-        classes = Classes.of_support(data.labels, self._given)
-        index = classes.index(data.labels, data.source)
-        views, kind = self._views, self.recipe.views.support
-        crops = kind == "random-crop"
-        found = decode_support(
-            data,
-            lambda image: (views.plain(image), crop_source(image, views.size) if crops else None, picture(image)),
-        )
-        targets = [index[raw] for raw in found.labels]
-        counts = {label: targets.count(position) for position, label in enumerate(classes.labels)}
-        if empty := [label for label, count in counts.items() if count == 0]:
-            raise DataError(
-                f"class '{empty[0]}' has no support image that can be read{_reasons(found.left_out)}: add one, or "
-                "leave the class out"
-            )
-        self._frozen = Frozen(self.backbone, self._precision)  # what the last one holds for speed, goes with it
-        plain = torch.stack([view for view, _, _ in found.made])
-        sources = [source for _, source, _ in found.made if source is not None]
-        images = ViewedImages(plain, views, self._frozen, sources)
-        labels = np.array(targets)
-        asked = Support(images, labels, classes.texts, self.recipe.prompt.template, seed)
         observer = None if progress is None else lambda step, steps, loss, _: progress(step, steps, loss)
-        fitted = fit_recipe(self.recipe, asked, observer)
-        shown = choose_pictures(targets)
-        pictures = tuple(found.made[place][2] for place in shown)
-        self.classes, self._fitted = classes, fitted
-        self._support = SupportRecord(images.features, labels, pictures, shown)
-        tuners, losses = fitted.adaptation.tuners, fitted.adaptation.losses
-        self.history = losses
-        self.record = {
-            "backbone": adapter.describe_backbone(self.backbone),
-            "support": {"counts": counts, "sha256": found.hashes, "left_out": [*data.ignored, *found.left_out]},
-            "run": {
-                "seed": seed,
-                "steps": len(losses),
-                "logit_scale": fitted.adaptation.scale,
-                "precision": self._precision,
-                "device": str(self._device),
-                "seconds": time.perf_counter() - started,
-                "trained": {name: sum(map(Tensor.numel, values)) for name, values in tuners.parameters().items()},
-                "lora_layers": len(tuners.lora.names) if tuners.lora is not None else 0,
-                "losses": losses,
-                "versions": {name: version(name) for name in ("atha", "torch")},
-            },
-        }
-        return self
+        return self._learn(support, lambda asked: fit_recipe(self.recipe, asked, observer), seed)
 
     def predict(self, images: Sequence[ImageInput]) -> list[str]:
         """The label of each image, that of the largest probability.
@@ -266,14 +239,15 @@ class Classifier:
         classes = self._known_classes()
         photo = open_image(image)
         plain = self._views.plain(photo)
+        images = ViewedImages(plain[None], self._views, self._frozen)
         return Explanation(
             image if isinstance(image, str) else str(image) if isinstance(image, Path) else "image",
             classes.labels,
             np.asarray(photo),
             plain.permute(1, 2, 0).numpy(),
             self._views.visible_box(photo.size),
-            self._token_maps(plain, None),
-            self._token_maps(plain, self._fitted) if self._fitted is not None else None,
+            look_inside(self._zero_shot(), images, classes.texts, self.recipe),
+            None if self._fitted is None else look_inside(self._fitted, images, classes.texts, self.recipe),
         )
 
     def evaluate(
@@ -331,21 +305,21 @@ class Classifier:
         Raises:
             AdapterError: there is nothing to save, or the folder is in use or cannot be written.
         """
-        if self._fitted is None or self.classes is None:
+        if self._fitted is None or self.classes is None or self.record is None:
             raise AdapterError("there is no adaptation to save yet, call fit first")
-        self._note(evaluation)
         kept = self._support if keep_support else None
-        self.record["support"]["kept"] = kept is not None
-        lora = self._fitted.adaptation.tuners.lora
+        self.record = self.record.noting(evaluation).keeping(kept is not None)
+        lora = self._fitted.tuners.lora
         saved = adapter.Saved(
+            Path(path),
             self.classes,
             self.recipe,
-            self._fitted.state(),
+            dict(self._fitted.state()),
             self.record,
             kept,
             lora.config(self.backbone) if lora is not None else None,
         )
-        adapter.write_adapter(path, saved, write_card(self.classes, self.recipe, self.record), overwrite)
+        adapter.write_adapter(saved, write_card(self.classes, self.recipe, self.record), overwrite)
 
     def save_evaluation(self, path: str | Path, evaluation: Mapping[str, Evaluation]) -> None:
         """Add an evaluation to an adapter that was saved from this object; its weights are not touched.
@@ -353,26 +327,18 @@ class Classifier:
         Raises:
             AdapterError: the folder is no adapter.
         """
-        if self.classes is None:
+        if self.classes is None or self.record is None:
             raise AdapterError("there is no adaptation yet, call fit first")
-        self._note(evaluation)
+        self.record = self.record.noting(evaluation)
         adapter.update_record(path, self.record, write_card(self.classes, self.recipe, self.record))
 
-    @classmethod
-    def _load(cls, folder: Path, backbone: str | None, device: str) -> "Classifier":
-        saved = adapter.read_adapter(folder)
-        loaded = adapter.load_backbone_of(saved, folder, backbone)
-        made = cls(loaded, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)), saved.recipe, device)
-        made.record, made._support = saved.record, saved.support
-        made.history = list(saved.record["run"].get("losses", []))
-        try:
-            adaptation = Adaptation.load(
-                loaded, saved.recipe, saved.tensors, float(saved.record["run"]["logit_scale"]), made.history
-            )
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise AdapterError(f"{folder} does not fit its own recipe ({error}): copy the adapter again") from None
-        made._fitted = FittedRecipe(saved.recipe, adaptation, made._frozen)
-        return made
+    def _learn(self, support: LabelledSource, fit: Callable[[Support], Fitted], seed: int) -> "Classifier":
+        """`fit`, of whatever makes a fitted model of the support set."""
+        self._frozen = Frozen(self.backbone, self._precision)  # what the last one holds for speed, goes with it
+        found = learn(support, self._given, self.recipe, self._views, self._frozen, str(self._device), seed, fit)
+        self.classes, self._fitted = found.classes, found.fitted
+        self._support, self.record, self.history = found.support, found.record, found.fitted.losses
+        return self
 
     def _evaluate(
         self, test: LabelledSource, batch_size: int | None, progress: Callable[[int, int], None] | None, baselines: bool
@@ -380,28 +346,23 @@ class Classifier:
         classes = self._known_classes()
         data = read_labelled(test)
         index = classes.index(data.labels, data.source)
-        known = frozenset(self.record.get("support", {}).get("sha256", ()))
+        known = frozenset(self.record.support.sha256 if self.record is not None else ())
         predictor, size = self._predictor(), self._size(batch_size)
         found = predictor.classify(data, index, known, size, baselines, progress)
         if not found.truth:
-            raise DataError(
-                f"no image of {data.source} can be evaluated{_reasons(found.left_out)}: give other test images"
-            )
+            reason = f" ({found.left_out[0]})" if found.left_out else ""
+            raise DataError(f"no image of {data.source} can be evaluated{reason}: give other test images")
         for sentence in found.left_out:
             warnings.warn(f"not evaluated: {sentence}", AthaWarning, stacklevel=3)
 
-        def evaluation(probabilities: Any) -> Evaluation:
-            truth = np.array(found.truth)
-            return Evaluation(classes.labels, truth, np.array(probabilities), found.files, found.left_out)
-
-        adapted = evaluation(found.probabilities)
+        adapted = found.evaluation(classes.labels, np.array(found.probabilities))
         if not baselines:
             return {"adapted": adapted}
         features = np.array(found.features)
-        made = {"zero-shot": evaluation(self._zero_shot().of_features(features))}
+        made = {"zero-shot": found.evaluation(classes.labels, self._zero_shot().of_features(features))}
         if (support := self._support) is not None:
             probe = linear_probe(support.features, support.labels, len(classes.labels))
-            made["linear probe"] = evaluation(probe.of_features(features))
+            made["linear probe"] = found.evaluation(classes.labels, probe.of_features(features))
         return made | {"adapted": adapted}
 
     def _predictor(self) -> Predictor:
@@ -418,33 +379,3 @@ class Classifier:
         if self.classes is None:
             raise DataError("the classes are not known yet: call fit, or give classes to from_pretrained")
         return self.classes
-
-    @torch.no_grad()
-    def _token_maps(self, plain: Tensor, fitted: FittedRecipe | None) -> TokenMaps:
-        settings = self.recipe.alignment
-        kind, head, tail = (settings.anchors, settings.head_ratio, settings.tail_ratio) if settings else UNALIGNED
-        encoder = self._frozen.encoder if fitted is None else fitted.encoder
-        anchors = None if fitted is None else fitted.adaptation.texts.anchors
-        if anchors is None:
-            prompts = self.backbone.prompts(self._known_classes().texts, self.recipe.prompt.template)
-            anchors = encoder.texts(prompts, kind).anchors
-        assert anchors is not None
-        watch = Watch(anchors, head, tail, self.backbone.prefix_tokens)
-        if fitted is None:
-            features = self._frozen.features(plain[None], self._views, watch)
-            probabilities = self._zero_shot().of_features(features)
-        else:
-            probabilities = softmax(fitted.look(plain[None], self._views, watch))
-        strengths = None if fitted is None else self.strengths
-        adapted = describe_anchors(kind, fitted is not None)
-        return token_maps(watch.steps, self.backbone.grid, strengths, probabilities[0], adapted)
-
-    def _note(self, evaluation: Mapping[str, Evaluation] | None) -> None:
-        if evaluation is None:
-            return
-        others = {name: result.to_dict() for name, result in evaluation.items() if name != "adapted"}
-        self.record["evaluation"] = {**evaluation["adapted"].to_dict(), "baselines": others}
-
-
-def _reasons(left_out: Sequence[str]) -> str:
-    return f" ({left_out[0]})" if left_out else ""

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from atha.alignment import Selection, select_tokens
 from atha.errors import DataError
+from atha.methods.base import Fitted, Images
+from atha.probability import softmax
+from atha.recipe import Recipe
 
 #: One block by its number from 0, or the sum over all.
 Block = int | Literal["sum"]
@@ -190,6 +194,25 @@ class Explanation:
             "blocks": self.before.blocks,
             **{name: maps.to_dict(self.classes) for name, maps in self.states.items()},
         }
+
+
+@torch.no_grad()
+def look_inside(fitted: Fitted, images: Images, texts: Sequence[str], recipe: Recipe) -> TokenMaps:
+    """The token maps of one image, as a fitted model classifies it.
+
+    Args:
+        fitted: the model.
+        images: the one image.
+        texts: N class texts.
+        recipe: says what patches are compared with, and how many are head and tail; see `UNALIGNED`.
+    """
+    settings, backbone = recipe.alignment, images.frozen.backbone
+    kind, head, tail = (settings.anchors, settings.head_ratio, settings.tail_ratio) if settings else UNALIGNED
+    anchors = fitted.anchors(images.frozen, texts, recipe.prompt.template, kind)
+    watch = Watch(anchors, head, tail, backbone.prefix_tokens)
+    probabilities = softmax(fitted.look(images, watch))[0]
+    sentence = describe_anchors(kind, bool(fitted.tuners.parts))
+    return token_maps(watch.steps, backbone.grid, fitted.strengths, probabilities, sentence)
 
 
 def token_maps(

@@ -1,34 +1,67 @@
-"""Writing files whole or not at all, and the folder for what can be made again."""
+"""Writing files and folders whole or not at all, and the folder for what can be made again."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from atha.errors import DataError
+from atha.errors import AdapterError, AthaError, DataError
 
 
-def write_whole(path: Path, text: str, overwrite: bool = False) -> None:
-    """Write a text file in UTF-8; what was there stays until the new one is whole.
-
-    Raises:
-        DataError: there is a file already and ``overwrite`` is off, or the file cannot be written.
-    """
-    write_bytes(path, text.encode("utf-8", "surrogateescape"), overwrite)
-
-
-def check_free(path: Path, overwrite: bool = False) -> None:
+def check_free(path: Path, overwrite: bool = False, option: str = "") -> None:
     """See to it, before any work, that a file can be written.
+
+    Args:
+        path: the file.
+        overwrite: whether one that is there may be replaced.
+        option: of the command line, that names the file; its folder must then be there, else it is made.
 
     Raises:
         DataError: there is a file already and ``overwrite`` is off, or its place is none that can be written to.
     """
     if path.is_dir():
-        raise DataError(f"{path} is a folder, give the name of a file")
+        raise DataError(f"{path} is a folder, give {f'{option} ' if option else ''}the name of a file")
     if not overwrite and path.exists():
-        raise DataError(f"{path} is there already, give another name or --overwrite")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise DataError(f"{parent} cannot be written to, choose another place for {path.name}")
+        raise DataError(_taken(path, option))
+    parent = path.absolute().parent
+    if option and not parent.is_dir():
+        raise DataError(f"there is no folder {parent} to write {path.name} to, make it or choose another {option}")
+    if (closed := _closed(path.absolute())) is not None:
+        another = f"choose another {option}" if option else f"choose another place for {path.name}"
+        raise DataError(f"{closed} cannot be written to, {another}")
+
+
+def check_folder_free(path: Path, overwrite: bool, what: str, is_one: Callable[[Path], bool]) -> None:
+    """See to it, before any work, that the folder which ``--out`` names can be written.
+
+    Args:
+        path: the folder.
+        overwrite: whether one of its kind that is there may be replaced.
+        what: is kept in such a folder, in a word.
+        is_one: tells a folder of its kind from others.
+
+    Raises:
+        AdapterError: something is there that would be lost, or the place cannot be written to.
+    """
+    place = path.resolve()  # "new/.." is the folder that we are in, even before there is a "new"
+    if path.is_symlink() and not path.exists():
+        raise AdapterError(f"{path} is a link to nothing, choose another --out")
+    if place.exists() and not place.is_dir():
+        raise AdapterError(f"{path} is a file, choose another --out for the {what}'s folder")
+    if place.is_dir() and any(place.iterdir()):
+        if not is_one(place):
+            raise AdapterError(f"{path} is not empty and no {what}, choose another --out: nothing there is touched")
+        if not overwrite:
+            raise AdapterError(f"{path} holds an {what} already, choose another --out or pass --overwrite")
+    if (closed := _closed(place)) is not None:
+        raise AdapterError(f"{closed} cannot be written to, choose another --out")
+
+
+def write_whole(path: Path, text: str, overwrite: bool = False) -> None:
+    """`write_bytes` of a text, in UTF-8."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), overwrite)
 
 
 def write_bytes(path: Path, content: bytes, overwrite: bool = False) -> None:
@@ -37,22 +70,105 @@ def write_bytes(path: Path, content: bytes, overwrite: bool = False) -> None:
     Raises:
         DataError: there is a file already and ``overwrite`` is off, or the file cannot be written.
     """
+    with whole_file(path, overwrite) as new:
+        new.write_bytes(content)
+
+
+@contextmanager
+def whole_file(
+    path: Path, overwrite: bool = False, option: str = "", error: type[AthaError] = DataError
+) -> Iterator[Path]:
+    """A temporary file beside ``path``, to be written, that takes its name when the block ends without an error.
+
+    Args:
+        path: the file to make; what was there stays until the new one is whole.
+        overwrite: whether there may be one.
+        option: of the command line, that names the file.
+        error: to raise.
+
+    Raises:
+        AthaError: there is a file already and ``overwrite`` is off, or the file cannot be written.
+    """
     temporary: Path | None = None
     try:
         if not overwrite and path.exists():
-            raise DataError(f"{path} is there already, give another name or --overwrite")
+            raise error(_taken(path, option))
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
         temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror or error}), choose another place") from error
+    except OSError as problem:
+        raise error(_unwritable(path, problem, option)) from problem
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)  # after a success it has another name
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder, for files, that takes the place of ``path`` when the block ends without an error.
+
+    Args:
+        path: the folder to make, that ``--out`` names; what was there stays until the new one is whole. Of a link, the
+            folder behind it is replaced.
+
+    Raises:
+        AdapterError: the folder cannot be written.
+    """
+    target = path.resolve()
+    new: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        yield new
+        for file in new.iterdir():
+            file.chmod(0o644)  # safetensors writes files that nobody else may read
+        new.chmod(0o755)
+        _replace(new, target)
+    except OSError as problem:
+        raise AdapterError(_unwritable(target, problem, "--out")) from problem
+    finally:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)  # after a success it has another name
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Rename ``new`` to ``target``; what was there is deleted after that, and put back if the renaming fails."""
+    if not target.exists():
+        new.replace(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    try:
+        target.replace(old)
+    except BaseException:
+        old.rmdir()  # refused, should what was there be in it already
+        raise
+    try:
+        new.replace(target)
+    except BaseException:
+        old.replace(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _closed(place: Path) -> Path | None:
+    """What stands where the parents of a place should be made, and lets nobody."""
+    parent = next(folder for folder in place.parents if folder.exists())
+    return None if parent.is_dir() and os.access(parent, os.W_OK) else parent
+
+
+def _taken(path: Path, option: str) -> str:
+    if option:
+        return f"{path} exists already, choose another {option} or pass --overwrite"
+    return f"{path} is there already, give another name or --overwrite"
+
+
+def _unwritable(path: Path, error: OSError, option: str) -> str:
+    mend = f"free space or choose another {option}" if option else "choose another place"
+    return f"cannot write {path} ({error.strerror or error}), {mend}"
 
 
 def cache_folder() -> Path:

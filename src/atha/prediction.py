@@ -16,6 +16,7 @@ from atha.data import LabelledImages
 from atha.data.images import ImageInput, ImageProblem, content_hash
 from atha.data.loading import load_ahead
 from atha.data.views import Views
+from atha.evaluation import Evaluation
 from atha.methods.base import Fitted, ViewedImages
 from atha.models.frozen import Frozen
 
@@ -56,6 +57,10 @@ class Classified:
     probabilities: list[Float[np.ndarray, "N"]] = field(default_factory=list)
     features: list[Float[np.ndarray, "E"]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+
+    def evaluation(self, labels: Sequence[str], probabilities: Float[np.ndarray, "n N"]) -> Evaluation:
+        """How good predictions of these images are: those that were made, or a baseline's."""
+        return Evaluation(labels, np.array(self.truth), probabilities, self.files, self.left_out)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from adapting import plain_encoder
 from atha import Classifier, Recipe
-from atha.adapter.files import CARD, LORA_FILES, RECORD, TENSORS, read_adapter
+from atha.adapter.files import CARD, read_adapter
+from atha.adapter.record import LORA_FILES, RECORD, TENSORS
 from atha.errors import AdapterError, BackboneError
 
 NANO = Path(str(resources.files("atha"))) / "backbones" / "nano"
@@ -251,7 +252,7 @@ def test_system_refuses_to_write_the_evaluation(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
     classifier.save_evaluation(tmp_path / "adapter", result)
     loaded = Classifier.from_pretrained(tmp_path / "adapter", device="cpu")
-    assert loaded.record["evaluation"]["accuracy"] == result["adapted"].accuracy
+    assert loaded.record.evaluation.accuracy == result["adapted"].accuracy
     assert np.array_equal(loaded.predict_proba(QUERY), classifier.predict_proba(QUERY))
 
 
@@ -322,7 +323,7 @@ def test_hub_model_is_pinned_to_its_commit(
     commit = commits[revision or "main"]
     assert classifier.backbone.revision == commit
     classifier.save_pretrained(tmp_path / "adapter")
-    assert read_adapter(tmp_path / "adapter").record["backbone"]["revision"] == commit
+    assert read_adapter(tmp_path / "adapter").record.backbone.revision == commit
 
     (cache_of_model / "refs" / "main").write_text("3" * 40)  # the branch moves on
     loaded = Classifier.from_pretrained(tmp_path / "adapter", device="cpu")

@@ -538,7 +538,16 @@ ADAPTERS = {
         lambda folder: (folder / "adapter_model.safetensors").unlink(),
         ("adapter_model.safetensors is missing", "copy the adapter"),
     ),
-    "newer format": (edit_record(format=2), ("format 2", "reads 1", "update atha")),
+    "newer format": (edit_record(format=3), ("format 3", "reads 1 and 2", "update atha")),
+    "format of another kind": (edit_record(format=2), ("atha.json", "copy the adapter again")),
+    "kind of a later version": (
+        edit_record(format=2, fitted={"kind": "oracle"}),
+        ("adapter cannot be used", "'oracle'", "update atha"),
+    ),
+    "record with a number that is none": (
+        edit_record(support={"counts": {"cat": "many", "dog": 1}}),
+        ("support.counts.cat", '"many"', "copy the adapter"),
+    ),
     "record is cut": (lambda folder: truncate(folder / "atha.json"), ("atha.json", "copy the adapter again")),
     "record without backbone": (edit_record(backbone=None), ("atha.json", "copy the adapter again")),
     "record without run": (edit_record(run=None), ("atha.json", "copy the adapter again")),

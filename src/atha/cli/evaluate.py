@@ -34,7 +34,7 @@ def evaluate(
     from atha.classifier import Classifier
     from atha.documents.words import share_percent
 
-    classifier = Classifier.from_pretrained(adapter, backbone=model, device=device)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device)
     with common.progress("Evaluating", len(data.samples)) as advance:
         result = classifier.evaluate(data, batch_size, advance)
     if json:

@@ -47,10 +47,11 @@ def explain(
         if out.suffix.lower() not in FORMATS:
             raise DataError(f"--out {out} must end in {', '.join(FORMATS)}: give it such a name")
         check_free(out, overwrite)
+    saved = None
     if is_adapter(adapter):
         if classes is not None:
             raise DataError(f"{adapter} is an adapter with classes of its own: leave --classes out")
-        read_adapter(Path(adapter))
+        saved = read_adapter(adapter)
     elif classes is None:
         raise DataError(
             f"{adapter} is no adapter: give the folder that atha fit --out made, or --classes for a model as it is"
@@ -60,7 +61,10 @@ def explain(
 
     from atha.classifier import Classifier
 
-    classifier = Classifier.from_pretrained(adapter, given, backbone=model, device=device)
+    if saved is not None:
+        classifier = Classifier.from_saved(saved, backbone=model, device=device)
+    else:
+        classifier = Classifier.from_pretrained(adapter, given, backbone=model, device=device)
     found = classifier.explain(image)
     label = class_ if class_ is not None else found.label
     found.index(label)

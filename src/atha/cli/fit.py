@@ -82,11 +82,12 @@ def fit(
         evaluation = {name: result.to_dict() for name, result in results.items()}
         common.print_json({"adapter": str(out), "classes": classifier.class_texts, "evaluation": evaluation})
         return
-    run = classifier.record["run"]
-    trained = [f"LoRA in {run['lora_layers']} layers" if name == "lora" else name for name in run["trained"]]
+    assert classifier.record is not None
+    run = classifier.record.run
+    trained = [f"LoRA in {run.lora_layers} layers" if name == "lora" else name for name in run.trained]
     common.say(
-        f"Trained {', '.join(trained)}; loss {run['losses'][0]:.3f} at the first step, {run['losses'][-1]:.3f} "
-        f"at the last of {run['steps']}; {run['seconds']:.1f} s on {run['device']} in {run['precision']}."
+        f"Trained {', '.join(trained)}; loss {run.losses[0]:.3f} at the first step, {run.losses[-1]:.3f} "
+        f"at the last of {run.steps}; {run.seconds:.1f} s on {run.device} in {run.precision}."
     )
     if results:
         common.print_table(common.comparison(results))

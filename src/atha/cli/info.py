@@ -10,7 +10,7 @@ from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.documents.tables import Table
-from atha.errors import AdapterError, AthaError
+from atha.errors import AthaError
 
 
 @verb
@@ -95,23 +95,20 @@ def _adapter(folder: Path) -> dict[str, Any]:
     from atha.adapter.files import read_adapter
 
     saved = read_adapter(folder)
-    try:
-        run = {key: value for key, value in saved.record["run"].items() if key != "losses"}
-        backbone, counts = saved.record["backbone"], saved.record["support"]["counts"]
-        classes = {
-            label: f"{text} ({counts[label]} support images)"
-            for label, text in zip(saved.classes.labels, saved.classes.texts, strict=True)
-        }
-    except (KeyError, TypeError):
-        raise AdapterError(f"{folder} has an incomplete atha.json: copy the adapter again or fit it again") from None
+    record = saved.record
+    counts, evaluation = record.support.counts, record.evaluation
+    classes = {
+        label: f"{text} ({counts[label]} support images)"
+        for label, text in zip(saved.classes.labels, saved.classes.texts, strict=True)
+    }
     sizes = {path.name: f"{path.stat().st_size:,} bytes" for path in sorted(folder.iterdir()) if path.is_file()}
-    evaluation = {key: value for key, value in (saved.record.get("evaluation") or {}).items() if key != "confusion"}
     return {
         "classes": classes,
-        "backbone": backbone,
-        "run": run,
+        "backbone": record.backbone.model_dump(),
+        **({"fitted": record.fitted} if record.fitted is not None else {}),
+        "run": record.run.model_dump(exclude={"losses"}, exclude_none=True),
         **({"strengths": _strengths(saved.tensors)} if "strengths.pull" in saved.tensors else {}),
-        **({"evaluation": evaluation} if evaluation else {}),
+        **({"evaluation": evaluation.model_dump(exclude={"confusion"})} if evaluation is not None else {}),
         "recipe": saved.recipe.model_dump(mode="json"),
         "files": sizes,
     }

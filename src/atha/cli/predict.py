@@ -2,7 +2,6 @@
 
 import csv
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ import typer
 
 from atha.cli import common
 from atha.cli.common import verb
-from atha.errors import AthaError, DataError
+from atha.errors import DataError
+from atha.files import check_free, whole_file
 
 
 @verb
@@ -32,24 +32,18 @@ def predict(
     from atha.adapter.files import read_adapter
     from atha.data.finding import find_images
 
-    if csv_ is not None and csv_.is_dir():
-        raise AthaError(f"{csv_} is a folder, give --csv the name of a file")
-    if csv_ is not None and csv_.exists() and not overwrite:
-        raise AthaError(f"{csv_} exists already, choose another --csv or pass --overwrite")
-    if csv_ is not None and not csv_.absolute().parent.is_dir():
-        raise AthaError(
-            f"there is no folder {csv_.absolute().parent} to write {csv_.name} to, make it or choose another --csv"
-        )
-    read_adapter(adapter)
+    if csv_ is not None:
+        check_free(csv_, overwrite, "--csv")
+    saved = read_adapter(adapter)
     files = find_images(images)
 
     from atha.classifier import Classifier
 
-    classifier = Classifier.from_pretrained(adapter, backbone=model, device=device)
-    labels = classifier.classes.labels if classifier.classes else ()
+    classifier = Classifier.from_saved(saved, backbone=model, device=device)
+    labels = saved.classes.labels
     header = ["label", "probability", "file", *(labels if all_classes else ())]
     done = failed = 0
-    with _writer(csv_, header) as write, common.progress("Predicting", len(files)) as advance:
+    with _writer(csv_, overwrite, header) as write, common.progress("Predicting", len(files)) as advance:
         for prediction in classifier.stream(files, batch_size):
             done += 1
             advance(done, len(files))
@@ -79,23 +73,12 @@ def predict(
 
 
 @contextmanager
-def _writer(path: Path | None, header: list[str]) -> Iterator[Any]:
+def _writer(path: Path | None, overwrite: bool, header: list[str]) -> Iterator[Any]:
     """A function that writes a row; the file gets its name when all rows are in it."""
     if path is None:
         yield lambda row: None
         return
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.absolute().parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                rows = csv.writer(file)
-                rows.writerow(header)
-                yield rows.writerow
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise AthaError(
-            f"cannot write {path} ({error.strerror or error}), free space or choose another --csv"
-        ) from error
+    with whole_file(path, overwrite, "--csv") as new, new.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(header)
+        yield rows.writerow

@@ -37,7 +37,7 @@ def report(
     from atha.classifier import Classifier
     from atha.reports.adaptation import adaptation_report
 
-    classifier = Classifier.from_pretrained(adapter, backbone=model, device=device)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device)
     with common.stages() as advance:
         html = adaptation_report(classifier, data, adapter.resolve().name, mistakes, batch_size, advance)
     write_whole(out, html, overwrite)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from atha.errors import DataError
-from atha.methods.base import ByScores, FileImages, Fitted, Images, LinearScores, Method, Options, Support, ViewedImages
+from atha.methods.base import FileImages, Fitted, Images, Method, Options, Support, ViewedImages, restore
 from atha.methods.linear_probe import LinearProbe
 from atha.methods.prototypes import Prototypes
+from atha.methods.scores import ByScores, LinearScores
 from atha.methods.tip_adapter import TipAdapter, TipAdapterF
 from atha.methods.tuned import ClipLora, Lora, Tuned
 from atha.methods.zero_shot import ZeroShot
@@ -41,6 +42,7 @@ __all__ = [
     "Support",
     "ViewedImages",
     "make_method",
+    "restore",
 ]
 
 

@@ -4,9 +4,9 @@ Shapes: n support images, Q query images, N classes, E joint width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,10 +14,14 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from atha.alignment import Watcher
 from atha.data.views import Views
+from atha.errors import AdapterError
+from atha.models.encoder import Encoder
 from atha.models.frozen import Frozen, FrozenModel, ImageFile
 from atha.probability import softmax
-from atha.recipe import PromptRecipe, Transform
+from atha.recipe import PromptRecipe, Recipe, Transform
+from atha.tuners import Tuners
 
 
 class Images(ABC):
@@ -163,7 +167,24 @@ class Options:
 
 
 class Fitted(ABC):
-    """What a method learned: it classifies images and changes no more. Any number of threads may use it."""
+    """What a method learned: it classifies images and changes no more. Any number of threads may use it.
+
+    A sub-class with a ``kind``, ``class Mine(Fitted, kind="mine")``, can be saved: beside the recipe and the frozen
+    backbone that it is used with, `definition` and `state` are then all that it is, and `restore` makes it again of
+    them. A model of several others gives their definitions within its own, and their tensors under names of its own.
+    """
+
+    kind: ClassVar[str | None] = None  # what a saved one is told by
+
+    def __init_subclass__(cls, kind: str | None = None) -> None:
+        super().__init_subclass__()
+        cls.kind = kind  # never that of its base, which would be restored in its place
+        if kind is None:
+            return
+        there = KINDS.setdefault(kind, cls)
+        if (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"there is a fitted model of kind '{kind}' already, {there.__qualname__}: name it apart")
+        KINDS[kind] = cls  # of a module that was imported again
 
     @abstractmethod
     def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
@@ -177,50 +198,104 @@ class Fitted(ABC):
         """What was learned, as tensors."""
         return {}
 
+    def definition(self) -> dict[str, Any]:
+        """All of it that is neither tensor nor recipe, in plain types, with its ``kind``.
+
+        Raises:
+            AdapterError: it is of no kind that can be saved.
+        """
+        if self.kind is None:
+            raise AdapterError(f"{type(self).__name__} cannot be saved: give a fitted model of {', '.join(KINDS)}")
+        return {"kind": self.kind}
+
+    @classmethod
+    def restore(
+        cls, definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen
+    ) -> "Fitted":
+        """One that was saved; see the function `restore`, which knows the class by the definition's kind."""
+        raise NotImplementedError(f"{cls.__name__} has a kind and no restore")
+
     def release(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of what is held for speed; it is made again when it is wanted again."""
 
+    @property
+    def tuners(self) -> Tuners:
+        """What was trained inside the backbone; of most, nothing."""
+        return Tuners()
 
-@dataclass(frozen=True)
-class ByScores(Fitted):
-    """A fitted model that is a function from images to scores."""
+    @property
+    def strengths(self) -> tuple[list[float], list[float]] | None:
+        """Pull and push of each vision block; None where nothing is moved."""
+        found = self.tuners.strengths
+        return None if found is None else (found.alignment.pull.tolist(), found.alignment.push.tolist())
 
-    function: Callable[[Images], Float[np.ndarray, "Q N"]]
+    @property
+    def trained(self) -> dict[str, int]:
+        """How many values were learned, by what they are part of."""
+        return {name: value.numel() for name, value in self.state().items()}
 
-    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
-        """The function's."""
-        return self.function(images)
+    @property
+    def losses(self) -> list[float]:
+        """Of each training step, where there are any."""
+        return []
+
+    def look(self, images: Images, watch: Watcher | None = None) -> Float[np.ndarray, "Q N"]:
+        """`scores`, with the tokens watched that they are made of: those of the frozen backbone, if nothing is tuned.
+
+        Args:
+            images: one, where it is watched.
+            watch: see `Encoder.images`.
+        """
+        if watch is not None:
+            images.frozen.features(images.plain(), images.views(), watch)
+        return self.scores(images)
+
+    def anchors(
+        self, frozen: Frozen, texts: Sequence[str], template: str, kind: Literal["adjoint", "inverse"]
+    ) -> Float[Tensor, "N D"]:
+        """The class texts in token space, as the model reads them.
+
+        Args:
+            frozen: the frozen backbone.
+            texts: N class texts.
+            template: of the class texts.
+            kind: of the map.
+        """
+        return text_anchors(frozen.encoder, texts, template, kind)
 
 
-@dataclass(frozen=True)
-class LinearScores(Fitted):
-    """Products of image features at unit length with one vector a class.
+@torch.no_grad()
+def text_anchors(
+    encoder: Encoder, texts: Sequence[str], template: str, kind: Literal["adjoint", "inverse"]
+) -> Float[Tensor, "N D"]:
+    """Class texts in the token space of a view; see `Fitted.anchors`."""
+    anchors = encoder.texts(encoder.backbone.prompts(texts, template), kind).anchors
+    assert anchors is not None
+    return anchors
 
-    Attributes:
-        weights: of each class.
-        bias: of each class; minus infinity for one that cannot be.
+
+#: What can be saved, by its kind.
+KINDS: dict[str, type[Fitted]] = {}
+
+
+def restore(definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen) -> Fitted:
+    """A fitted model that was saved.
+
+    Args:
+        definition: see `Fitted.definition`.
+        tensors: see `Fitted.state`.
+        recipe: the resolved one that it was fitted by.
+        frozen: the frozen backbone that it was fitted on.
+
+    Raises:
+        AdapterError: this version knows no such kind.
+        KeyError: a value is missing.
+        ValueError: a value has another shape, or there is one too many.
     """
-
-    weights: Float[np.ndarray, "N E"]
-    bias: Float[np.ndarray, "N"] | None = None
-
-    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
-        """Of each image's frozen features."""
-        return self._scores(images.features)
-
-    def of_features(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
-        """Probabilities of images whose features are at hand."""
-        return softmax(self._scores(features))
-
-    def _scores(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
-        # A stack of products of one row each: the last bits of a product depend on how many rows it has.
-        found = (unit(features.astype(np.float64))[:, None] @ self.weights.T.astype(np.float64))[:, 0]
-        return np.asarray(found if self.bias is None else found + self.bias)
-
-    def state(self) -> dict[str, Tensor]:
-        """Weights and bias."""
-        found = {"weights": torch.from_numpy(self.weights)}
-        return found if self.bias is None else found | {"bias": torch.from_numpy(self.bias)}
+    kind = definition["kind"]
+    if kind not in KINDS:
+        raise AdapterError(f"a fitted model of kind '{kind}' is not known, this version knows {', '.join(KINDS)}")
+    return KINDS[kind].restore(definition, tensors, recipe, frozen)
 
 
 class Method(ABC):

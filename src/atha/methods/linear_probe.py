@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from atha.methods.base import Fitted, LinearScores, Method, Support, unit
+from atha.methods.base import Fitted, Method, Support, unit
+from atha.methods.scores import LinearScores
 
 # scikit-learn's own penalty, written out so that it is part of what defines a result.
 _REGRESSION = {"C": 1.0, "max_iter": 1000}

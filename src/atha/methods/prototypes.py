@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from atha.methods.base import Fitted, LinearScores, Method, Support, unit
+from atha.methods.base import Fitted, Method, Support, unit
+from atha.methods.scores import LinearScores
 
 
 class Prototypes(Method):

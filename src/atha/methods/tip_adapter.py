@@ -5,6 +5,8 @@ length, L one-hot support labels (eq. 4 to 6). alpha and beta are the published 
 set to search them on. Support features are of one plain view; the published code averages ten random crops.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,64 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atha.devices import seeded
-from atha.methods.base import ByScores, Fitted, Images, Method, Support, unit
+from atha.methods.base import Method, Support, unit
+from atha.methods.scores import OnFeatures, check_names
+from atha.models.frozen import Frozen
+from atha.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class CacheScores(OnFeatures, kind="tip-adapter"):
+    """Zero-shot logits and those of the cache.
+
+    Attributes:
+        keys: support features at unit length, or what was trained from them.
+        values: one-hot labels.
+        texts: class text features at unit length.
+        scale: of the zero-shot logits.
+        alpha: of the cache's.
+        beta: how soon a key's say fades with its distance.
+    """
+
+    keys: Float[Tensor, "n E"]
+    values: Float[Tensor, "n N"]
+    texts: Float[Tensor, "N E"]
+    scale: float
+    alpha: float
+    beta: float
+
+    def score(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
+        """See `OnFeatures`."""
+        # One image at a time: the last bits of a product depend on how many rows it has.
+        rows = [self.logits(one) for one in torch.from_numpy(unit(features).astype(np.float32)).split(1)]
+        return torch.cat(rows).numpy()
+
+    def logits(self, features: Float[Tensor, "Q E"]) -> Float[Tensor, "Q N"]:
+        """Eq. 6, of features at unit length."""
+        affinity = torch.exp(self.beta * (features @ self.keys.T - 1))
+        return self.scale * features @ self.texts.T + self.alpha * affinity @ self.values
+
+    def state(self) -> dict[str, Tensor]:
+        """The cache, and the class texts."""
+        return {"keys": self.keys, "values": self.values, "texts": self.texts}
+
+    def definition(self) -> dict[str, Any]:
+        """The numbers of eq. 6."""
+        return super().definition() | {"scale": self.scale, "alpha": self.alpha, "beta": self.beta}
+
+    @classmethod
+    def restore(
+        cls, definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen
+    ) -> "CacheScores":
+        """See `Fitted`."""
+        numbers = [float(definition[name]) for name in ("scale", "alpha", "beta")]
+        made = cls(tensors["keys"], tensors["values"], tensors["texts"], *numbers)
+        n, classes, width = len(made.keys), len(made.texts), frozen.backbone.joint_width
+        for name, shape in {"keys": (n, width), "values": (n, classes), "texts": (classes, width)}.items():
+            if tensors[name].shape != shape:
+                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
+        check_names(tensors, made)
+        return made
 
 
 class TipAdapter(Method):
@@ -22,39 +81,12 @@ class TipAdapter(Method):
     summary = "zero-shot plus a cache of support features, nothing trained"
     alpha, beta = 1.0, 5.5
 
-    def fit(self, support: Support) -> Fitted:
+    def fit(self, support: Support) -> CacheScores:
         """Build the cache."""
         keys = torch.from_numpy(unit(support.images.features).astype(np.float32))
         values = torch.from_numpy(support.one_hot.astype(np.float32))
         texts = torch.from_numpy(unit(support.text_features).astype(np.float32))
-        scale = support.frozen.logit_scale
-        keys = self.trained(keys, values, texts, scale, support)
-
-        def scores(query: Images) -> Float[np.ndarray, "Q N"]:
-            features = torch.from_numpy(unit(query.features).astype(np.float32))
-            # One image at a time: the last bits of a product depend on how many rows it has.
-            rows = [self.logits(one, keys, values, texts, scale) for one in features.split(1)]
-            return torch.cat(rows).numpy()
-
-        return ByScores(scores)
-
-    def logits(
-        self,
-        features: Float[Tensor, "Q E"],
-        keys: Float[Tensor, "n E"],
-        values: Float[Tensor, "n N"],
-        texts: Float[Tensor, "N E"],
-        scale: float,
-    ) -> Float[Tensor, "Q N"]:
-        """Eq. 6."""
-        affinity = torch.exp(self.beta * (features @ keys.T - 1))
-        return scale * features @ texts.T + self.alpha * affinity @ values
-
-    def trained(
-        self, keys: Float[Tensor, "n E"], values: Tensor, texts: Tensor, scale: float, support: Support
-    ) -> Float[Tensor, "n E"]:
-        """The keys that are used."""
-        return keys
+        return CacheScores(keys, values, texts, support.frozen.logit_scale, self.alpha, self.beta)
 
     def definition(self) -> dict[str, Any]:
         """alpha and beta."""
@@ -67,24 +99,23 @@ class TipAdapterF(TipAdapter):
     summary = "Tip-Adapter with its cache keys trained"
     epochs, batch_size, lr, eps = 20, 256, 1e-3, 1e-4
 
-    def trained(
-        self, keys: Float[Tensor, "n E"], values: Tensor, texts: Tensor, scale: float, support: Support
-    ) -> Float[Tensor, "n E"]:
-        """Train the keys with cross-entropy."""
-        features, labels = keys, torch.from_numpy(support.labels)
-        learned = nn.Parameter(keys.clone())
+    def fit(self, support: Support) -> CacheScores:
+        """Build the cache, and train its keys with cross-entropy."""
+        cache = super().fit(support)
+        features, labels = cache.keys, torch.from_numpy(support.labels)
+        learned = nn.Parameter(features.clone())
+        training = replace(cache, keys=learned)
         optimiser = torch.optim.AdamW([learned], lr=self.lr, eps=self.eps)
-        steps = self.epochs * -(-len(keys) // self.batch_size)
+        steps = self.epochs * -(-len(features) // self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         with seeded(support.seed, learned.device):
             for _ in range(self.epochs):
-                for batch in torch.randperm(len(keys)).split(self.batch_size):
-                    logits = self.logits(features[batch], learned, values, texts, scale)
+                for batch in torch.randperm(len(features)).split(self.batch_size):
                     optimiser.zero_grad()
-                    nn.functional.cross_entropy(logits, labels[batch]).backward()
+                    nn.functional.cross_entropy(training.logits(features[batch]), labels[batch]).backward()
                     optimiser.step()
                     schedule.step()
-        return learned.detach()
+        return replace(cache, keys=learned.detach())
 
     def definition(self) -> dict[str, Any]:
         """Of the cache and of its training."""

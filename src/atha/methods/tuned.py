@@ -1,21 +1,21 @@
 """Methods that train tuners in the backbone: everything about them is in a recipe."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from atha import defaults
 from atha.alignment import Watcher
-from atha.data.views import SupportSet, Views, crop_source
+from atha.data.views import SupportSet, crop_source
 from atha.devices import resolve_precision
 from atha.errors import DataError
-from atha.methods.base import Fitted, Images, Method, Options, Support
+from atha.methods.base import Fitted, Images, Method, Options, Support, text_anchors
 from atha.models.adaptation import Adaptation, adapt, adapt_together
 from atha.models.encoder import Encoder, cosine
 from atha.models.forms import can_stack, prediction_encoder
@@ -23,10 +23,11 @@ from atha.models.frozen import Frozen, without
 from atha.models.inference import in_groups
 from atha.models.training import Observer
 from atha.recipe import Recipe
+from atha.tuners import Tuners
 
 
 @dataclass(frozen=True)
-class FittedRecipe(Fitted):
+class FittedRecipe(Fitted, kind="recipe"):
     """What a recipe trained, in front of the frozen backbone.
 
     Attributes:
@@ -49,27 +50,56 @@ class FittedRecipe(Fitted):
 
     def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
         """Scaled cosines of image and class text features."""
-        squeeze = squeezes(self.recipe)
-        return self.look(images.plain(squeeze), images.views(squeeze))
+        return self.look(images)
 
-    def look(self, plain: UInt8[Tensor, "n 3 H W"], views: Views, watch: Watcher | None = None) -> np.ndarray:
-        """`scores` of plain views; those of an image depend on no other.
-
-        Args:
-            plain: the views.
-            views: what made them.
-            watch: see `Encoder.images`; for one image, whose tokens are the first of those that it is told of.
-        """
+    def look(self, images: Images, watch: Watcher | None = None) -> Float[np.ndarray, "Q N"]:
+        """See `Fitted`; in one forward pass, and the scores of an image depend on no other."""
         texts, scale, encoder = self.adaptation.texts, self.adaptation.scale, self.encoder
+        squeeze = squeezes(self.recipe)
 
         def work(pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N"]:
             return scale * cosine(encoder.images(pixels, texts.anchors, watch), texts.features)
 
+        plain, views = images.plain(squeeze), images.views(squeeze)
         return np.asarray(in_groups(plain, views, encoder, work, watch is not None).numpy())
+
+    def anchors(
+        self, frozen: Frozen, texts: Sequence[str], template: str, kind: Literal["adjoint", "inverse"]
+    ) -> Float[Tensor, "N D"]:
+        """See `Fitted`; those that tokens are aligned with, where they are."""
+        own = self.adaptation.texts.anchors
+        return text_anchors(self.encoder, texts, template, kind) if own is None else own
+
+    @property
+    def tuners(self) -> Tuners:
+        """See `Fitted`."""
+        return self.adaptation.tuners
+
+    @property
+    def trained(self) -> dict[str, int]:
+        """See `Fitted`; by tuner."""
+        return {name: sum(map(Tensor.numel, values)) for name, values in self.tuners.parameters().items()}
+
+    @property
+    def losses(self) -> list[float]:
+        """See `Fitted`; not kept by `state`."""
+        return self.adaptation.losses
 
     def state(self) -> dict[str, Tensor]:
         """What was trained, and what was made of the class texts."""
         return self.adaptation.state()
+
+    def definition(self) -> dict[str, Any]:
+        """The scale of the cosines."""
+        return super().definition() | {"logit_scale": self.adaptation.scale}
+
+    @classmethod
+    def restore(
+        cls, definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen
+    ) -> "FittedRecipe":
+        """See `Fitted`."""
+        scale = float(definition["logit_scale"])
+        return cls(recipe, Adaptation.load(frozen.backbone, recipe, tensors, scale), frozen)
 
     def release(self) -> None:
         """Weights in the precision of the products."""

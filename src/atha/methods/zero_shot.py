@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from atha.methods.base import Fitted, LinearScores, Method, Support, unit
+from atha.methods.base import Fitted, Method, Support, unit
+from atha.methods.scores import LinearScores
 
 
 class ZeroShot(Method):

@@ -24,7 +24,7 @@ class Adaptation:
         tuners: LoRA, context, strengths.
         texts: class text features and anchors to predict with.
         scale: of the cosines.
-        losses: of each step.
+        losses: of each step; none of one that was saved.
     """
 
     tuners: Tuners
@@ -33,17 +33,14 @@ class Adaptation:
     losses: list[float] = field(default_factory=list)
 
     @classmethod
-    def load(
-        cls, backbone: Backbone, recipe: Recipe, state: Mapping[str, Tensor], scale: float, losses: list[float]
-    ) -> "Adaptation":
-        """One that was saved.
+    def load(cls, backbone: Backbone, recipe: Recipe, state: Mapping[str, Tensor], scale: float) -> "Adaptation":
+        """One that was saved; losses are not part of it.
 
         Args:
             backbone: on its device.
             recipe: that trained it.
             state: see `state`.
             scale: of the cosines.
-            losses: of each step.
 
         Raises:
             KeyError: a value is missing.
@@ -52,7 +49,7 @@ class Adaptation:
         values = dict(state)
         features = values.pop("class_text_features").to(backbone.device)
         anchors = values.pop("anchors").to(backbone.device) if recipe.alignment else None
-        return cls(Tuners.load(backbone, recipe, values), ClassTexts(features, anchors), scale, losses)
+        return cls(Tuners.load(backbone, recipe, values), ClassTexts(features, anchors), scale)
 
     def state(self) -> dict[str, Tensor]:
         """What was trained, and what was made of the class texts."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from atha.adapter.record import TRAINED, Record
 from atha.adapter.support import picture
 from atha.classifier import Classifier
 from atha.data import LabelledImages, LabelledSource, read_labelled
@@ -51,7 +52,8 @@ def adaptation_report(
     Raises:
         DataError: there is no adaptation, or as for `Classifier.evaluate`.
     """
-    if not classifier.fitted or classifier.classes is None:
+    record = classifier.record
+    if not classifier.fitted or classifier.classes is None or record is None:
         raise DataError("there is no adaptation to report on: call fit first, or give a saved adapter")
     told = progress or (lambda what, done, total: None)
     data = read_labelled(test)
@@ -64,15 +66,15 @@ def adaptation_report(
             f"Adaptation report{': ' if name else ''}{name}",
             _lead(evaluations),
             [
-                _asked(classifier, data),
-                _data(classifier, data, evaluations["adapted"]),
+                _asked(classifier, record, data),
+                _data(classifier, record, data, evaluations["adapted"]),
                 _accuracy(evaluations),
                 _errors(evaluations["adapted"]),
                 _mistakes(classifier, data, evaluations["adapted"], mistakes, told),
-                _training(classifier),
-                _next(classifier, evaluations),
+                _training(classifier, record),
+                _next(record, evaluations),
             ],
-            f"Made by atha {classifier.record['run']['versions'].get('atha', '')}. Images are classified one by one "
+            f"Made by atha {record.run.versions.get('atha', '')}. Images are classified one by one "
             "(inductive). This file holds pictures of the images shown: share it only where they may be seen.",
         )
         return to_html(page)
@@ -106,21 +108,22 @@ def _paired(evaluations: Mapping[str, Evaluation], name: str) -> str:
     return paired_sentence("Adapted", name, *evaluations["adapted"].minus(evaluations[name]))
 
 
-def _asked(classifier: Classifier, data: LabelledImages) -> Section:
-    record, recipe = classifier.record, classifier.recipe
-    backbone, run = record["backbone"], record["run"]
+def _asked(classifier: Classifier, record: Record, data: LabelledImages) -> Section:
+    backbone, run, recipe = record.backbone, record.run, classifier.recipe
+    scale = "none" if run.logit_scale is None else f"{run.logit_scale:g}"
     rows = [
-        ["Model", f"{backbone['name']}{' at ' + backbone['revision'] if backbone.get('revision') else ''}"],
-        ["Family and size", f"{backbone['family']}, {backbone['parameters'] / 1e6:.1f} million parameters"],
+        ["Model", f"{backbone.name}{f' at {backbone.revision}' if backbone.revision else ''}"],
+        ["Family and size", f"{backbone.family}, {backbone.parameters / 1e6:.1f} million parameters"],
         ["Recipe", recipe.name],
-        ["Trained", ", ".join(f"{name} ({count:,} values)" for name, count in run["trained"].items())],
+        *([["Kind of fitted model", record.kind]] if record.kind != TRAINED else []),
+        ["Trained", ", ".join(f"{name} ({count:,} values)" for name, count in run.trained.items())],
         ["Classes", str(len(classifier.class_texts))],
         ["Prompt", recipe.prompt.template + (" (its words learned further)" if recipe.prompt.learn_context else "")],
-        ["Support images", str(sum(record["support"]["counts"].values()))],
+        ["Support images", str(sum(record.support.counts.values()))],
         ["Test images from", data.source],
-        ["Steps, logit scale, seed", f"{run['steps']}, {run['logit_scale']:g}, {run['seed']}"],
-        ["Trained on", f"{run['device']} in {run['precision']}, {run['seconds']:.1f} s"],
-        ["Versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())],
+        ["Steps, logit scale, seed", f"{run.steps}, {scale}, {run.seed}"],
+        ["Trained on", f"{run.device} in {run.precision}, {run.seconds:.1f} s"],
+        ["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())],
     ]
     return Section(
         "What was asked",
@@ -131,8 +134,8 @@ def _asked(classifier: Classifier, data: LabelledImages) -> Section:
     )
 
 
-def _data(classifier: Classifier, data: LabelledImages, result: Evaluation) -> Section:
-    counts = classifier.record["support"]["counts"]
+def _data(classifier: Classifier, record: Record, data: LabelledImages, result: Evaluation) -> Section:
+    counts = record.support.counts
     texts = classifier.class_texts
     rows = [
         [label, texts[label], str(counts.get(label, "-")), str(share.total)]
@@ -142,7 +145,7 @@ def _data(classifier: Classifier, data: LabelledImages, result: Evaluation) -> S
         "The data", [Table("Images of each class", ["class", "text for the model", "support", "test"], rows)]
     )
     section.items += [Warn(sentence) for sentence in _data_warnings(counts, result)]
-    left_out = [f"Not learned from: {sentence}" for sentence in classifier.record["support"].get("left_out", [])]
+    left_out = [f"Not learned from: {sentence}" for sentence in record.support.left_out]
     left_out += [f"Not evaluated: {sentence}" for sentence in result.left_out]
     if left_out:
         more = [f"and {len(left_out) - _LISTED} more."] if len(left_out) > _LISTED else []
@@ -329,10 +332,12 @@ def _maps(found: Explanation, said: int, true: int) -> list[Picture]:
     ]
 
 
-def _training(classifier: Classifier) -> Section:
+def _training(classifier: Classifier, record: Record) -> Section:
     section = Section("What training did")
     if classifier.history:
         section.items.append(charts.losses(classifier.history))
+    elif not record.run.steps:
+        section.items.append(Text("The model was fitted without training steps of the recipe's."))
     else:
         section.items.append(Text("The loss of each step is not shown: this adapter's record does not hold it."))
     values, settings = classifier.strengths, classifier.recipe.alignment
@@ -340,13 +345,15 @@ def _training(classifier: Classifier) -> Section:
         section.items.append(charts.strengths(settings.strengths(len(values[0])), values))
         if not settings.learn:
             section.items.append(Text("The recipe keeps these strengths fixed: they are not trained."))
+    elif settings is not None:
+        section.items.append(Text("The backbone is used as it is, so there are no strengths of pull and push."))
     else:
         section.items.append(Text("The recipe has no alignment, so there are no strengths of pull and push."))
     return section
 
 
-def _next(classifier: Classifier, evaluations: Mapping[str, Evaluation]) -> Section:
-    needs = class_needs(evaluations["adapted"], classifier.record["support"]["counts"])
+def _next(record: Record, evaluations: Mapping[str, Evaluation]) -> Section:
+    needs = class_needs(evaluations["adapted"], record.support.counts)
     rows = [
         [
             one.label,

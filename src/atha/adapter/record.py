@@ -1,0 +1,221 @@
+"""What an adapter's atha.json says: its backbone, support set, training, evaluation, and its files' checksums.
+
+Entries that are not known are kept: a later version that adds one need not lose it when an earlier one notes an
+evaluation.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
+
+from atha.errors import AdapterError
+
+if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
+    from atha.backbones import Backbone
+    from atha.evaluation import Evaluation
+
+FORMATS = (1, 2)
+RECORD, TENSORS, RECIPE, CLASSES = "atha.json", "atha.safetensors", "recipe.json", "classes.json"
+LORA_FILES = ("adapter_config.json", "adapter_model.safetensors")
+SUPPORT = "support.safetensors"
+#: The kind of fitted model that format 1 is for; see `atha.methods.base.Fitted`.
+TRAINED = "recipe"
+
+# A file name need not be text that can be encoded.
+Text = InstanceOf[str]
+Count = Annotated[int, Field(ge=0)]
+Checksum = Annotated[str, Field(min_length=1)]
+
+
+class Part(BaseModel):
+    """Base of the record's parts: frozen, strict types, unknown entries kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+class BackboneRecord(Part):
+    """The backbone that an adapter is for, by name, place and the fingerprint of its weights."""
+
+    name: Text
+    revision: Text | None
+    family: Text
+    parameters: Count
+    path: Text | None
+    fingerprint: Text
+    licence: Text | None = None
+
+    @classmethod
+    def of(cls, backbone: "Backbone") -> Self:
+        """What is to be said of a backbone."""
+        from atha.backbones import licence
+
+        described = backbone.describe()
+        return cls(
+            **{key: described[key] for key in ("name", "revision", "family", "parameters")},
+            path=backbone.location,
+            fingerprint=backbone.fingerprint(),
+            licence=licence(backbone),
+        )
+
+
+class SupportSetRecord(Part):
+    """The support set: images of each class, all images' content hashes, and what was left out."""
+
+    counts: dict[Text, Count]
+    sha256: list[Text] = []
+    left_out: list[Text] = []
+    kept: bool = False  # whether pictures and features of it are in the folder
+
+
+class RunRecord(Part):
+    """How it was fitted."""
+
+    seed: int
+    steps: Count
+    logit_scale: float | None = None  # of what a recipe trains
+    precision: Text
+    device: Text
+    seconds: float
+    trained: dict[Text, Count]  # values by tuner, or by tensor
+    lora_layers: Count
+    losses: list[float] = []  # of each step
+    versions: dict[Text, Text]
+
+
+class ClassFigures(Part):
+    """Recall of one class."""
+
+    images: Count
+    accuracy: float | None  # of no image
+    interval95: list[float]
+
+
+class Figures(Part):
+    """See `atha.evaluation.Evaluation`."""
+
+    images: Count
+    accuracy: float
+    interval95: Annotated[list[float], Field(min_length=2, max_length=2)]
+    balanced_accuracy: float
+    calibration_error: float
+    brier: float
+    per_class: dict[Text, ClassFigures]
+    confusion: dict[Text, Any]
+    left_out: list[Text]
+
+
+class EvaluationRecord(Figures):
+    """Figures of the adapted model, and of others on the same images."""
+
+    baselines: dict[Text, Figures] = {}
+
+    @classmethod
+    def of(cls, evaluations: "Mapping[str, Evaluation]") -> Self:
+        """Of the result of `Classifier.compare`, or of ``{"adapted": ...}``."""
+        others = {name: result.to_dict() for name, result in evaluations.items() if name != "adapted"}
+        return cls.model_validate({**evaluations["adapted"].to_dict(), "baselines": others})
+
+
+class Record(Part):
+    """All of atha.json.
+
+    Format 1 is for what a recipe trains in a backbone. Of any other fitted model, ``fitted`` is the definition, in
+    format 2: a version that reads format 1 alone refuses it.
+    """
+
+    format: Literal[1, 2] = 1
+    fitted: dict[str, Any] | None = None
+    backbone: BackboneRecord
+    support: SupportSetRecord
+    run: RunRecord
+    evaluation: EvaluationRecord | None = None
+    sha256: dict[str, Checksum] = {}
+
+    @classmethod
+    def of(
+        cls, definition: Mapping[str, Any], backbone: BackboneRecord, support: SupportSetRecord, run: Mapping[str, Any]
+    ) -> Self:
+        """The record of a new adapter.
+
+        Args:
+            definition: of the fitted model.
+            backbone: it is for.
+            support: it was fitted on.
+            run: entries of `RunRecord`, but for ``logit_scale``.
+        """
+        if definition["kind"] == TRAINED:
+            made = RunRecord(**run, logit_scale=definition["logit_scale"])
+            return cls(backbone=backbone, support=support, run=made)
+        return cls(format=2, fitted=dict(definition), backbone=backbone, support=support, run=RunRecord(**run))
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.format == 1) != (self.fitted is None):
+            raise ValueError("the format is not that of the fitted model")
+        if self.fitted is None and self.run.logit_scale is None:
+            raise ValueError("there is no logit scale")
+        if self.fitted is not None and not isinstance(self.fitted.get("kind"), str):
+            raise ValueError("the fitted model is of no kind")
+        return self
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """Of the fitted model; see `atha.methods.base.Fitted.definition`."""
+        return {"kind": TRAINED, "logit_scale": self.run.logit_scale} if self.fitted is None else self.fitted
+
+    @property
+    def kind(self) -> str:
+        """Of the fitted model."""
+        return str(self.definition["kind"])
+
+    def noting(self, evaluations: "Mapping[str, Evaluation] | None") -> Self:
+        """The record with an evaluation; as it is, without one."""
+        return self if evaluations is None else self.model_copy(update={"evaluation": EvaluationRecord.of(evaluations)})
+
+    def keeping(self, support: bool) -> Self:
+        """The record, where something of the support set is kept or not."""
+        return self.model_copy(update={"support": self.support.model_copy(update={"kept": support})})
+
+    def to_json(self) -> str:
+        """The content of atha.json."""
+        absent = {name for name in ("fitted", "evaluation") if getattr(self, name) is None}
+        return to_json(self.model_dump(exclude=absent))
+
+
+def parse_record(content: Mapping[str, Any], folder: Path) -> Record:
+    """The record of an adapter folder, from the content of its atha.json.
+
+    Raises:
+        AdapterError: of a newer format, incomplete or damaged.
+    """
+    file, found = folder / RECORD, content.get("format")
+    if found not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise AdapterError(f"{folder} has format {found!r} and this version reads {known}: update atha")
+    if not _lists_files(content.get("sha256")):
+        raise AdapterError(f"{file} is damaged, its list of files is not as written: save the adapter again")
+    try:
+        return Record.model_validate(dict(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    if first["type"] in ("model_type", "dict_type"):
+        raise AdapterError(f"{file} is damaged, a part of it is no table: copy the adapter again")
+    if first["type"] in ("missing", "value_error"):
+        raise AdapterError(f"{folder} has an incomplete atha.json: copy the adapter again or fit it again")
+    key = ".".join(map(str, first["loc"]))
+    raise AdapterError(
+        f"{file} is damaged, its {key} cannot be {json.dumps(first['input'])}: copy the adapter again or fit it again"
+    )
+
+
+def to_json(content: Any) -> str:
+    """JSON for a file. A name that is no text becomes an escape that JSON reads back as it was."""
+    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _lists_files(checksums: Any) -> bool:
+    always: Sequence[str] = (TENSORS, RECIPE, CLASSES)
+    return isinstance(checksums, dict) and set(always) <= checksums.keys() <= {*always, SUPPORT, *LORA_FILES}

@@ -1,0 +1,99 @@
+"""Fitted models that are a function: of images, or of their frozen features.
+
+Shapes: Q images, N classes, E joint width.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from atha.alignment import Watcher
+from atha.methods.base import Fitted, Images, unit
+from atha.models.frozen import Frozen
+from atha.probability import softmax
+from atha.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ByScores(Fitted):
+    """A fitted model that is a function from images to scores; it cannot be saved."""
+
+    function: Callable[[Images], Float[np.ndarray, "Q N"]]
+
+    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
+        """The function's."""
+        return self.function(images)
+
+
+class OnFeatures(Fitted):
+    """A fitted model that is a function from frozen image features to scores."""
+
+    @abstractmethod
+    def score(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
+        """`scores` of images whose features are at hand, not normalised."""
+
+    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
+        """Of each image's frozen features."""
+        return self.score(images.features)
+
+    def of_features(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
+        """Probabilities of images whose features are at hand."""
+        return softmax(self.score(features))
+
+    def look(self, images: Images, watch: Watcher | None = None) -> Float[np.ndarray, "Q N"]:
+        """See `Fitted`; in one forward pass."""
+        return self.score(images.frozen.features(images.plain(), images.views(), watch))
+
+
+@dataclass(frozen=True)
+class LinearScores(OnFeatures, kind="linear"):
+    """Products of image features at unit length with one vector a class.
+
+    Attributes:
+        weights: of each class.
+        bias: of each class; minus infinity for one that cannot be.
+    """
+
+    weights: Float[np.ndarray, "N E"]
+    bias: Float[np.ndarray, "N"] | None = None
+
+    def score(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
+        """See `OnFeatures`."""
+        # A stack of products of one row each: the last bits of a product depend on how many rows it has.
+        found = (unit(features.astype(np.float64))[:, None] @ self.weights.T.astype(np.float64))[:, 0]
+        return np.asarray(found if self.bias is None else found + self.bias)
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and bias."""
+        found = {"weights": torch.from_numpy(self.weights)}
+        return found if self.bias is None else found | {"bias": torch.from_numpy(self.bias)}
+
+    @classmethod
+    def restore(
+        cls, definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen
+    ) -> "LinearScores":
+        """See `Fitted`."""
+        bias = tensors.get("bias")
+        made = cls(tensors["weights"].numpy(), None if bias is None else bias.numpy())
+        if made.weights.ndim != 2 or made.weights.shape[1] != frozen.backbone.joint_width:
+            raise ValueError(f"weights have shape {made.weights.shape}")
+        if made.bias is not None and made.bias.shape != made.weights.shape[:1]:
+            raise ValueError(f"bias has shape {made.bias.shape} and weights {made.weights.shape}")
+        check_names(tensors, made)
+        return made
+
+
+def check_names(tensors: Mapping[str, Tensor], made: Fitted) -> None:
+    """See to it that a fitted model has taken all of the tensors that it was restored from.
+
+    Raises:
+        ValueError: there is one too many.
+    """
+    if extra := sorted(tensors.keys() - made.state().keys()):
+        raise ValueError(f"there is nothing that {extra[0]} belongs to")
