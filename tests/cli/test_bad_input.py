@@ -565,8 +565,9 @@ def test_broken_adapter(saved: Path, refused: Refused, verb: str, case: str) -> 
     refused(verb, "adapter", "support", naming=naming)
 
 
-def test_info_of_a_broken_record(saved: Path, refused: Refused) -> None:
-    edit_record(run=None)(saved)
+@pytest.mark.parametrize("change", [{"run": None}, {"support": {"counts": {"cat": 1}}}], ids=["no run", "no dog"])
+def test_info_of_a_broken_record(saved: Path, refused: Refused, change: dict[str, Any]) -> None:
+    edit_record(**change)(saved)
     refused("info", "adapter", naming=("atha.json", "copy the adapter again"))
 
 

@@ -15,7 +15,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atha.adapter.record import CLASSES, LORA_FILES, RECIPE, RECORD, SUPPORT, TENSORS, Record, parse_record, to_json
+from atha.adapter.record import (
+    CLASSES,
+    LORA_FILES,
+    RECIPE,
+    RECORD,
+    SUPPORT,
+    TENSORS,
+    Record,
+    incomplete,
+    parse_record,
+    to_json,
+)
 from atha.classes import Classes
 from atha.errors import AdapterError, AthaError, BackboneError
 from atha.files import check_folder_free, whole_file, whole_folder
@@ -152,6 +163,8 @@ def read_adapter(path: str | Path) -> Saved:
     except (SafetensorError, KeyError, ValueError) as error:
         raise AdapterError(f"{folder} holds tensors that cannot be read ({error}): fit the adapter again") from None
     named = _parse(folder / CLASSES, files[CLASSES])
+    if record.support.counts.keys() != named.keys():
+        raise incomplete(folder)
     try:
         recipe = Recipe.check(_parse(folder / RECIPE, files[RECIPE]))
     except AthaError as error:

@@ -204,11 +204,16 @@ def parse_record(content: Mapping[str, Any], folder: Path) -> Record:
     if first["type"] in ("model_type", "dict_type"):
         raise AdapterError(f"{file} is damaged, a part of it is no table: copy the adapter again")
     if first["type"] in ("missing", "value_error"):
-        raise AdapterError(f"{folder} has an incomplete atha.json: copy the adapter again or fit it again")
+        raise incomplete(folder)
     key = ".".join(map(str, first["loc"]))
     raise AdapterError(
         f"{file} is damaged, its {key} cannot be {json.dumps(first['input'])}: copy the adapter again or fit it again"
     )
+
+
+def incomplete(folder: Path) -> AdapterError:
+    """What is said of a record that lacks something."""
+    return AdapterError(f"{folder} has an incomplete {RECORD}: copy the adapter again or fit it again")
 
 
 def to_json(content: Any) -> str:
