@@ -19,6 +19,12 @@ def softmax(scores: Float[np.ndarray, "n N"]) -> Float[np.ndarray, "n N"]:
     return normalised(np.exp(scores - scores.max(axis=1, keepdims=True)))
 
 
+def log_softmax(scores: Float[np.ndarray, "n N"]) -> Float[np.ndarray, "n N"]:
+    """Logarithms of `softmax`, for finite scores."""
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
 def normalised(rows: Float[np.ndarray, "n N"]) -> Float[np.ndarray, "n N"]:
     """Rows that are not negative, brought to sum 1 in float64."""
     rows = np.asarray(rows, dtype=np.float64)

@@ -15,7 +15,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from atha.errors import RecipeError
 
@@ -27,6 +36,8 @@ Count = Annotated[int, Field(gt=0)]
 Transform = Literal["processor", "cdfsl"]
 SupportKind = Literal["single", "five-view", "random-crop"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+AspectGroup = Literal["plain", "flip", "quarter-turns", "scales"]
+Member = Literal["text", "adapted", "prototypes", "gaussian", "logistic"]
 
 
 class Part(BaseModel):
@@ -134,8 +145,31 @@ class ViewsRecipe(Part):
     support: SupportKind = "single"
 
 
+class BlendRecipe(Part):
+    """A classifier as the weighted sum of members' scores.
+
+    ``text`` is zero-shot, ``adapted`` what the rest of the recipe trains, the others are probes, classifiers fitted in
+    closed form or convexly, on frozen image features. Without ``adapted``, nothing is trained in the backbone.
+    ``auto`` is decided from the support images, see `atha.methods.automatic`.
+    """
+
+    members: list[Member] = Field(default=["text", "adapted", "prototypes", "gaussian"], min_length=1)
+    weights: dict[Member, NonNegative] | Literal["auto"] = "auto"
+    views: list[AspectGroup] | Literal["auto"] = "auto"  # that probes look at, of support images and in prediction
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(set(self.members)) < len(self.members):
+            raise ValueError("members must differ from each other")
+        if not isinstance(self.weights, str) and self.weights.keys() != set(self.members):
+            raise ValueError(f"weights must be auto or one number for each of {', '.join(self.members)}")
+        if not isinstance(self.weights, str) and not any(self.weights.values()):
+            raise ValueError("weights must not all be 0")
+        return self
+
+
 class Recipe(Part):
-    """Everything that defines an adaptation. ``null`` for lora or alignment leaves that tuner out.
+    """Everything that defines a classifier. ``null`` for lora or alignment leaves that tuner out.
 
     Attributes:
         name: the preset's name, or the file's; ``+`` is added when keys were overridden.
@@ -144,6 +178,7 @@ class Recipe(Part):
         alignment: tail-head alignment.
         views: image geometry and augmentation.
         training: the loop.
+        blend: what the classifier is the sum of; null: of what is trained, alone.
     """
 
     name: str = "custom"
@@ -152,9 +187,36 @@ class Recipe(Part):
     alignment: AlignmentRecipe | None = None
     views: ViewsRecipe = ViewsRecipe()
     training: TrainingRecipe = TrainingRecipe()
+    blend: BlendRecipe | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether something is trained in the backbone."""
+        return self.blend is None or "adapted" in self.blend.members
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_in_vain(cls, values: Any) -> Any:
+        """A blend that has no use for what is trained, trains nothing."""
+        blend = values.get("blend") if isinstance(values, dict) else None
+        if isinstance(blend, dict) and "adapted" not in blend.get("members", ["adapted"]):
+            prompt = values.get("prompt")
+            prompt = {**prompt, "learn_context": False} if isinstance(prompt, dict) else prompt
+            return {**values, "lora": None, "alignment": None, **({"prompt": prompt} if prompt is not None else {})}
+        return values
+
+    @model_serializer(mode="wrap")
+    def _without_no_blend(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe without a blend reads, and is hashed, as it was before there were any."""
+        found: dict[str, Any] = serialise(self)
+        if found.get("blend", ...) is None:
+            del found["blend"]
+        return found
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
+        if not self.trains:
+            return self
         learns = self.lora is not None or self.prompt.learn_context
         if not learns and not (self.alignment is not None and self.alignment.learn):
             raise ValueError("nothing would be trained: keep lora, prompt.learn_context or alignment.learn")

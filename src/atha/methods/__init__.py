@@ -12,6 +12,7 @@ from typing import Any
 
 from atha.errors import DataError
 from atha.methods.base import FileImages, Fitted, Images, Method, Options, Support, ViewedImages, restore
+from atha.methods.gaussian import Gaussian
 from atha.methods.linear_probe import LinearProbe
 from atha.methods.prototypes import Prototypes
 from atha.methods.scores import ByScores, LinearScores
@@ -22,6 +23,7 @@ from atha.methods.zero_shot import ZeroShot
 METHODS: dict[str, type[Method]] = {
     "zero-shot": ZeroShot,
     "prototypes": Prototypes,
+    "gaussian": Gaussian,
     "linear-probe": LinearProbe,
     "tip-adapter": TipAdapter,
     "tip-adapter-f": TipAdapterF,

@@ -5,7 +5,7 @@ Shapes: n support images, Q query images, N classes, E joint width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from atha.alignment import Watcher
+from atha.data.aspects import ASPECTS
 from atha.data.views import Views
 from atha.errors import AdapterError
 from atha.models.encoder import Encoder
@@ -49,6 +50,14 @@ class Images(ABC):
     def decoded(self) -> list[Image.Image]:
         """The images themselves, as they were taken."""
 
+    @abstractmethod
+    def aspect(self, name: str) -> "Images":
+        """The same images, seen as one of `atha.data.aspects.ASPECTS`; of the plain ones."""
+
+    @abstractmethod
+    def take(self, places: Sequence[int]) -> "Images":
+        """Some of the images."""
+
 
 @dataclass(frozen=True)
 class FileImages(Images):
@@ -56,6 +65,7 @@ class FileImages(Images):
 
     files: Sequence[ImageFile]
     frozen: FrozenModel
+    seen: str = "plain"
 
     def __len__(self) -> int:
         return len(self.files)
@@ -63,11 +73,19 @@ class FileImages(Images):
     @property
     def features(self) -> Float[np.ndarray, "n E"]:
         """See `Images`; from the cache where they are there."""
-        return self.frozen.image_features(self.files)
+        return self.frozen.image_features(self.files, self.seen)
 
     def plain(self, squeeze_to_size: bool = False) -> UInt8[Tensor, "n 3 H W"]:
         """See `Images`."""
-        return self.frozen.plain(self.files, squeeze_to_size)
+        return ASPECTS[self.seen](self.frozen.plain(self.files, squeeze_to_size))
+
+    def aspect(self, name: str) -> "FileImages":
+        """See `Images`."""
+        return replace(self, seen=name)
+
+    def take(self, places: Sequence[int]) -> "FileImages":
+        """See `Images`."""
+        return replace(self, files=[self.files[place] for place in places])
 
     def views(self, squeeze_to_size: bool = False) -> Views:
         """See `Images`."""
@@ -114,6 +132,15 @@ class ViewedImages(Images):
         """See `Images`."""
         return list(self.sources)
 
+    def aspect(self, name: str) -> "ViewedImages":
+        """See `Images`."""
+        return self if name == "plain" else replace(self, made=ASPECTS[name](self.made))
+
+    def take(self, places: Sequence[int]) -> "ViewedImages":
+        """See `Images`."""
+        sources = [self.sources[place] for place in places] if self.sources else ()
+        return replace(self, made=self.made[list(places)], sources=sources)
+
 
 @dataclass(frozen=True)
 class Support:
@@ -137,6 +164,10 @@ class Support:
     def frozen(self) -> Frozen:
         """The frozen backbone."""
         return self.images.frozen
+
+    def take(self, places: Sequence[int]) -> "Support":
+        """Some of the images; the classes stay."""
+        return replace(self, images=self.images.take(places), labels=self.labels[list(places)])
 
     @property
     def text_features(self) -> Float[np.ndarray, "N E"]:

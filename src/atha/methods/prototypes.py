@@ -1,17 +1,42 @@
-"""Prototypes: the class whose mean support feature is nearest (Prototypical Networks, arXiv 1703.05175, eq. 1)."""
+"""Prototypes: the class whose mean support feature is nearest (Prototypical Networks, arXiv 1703.05175, eq. 1).
+
+Features are centred first, by the mean of the classes' means: what all images have in common says nothing about their
+class, and takes most of a feature's length.
+"""
+
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from atha.methods.base import Fitted, Method, Support, unit
 from atha.methods.scores import LinearScores
 
 
-class Prototypes(Method):
-    """Cosine of the image and each class's mean of unit-length support features, at the backbone's own logit scale."""
+def prototypes(features: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], classes: int) -> LinearScores:
+    """Fit the probe: products with the mean direction of each class, seen from the centre.
 
-    summary = "nearest mean of a class's support features"
+    Args:
+        features: image features of the support set, at unit length.
+        labels: class indices; each class has an image at least.
+        classes: N.
+    """
+    centre = np.stack([features[labels == label].mean(0) for label in range(classes)]).mean(0)
+    directions = unit(features - centre)
+    weights = unit(np.stack([directions[labels == label].mean(0) for label in range(classes)]))
+    return LinearScores(weights, -weights @ centre)
+
+
+class Prototypes(Method):
+    """`prototypes` of frozen features, at the backbone's own logit scale."""
+
+    summary = "nearest mean of a class's centred support features"
 
     def fit(self, support: Support) -> Fitted:
         """Average the support features of each class."""
         features = unit(support.images.features.astype(np.float64))
-        return LinearScores(support.frozen.logit_scale * unit(support.one_hot.T @ features))
+        return prototypes(features, support.labels, len(support.texts)).times(support.frozen.logit_scale)
+
+    def definition(self) -> dict[str, Any]:
+        """What is done to the features before."""
+        return super().definition() | {"features": "unit length, centred"}

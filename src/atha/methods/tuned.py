@@ -15,6 +15,7 @@ from atha.alignment import Watcher
 from atha.data.views import SupportSet, crop_source
 from atha.devices import resolve_precision
 from atha.errors import DataError
+from atha.methods.automatic import fit_blend
 from atha.methods.base import Fitted, Images, Method, Options, Support, text_anchors
 from atha.models.adaptation import Adaptation, adapt, adapt_together
 from atha.models.encoder import Encoder, cosine
@@ -109,7 +110,41 @@ class FittedRecipe(Fitted, kind="recipe"):
         return without(self, "encoder")
 
 
-def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = None) -> FittedRecipe:
+def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = None) -> Fitted:
+    """Fit what a recipe says: what it trains, or a blend.
+
+    Args:
+        recipe: the resolved one.
+        support: what to learn from.
+        observer: told of every step, counted over all that is trained.
+
+    Raises:
+        RecipeError, BackboneError, TrainingError: as for `train_recipe`.
+    """
+    if recipe.blend is None:
+        return train_recipe(recipe, support, observer)
+    done = 0
+
+    def train(support: Support, *, on_half: bool) -> FittedRecipe:
+        nonlocal done
+        own = recipe if not on_half else _shorter(recipe)
+        before, done = done, done + own.training.resolve_steps(int(np.bincount(support.labels).max()))
+        if observer is None:
+            return train_recipe(own, support)
+        # All in all: of the halves, it is not known yet whether they will be trained.
+        return train_recipe(
+            own, support, lambda step, steps, loss, now: observer(before + step, max(done, before + steps), loss, now)
+        )
+
+    return fit_blend(recipe.blend, support, train)
+
+
+def _shorter(recipe: Recipe) -> Recipe:
+    training = recipe.training.model_copy(update={"steps": -(-recipe.training.steps * 3 // 4)})
+    return recipe.model_copy(update={"training": training})
+
+
+def train_recipe(recipe: Recipe, support: Support, observer: Observer | None = None) -> FittedRecipe:
     """Train what a recipe says.
 
     Args:
@@ -183,7 +218,7 @@ class Tuned(Method):
     def fit_each(self, supports: Sequence[Support]) -> Generator[Fitted]:
         """Train on all episodes' support images in one pass, where backbone and recipe allow it."""
         frozen = supports[0].frozen
-        if len(supports) == 1 or not can_stack(frozen.backbone, self.recipe):
+        if len(supports) == 1 or self.recipe.blend is not None or not can_stack(frozen.backbone, self.recipe):
             yield from super().fit_each(supports)
             return
         labelled = [support_set(self.recipe, support) for support in supports]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from atha.alignment import Watcher
 from atha.backbones import Backbone
+from atha.data.aspects import ASPECTS
 from atha.data.cache import Cache
 from atha.data.images import ImageProblem, content_hash, open_image
 from atha.data.views import Views
@@ -186,13 +187,18 @@ class FrozenModel(Frozen):
         """
         return [_decode(file) for file in files]
 
-    def image_features(self, files: Sequence[ImageFile]) -> Float[np.ndarray, "n E"]:
+    def image_features(self, files: Sequence[ImageFile], aspect: str = "plain") -> Float[np.ndarray, "n E"]:
         """Frozen features of the plain views, not normalised, float32.
+
+        Args:
+            files: of the images.
+            aspect: of `atha.data.aspects.ASPECTS`.
 
         Raises:
             ImageProblem: an image cannot be read.
         """
         where = [self._content, self.precision, self.backbone.device.type, _FORWARD]
+        where += [aspect] if aspect != "plain" else []
         keys = [Cache.key("features", file.digest, *where, *self.identity) for file in files]
         missing = dict.fromkeys(key for key in keys if key not in self._features)
         width = 4 * self.backbone.joint_width
@@ -203,7 +209,8 @@ class FrozenModel(Frozen):
         todo = {key: file for key, file in zip(keys, files, strict=True) if key in missing}
         made = {}
         if todo:
-            made = dict(zip(todo, self.features(self.plain(list(todo.values())), self.views()), strict=True))
+            plain = ASPECTS[aspect](self.plain(list(todo.values())))
+            made = dict(zip(todo, self.features(plain, self.views()), strict=True))
         self._features |= made
         self._cache.put({key: value.tobytes() for key, value in made.items()})
         found = np.stack([self._features[key] for key in keys])

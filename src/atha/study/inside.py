@@ -21,7 +21,7 @@ from atha.errors import DataError
 from atha.explain import UNALIGNED, Watch
 from atha.files import write_whole
 from atha.methods import FileImages, Images, Support
-from atha.methods.tuned import FittedRecipe, Tuned, fit_recipe, squeezes
+from atha.methods.tuned import FittedRecipe, Tuned, squeezes, train_recipe
 from atha.models.encoder import ClassTexts, cosine
 from atha.models.forms import prediction_encoder
 from atha.models.frozen import FrozenModel
@@ -83,7 +83,7 @@ def inside(
         asked = Support(
             target.images(frozen, query=False), target.labels(False), target.texts, method.template, target.episode.seed
         )
-        fitted = fit_recipe(method.recipe, asked, _recorder(history))
+        fitted = train_recipe(method.recipe, asked, _recorder(history))
     found = _measure(_Look(frozen, method.recipe, fitted, target), target, source)
     if adapted and source is not None:
         found["cka"] |= _kept(frozen, found.pop("_features"), target, source)

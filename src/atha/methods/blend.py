@@ -1,0 +1,182 @@
+"""A blend: a classifier whose members are classifiers. Their scores are centred, scaled, weighted and added.
+
+Members on frozen features see the mean of several aspects of an image; what is adapted sees the plain one.
+
+Shapes: Q images, N classes, E joint width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from atha.alignment import Watcher
+from atha.data.aspects import ASPECTS
+from atha.methods.base import Fitted, Images, restore, unit
+from atha.methods.scores import OnFeatures
+from atha.models.frozen import Frozen
+from atha.probability import softmax
+from atha.recipe import Recipe
+from atha.tuners import Tuners
+
+#: The member that is trained in the backbone.
+ADAPTED = "adapted"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A member of a blend.
+
+    Attributes:
+        fitted: the member.
+        weight: of its scores, after they are divided by ``scale``.
+        scale: mean standard deviation of its scores over the classes, on the support images.
+        accuracy: on support images that it did not learn from; None where there are none.
+        images: their number.
+        why: in words, how the weight came about.
+    """
+
+    fitted: Fitted
+    weight: float
+    scale: float
+    accuracy: float | None = None
+    images: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Blend(Fitted, kind="blend"):
+    """The sum of members.
+
+    Attributes:
+        parts: by name.
+        aspects: that members on frozen features see of an image.
+        why: in words, how they were chosen.
+    """
+
+    parts: Mapping[str, Part]
+    aspects: tuple[str, ...] = ("plain",)
+    why: str = ""
+
+    def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
+        """The weighted sum."""
+        return self.look(images)
+
+    def look(self, images: Images, watch: Watcher | None = None) -> Float[np.ndarray, "Q N"]:
+        """See `Fitted`; what is adapted is watched, if there is such a member."""
+        found = self._members(images, watch)
+        return np.asarray(sum(part.weight / part.scale * found[name] for name, part in self.parts.items()))
+
+    def votes(self, images: Images) -> dict[str, Float[np.ndarray, "Q N"]]:
+        """What each member makes of images by itself: probabilities, as sure as its weight in the sum makes it."""
+        found = self._members(images, None)
+        return {name: softmax(part.weight / part.scale * found[name]) for name, part in self.parts.items()}
+
+    def plain(self) -> "Blend":
+        """The same blend, looking at the plain aspect alone: as many forward passes fewer."""
+        return replace(self, aspects=("plain",), why="plain was asked for")
+
+    def _members(self, images: Images, watch: Watcher | None) -> dict[str, Float[np.ndarray, "Q N"]]:
+        features, found = None, {}
+        if watch is not None and ADAPTED not in self.parts:
+            images.frozen.features(images.plain(), images.views(), watch)
+        for name, part in self.parts.items():
+            if isinstance(part.fitted, OnFeatures):
+                features = features_of(images, self.aspects) if features is None else features
+                scores = part.fitted.score(features)
+            else:
+                scores = part.fitted.look(images, watch)
+            found[name] = centred(scores.astype(np.float64))
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """Those of what is adapted under their own names, of other members behind ``blend.NAME.``."""
+        found: dict[str, Tensor] = {}
+        for name, part in self.parts.items():
+            before = "" if name == ADAPTED else _prefix(name)
+            found |= {f"{before}{key}": value for key, value in part.fitted.state().items()}
+        return found
+
+    def definition(self) -> dict[str, Any]:
+        """Members, weights, aspects, and the reasons."""
+        parts = {
+            name: {
+                "fitted": part.fitted.definition(),
+                **{key: getattr(part, key) for key in ("weight", "scale", "accuracy", "images", "why")},
+            }
+            for name, part in self.parts.items()
+        }
+        return super().definition() | {"members": parts, "aspects": list(self.aspects), "why": self.why}
+
+    @classmethod
+    def restore(
+        cls, definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen
+    ) -> "Blend":
+        """See `Fitted`."""
+        left, parts = dict(tensors), {}
+        for name, saved in definition["members"].items():
+            own = {key: left.pop(key) for key in tuple(left) if key.startswith(_prefix(name))}
+            own = {key.removeprefix(_prefix(name)): value for key, value in own.items()}
+            if name == ADAPTED:
+                own = {key: left.pop(key) for key in tuple(left) if not key.startswith(_prefix())}
+            numbers = {key: saved[key] for key in ("weight", "scale", "accuracy", "images", "why")}
+            parts[name] = Part(restore(saved["fitted"], own, recipe, frozen), **numbers)
+        if left:
+            raise ValueError(f"there is nothing that {min(left)} belongs to")
+        aspects = tuple(definition["aspects"])
+        if not aspects or not set(aspects) <= ASPECTS.keys():
+            raise ValueError(f"aspects are {aspects}")
+        return cls(parts, aspects, str(definition["why"]))
+
+    @property
+    def _adapted(self) -> Fitted | None:
+        part = self.parts.get(ADAPTED)
+        return None if part is None else part.fitted
+
+    @property
+    def tuners(self) -> Tuners:
+        """See `Fitted`."""
+        return Tuners() if self._adapted is None else self._adapted.tuners
+
+    @property
+    def trained(self) -> dict[str, int]:
+        """See `Fitted`."""
+        found = {} if self._adapted is None else self._adapted.trained
+        probes = {name: part.fitted.trained for name, part in self.parts.items() if name != ADAPTED}
+        return found | {name: sum(counts.values()) for name, counts in probes.items()}
+
+    @property
+    def losses(self) -> list[float]:
+        """See `Fitted`."""
+        return [] if self._adapted is None else self._adapted.losses
+
+    def anchors(
+        self, frozen: Frozen, texts: Sequence[str], template: str, kind: Literal["adjoint", "inverse"]
+    ) -> Float[Tensor, "N D"]:
+        """See `Fitted`."""
+        if self._adapted is not None:
+            return self._adapted.anchors(frozen, texts, template, kind)
+        return super().anchors(frozen, texts, template, kind)
+
+    def release(self) -> None:
+        """See `Fitted`."""
+        for part in self.parts.values():
+            part.fitted.release()
+
+
+def features_of(images: Images, aspects: Sequence[str]) -> Float[np.ndarray, "Q E"]:
+    """Frozen features at unit length, the mean over aspects at unit length again."""
+    found = [unit(images.aspect(name).features.astype(np.float64)) for name in aspects]
+    return found[0] if len(found) == 1 else unit(np.mean(found, axis=0))
+
+
+def centred(scores: Float[np.ndarray, "Q N"]) -> Float[np.ndarray, "Q N"]:
+    """Scores less their mean over the classes, which says nothing about the class."""
+    return np.asarray(scores - scores.mean(axis=1, keepdims=True))
+
+
+def _prefix(name: str = "") -> str:
+    return f"blend.{name}." if name else "blend."

@@ -1,0 +1,265 @@
+"""Probes, evidence and blends: against formulas written another way, their own laws, and real saving and loading."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import atha
+from atha.data.aspects import ASPECTS, aspects_of
+from atha.errors import RecipeError
+from atha.methods import automatic
+from atha.methods.base import unit
+from atha.methods.blend import ADAPTED, Blend
+from atha.methods.evidence import above_chance, folds, held_out, log_likelihood, weigh
+from atha.methods.gaussian import gaussian
+from atha.methods.probes import PROBES
+from atha.methods.prototypes import prototypes
+from atha.probability import softmax
+from atha.recipe import Recipe, presets
+
+COUNTS = st.lists(st.integers(1, 20), min_size=2, max_size=6)
+
+
+def task(counts, width=8, seed=0, spread=0.5):
+    """Classes around directions of their own."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    centres = rng.normal(size=(len(counts), width)) + 3
+    return unit(centres[labels] + spread * rng.normal(size=(len(labels), width))), labels, centres
+
+
+@given(counts=COUNTS, seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_gaussian_is_a_normal_distribution_a_class(counts, seed):
+    """By the covariance itself, whichever of images and features are more."""
+    for width in (4, 40):
+        features, labels, _ = task(counts, width, seed)
+        means = np.stack([features[labels == label].mean(0) for label in range(len(counts))])
+        centre = means.mean(0)
+        covariance = np.zeros((width, width))
+        for label, count in enumerate(counts):
+            away = features[labels == label] - centre
+            covariance += away.T @ away / count / len(counts)
+        covariance += np.trace(covariance) / len(labels) * np.eye(width)
+        wanted = (features - centre) @ np.linalg.solve(covariance, (means - centre).T)
+        np.testing.assert_allclose(gaussian(features, labels, len(counts)).score(features), wanted, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", PROBES)
+@given(counts=COUNTS, seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_probes_are_linear_and_know_what_is_easy(name, counts, seed):
+    features, labels, centres = task(counts, 16, seed, spread=0.05)
+    found = PROBES[name](features, labels, len(counts))
+    assert found.weights.shape == (len(counts), 16)
+    assert np.isfinite(found.weights).all() and np.isfinite(found.bias).all()
+    assert (found.score(centres).argmax(1) == np.arange(len(counts))).mean() > 0.8
+
+
+def test_prototypes_do_not_see_what_all_images_share():
+    features, labels, _ = task([3, 4, 5])
+    moved = features + 10
+    one, other = prototypes(features, labels, 3), prototypes(moved, labels, 3)
+    np.testing.assert_allclose(one.weights, other.weights, atol=1e-9)
+
+
+def test_identical_images_are_no_division_by_zero():
+    features = unit(np.ones((4, 6)))
+    for name in ("prototypes", "gaussian"):
+        assert np.isfinite(PROBES[name](features, np.array([0, 0, 1, 1]), 2).score(features)).all()
+
+
+@given(counts=COUNTS, count=st.integers(2, 5), seed=st.integers(0, 99))
+def test_folds_empty_no_class(counts, count, seed):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    where = folds(labels, count, seed)
+    for label, images in enumerate(counts):
+        own = where[labels == label]
+        assert (own == -1).all() if images == 1 else (own >= 0).all()
+        for fold in range(count):
+            assert (own != fold).any()
+            assert (own == fold).sum() <= -(-images // count)
+
+
+def test_held_out_answers_know_nothing_of_their_fold():
+    features, labels, _ = task([4, 4, 1])
+    where, asked = folds(labels, 2, 0), []
+
+    def fit(known, own, classes):
+        asked.append({tuple(row) for row in known})
+        return lambda other: np.array([[tuple(row) in asked[-1] for _ in range(classes)] for row in other], float)
+
+    found = held_out(fit, features, labels, 3, where)
+    assert (found[where >= 0] == 0).all()
+    assert np.isnan(found[where < 0]).all()
+
+
+def test_weights_are_the_best_by_a_grid():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 60)
+    scores = np.stack([2 * np.eye(4)[labels] + rng.normal(size=(60, 4)), rng.normal(size=(60, 4))])
+    found = weigh(scores, labels, [1.0, 1.0], [0.5, 2.0])
+
+    def loss(weights):
+        away = (np.array(weights) - 1) / [0.5, 2.0]
+        return away @ away / 2 - log_likelihood(np.tensordot(weights, scores, 1), labels).sum()
+
+    grid = [(a, b) for a in np.linspace(0, 2, 41) for b in np.linspace(0, 2, 41)]
+    assert loss(found) <= min(map(loss, grid)) + 1e-9
+    assert found[0] > 0.8 and found[1] < 0.3, "who knows the classes is trusted, who knows nothing is not"
+    few = weigh(scores[:, :1], labels[:1], [1.0, 1.0], [0.1, 0.1])
+    np.testing.assert_allclose(few, 1, atol=0.05)
+
+
+def test_above_chance():
+    labels = np.array([0, 1, 2, 3])
+    assert above_chance(np.eye(4), labels) == 1
+    assert above_chance(-np.eye(4), labels) == 0
+    assert above_chance(np.eye(4)[[0, 0, 0, 0]] + 0.0, labels) == 0
+
+
+def test_aspects():
+    """Turned four times, mirrored twice, an image is itself; a nearer one shows its middle."""
+    images = (255 * np.random.default_rng(0).random((2, 3, 20, 20))).astype(np.uint8)
+    import torch
+
+    plain = torch.from_numpy(images)
+    again = plain
+    for _ in range(4):
+        again = ASPECTS["turn-90"](again)
+    assert torch.equal(again, plain) and torch.equal(ASPECTS["flip"](ASPECTS["flip"](plain)), plain)
+    assert torch.equal(ASPECTS["turn-270"](ASPECTS["turn-90"](plain)), plain)
+    ramp = torch.arange(20, dtype=torch.uint8).mul(12).expand(1, 3, 20, 20)
+    near = ASPECTS["nearer"](ramp)
+    assert near.shape == ramp.shape
+    assert near[0, 0, 0, 0] > ramp[0, 0, 0, 0] and near[0, 0, 0, -1] < ramp[0, 0, 0, -1]
+    assert aspects_of(["quarter-turns", "flip", "scales"]) == tuple(ASPECTS)
+    assert aspects_of(["flip"]) == ("plain", "flip")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Classes of 1, 3 and 6 noisy images of a colour."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name, colour, count in (
+        ("red thing", (200, 30, 30), 1),
+        ("green", (30, 200, 30), 3),
+        ("blue", (30, 30, 200), 6),
+    ):
+        (folder / name).mkdir()
+        for number in range(count):
+            noise = rng.integers(-30, 30, (48, 64, 3))
+            Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(
+                folder / name / f"{number}.png"
+            )
+    return folder
+
+
+def fitted(recipe, photos, **changes):
+    return atha.Classifier.from_pretrained("nano", recipe=Recipe.load(recipe, changes)).fit(photos)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [
+        ("auto", {"training.steps": 2}),
+        ("auto", {"training.steps": 2, "blend.members": ["adapted"]}),
+        ("probes", {}),
+        ("prototypes", {}),
+        ("gaussian", {}),
+        ("logistic", {}),
+        ("probes", {"blend.members": ["text"]}),
+        ("probes", {"blend.views": ["quarter-turns"], "blend.weights": {"text": 0.5, "prototypes": 1, "gaussian": 2}}),
+    ],
+)
+def test_uneven_support_sets_are_fitted_saved_and_loaded(recipe, changes, photos, tmp_path):
+    clf = fitted(recipe, photos, **changes)
+    files = sorted(photos.glob("*/*.png"))
+    found = clf.predict_proba(files)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-12, rtol=0)
+    clf.save_pretrained(tmp_path / "adapter")
+    assert (tmp_path / "adapter" / "adapter_config.json").exists() == (recipe == "auto")
+    again = atha.Classifier.from_pretrained(tmp_path / "adapter")
+    assert np.array_equal(again.predict_proba(files), found)
+    # An image's answer depends on no other, and on no batch.
+    assert np.array_equal(np.concatenate([again.predict_proba([file]) for file in files[::3]]), found[::3])
+    assert again._fitted.definition() == clf._fitted.definition()
+
+
+def test_scores_are_the_weighted_sum(photos):
+    clf = fitted("auto", photos, **{"training.steps": 2})
+    blend = clf._fitted
+    assert isinstance(blend, Blend) and list(blend.parts) == ["text", ADAPTED, "prototypes", "gaussian"]
+    views = [clf._views.plain(Image.open(file)) for file in sorted(photos.glob("*/*.png"))]
+    images = clf._predictor().viewed(views)
+    votes = blend.votes(images)
+    assert votes.keys() == blend.parts.keys()
+    joint = softmax(sum(np.log(rows.clip(1e-300)) for rows in votes.values()))
+    np.testing.assert_allclose(blend.probabilities(images), joint, atol=1e-9)
+    plain = blend.plain()
+    assert plain.aspects == ("plain",) and len(blend.aspects) > 1
+    assert not np.array_equal(plain.probabilities(images), blend.probabilities(images))
+
+
+def test_weights_follow_held_out_answers(photos):
+    """Classes of one image cannot be held out: they are counted in no accuracy."""
+    parts = fitted("probes", photos)._fitted.parts
+    assert {part.images for part in parts.values()} == {9}
+    assert all(part.accuracy is not None for part in parts.values())
+
+
+def test_one_image_a_class_says_nothing_of_probes(photos):
+    one = [(file, file.parent.name) for file in sorted(photos.glob("*/0.png"))]
+    clf = atha.Classifier.from_pretrained("nano", recipe="probes").fit(one)
+    parts = clf._fitted.parts
+    assert parts["prototypes"].accuracy is None and "cannot be asked" in parts["prototypes"].why
+    assert parts["text"].images == 3
+
+
+def test_queries_are_never_learned_from(photos):
+    """Inductive: the same answer whatever else is asked, before or beside."""
+    clf = fitted("probes", photos)
+    files = sorted(photos.glob("*/*.png"))
+    alone = clf.predict_proba(files[:1])
+    clf.predict_proba(files)
+    assert np.array_equal(clf.predict_proba(files[:1]), alone)
+
+
+def test_recipes_of_blends():
+    assert {"auto", "probes", "prototypes", "gaussian", "logistic"} <= set(presets())
+    probes = Recipe.load("probes")
+    assert not probes.trains and probes.lora is None
+    assert "blend" not in Recipe.load("paper").model_dump(mode="json")
+    assert Recipe.check(probes.model_dump(mode="json")) == probes
+    for wrong, words in (
+        ({"blend.members": ["text", "text"]}, "differ"),
+        ({"blend.members": ["forest"]}, "blend.members"),
+        ({"blend.weights": {"text": 1}}, "one number for each"),
+        ({"blend.weights": {"text": 0, "prototypes": 0, "gaussian": 0}}, "not all be 0"),
+        ({"blend.views": ["upside-down"]}, "blend.views"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            Recipe.load("probes", wrong)
+
+
+def test_weights_of_what_is_adapted(photos, monkeypatch):
+    """Halves are trained for fewer steps, each on the images that it is not asked about."""
+    seen = []
+    real = automatic._decide_adapted
+
+    def spy(task, seen_features, others, asked, support, train):
+        def watched(support, *, on_half):
+            seen.append((len(support.labels), on_half))
+            return train(support, on_half=on_half)
+
+        return real(task, seen_features, others, asked, support, watched)
+
+    monkeypatch.setattr(automatic, "_decide_adapted", spy)
+    clf = fitted("auto", photos, **{"training.steps": 4})
+    assert [half for _, half in seen] == [True, True]
+    # The class of one image is in both halves.
+    assert sorted(count for count, _ in seen) == [5, 6]
+    assert clf._fitted.parts[ADAPTED].images == 9
+    assert len(clf.history) == 4
