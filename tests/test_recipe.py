@@ -7,7 +7,10 @@ from atha.errors import RecipeError
 
 
 def test_presets_are_all_there():
-    assert presets() == ["clip-lora", "lora", "paper", "released", "released-fixed"]
+    assert presets() == [
+        *("auto", "clip-lora", "gaussian", "logistic", "lora", "paper", "probes", "prototypes"),
+        *("released", "released-fixed"),
+    ]
 
 
 @pytest.mark.parametrize(
