@@ -539,7 +539,7 @@ ADAPTERS = {
         ("adapter_model.safetensors is missing", "copy the adapter"),
     ),
     "newer format": (edit_record(format=3), ("format 3", "reads 1 and 2", "update atha")),
-    "format of another kind": (edit_record(format=2), ("atha.json", "copy the adapter again")),
+    "format of another kind": (edit_record(format=1), ("atha.json", "copy the adapter again")),
     "kind of a later version": (
         edit_record(format=2, fitted={"kind": "oracle"}),
         ("adapter cannot be used", "'oracle'", "update atha"),

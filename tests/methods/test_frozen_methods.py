@@ -45,6 +45,7 @@ def test_registry():
     assert list(METHODS) == [
         "zero-shot",
         "prototypes",
+        "gaussian",
         "linear-probe",
         "tip-adapter",
         "tip-adapter-f",
@@ -67,7 +68,7 @@ def test_registry():
         ("", "no method is called ''"),
         ("zero-shot:paper", "takes nothing after a colon and got 'paper'"),
         ("lora:paper", "takes nothing after a colon and got 'paper'"),
-        ("atha", "atha needs a recipe: write atha:released-fixed"),
+        ("atha", "atha needs a recipe: write atha:auto"),
         ("atha:", "atha needs a recipe"),
     ],
 )
@@ -115,8 +116,10 @@ def test_features_are_those_of_the_model_one_image_at_a_time(small, parts):
 def test_prototypes_by_hand(small, parts):
     support, query = parts
     features = unit(support.images.features)
-    means = np.stack([features[[SHOT * c + i for i in range(SHOT)]].mean(axis=0) for c in range(WAY)])
-    expected = shares(small.backbone.logit_scale * unit(query.features) @ unit(means).T)
+    own = [[SHOT * c + i for i in range(SHOT)] for c in range(WAY)]
+    centre = np.mean([features[rows].mean(axis=0) for rows in own], axis=0)
+    means = np.stack([unit(features[rows] - centre).mean(axis=0) for rows in own])
+    expected = shares(small.backbone.logit_scale * (unit(query.features) - centre) @ unit(means).T)
     np.testing.assert_allclose(run("prototypes", support, query), expected, atol=1e-6)
 
 

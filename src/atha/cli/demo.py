@@ -1,5 +1,6 @@
 """``atha demo``: the main job on parts that come with the package."""
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ def demo(
     """Adapt the built-in model to handwritten digits, from 5 images per class; takes a minute or two."""
     common.say("nano, a small CLIP that never saw a handwritten digit, learns ten of them from 5 images each.")
     common.say("Loading libraries ...")
-    from atha.demo import ATHA, LORA, OVERRIDES, SHOT, run_demo
+    from atha.demo import ATHA, AUTO, LORA, MEMBERS, OVERRIDES, SHOT, run_demo
 
     with common.stages() as advance:
         result = run_demo(out, seed, advance)
@@ -32,17 +33,20 @@ def demo(
         )
         return
     common.print_table(common.comparison(result.evaluations, result.seconds))
-    common.print_text(common.difference(result.evaluations, ATHA, "linear probe"))
+    common.print_text(common.difference(result.evaluations, AUTO, "linear probe"))
     common.print_text(common.difference(result.evaluations, ATHA, LORA))
-    common.print_text(f"Recipe: paper with {', '.join(OVERRIDES)}; {SHOT} support images per class, seed {seed}.")
+    common.print_text(
+        f"Recipe: paper with {', '.join(OVERRIDES)}, blended as auto is; {SHOT} support images per class, seed {seed}."
+    )
     common.print_text(
         "The intervals are over test images: another support set (--seed) can change the order of the rows."
     )
     common.print_text(f"Adapter saved in {result.adapter}")
-    overrides = " ".join(f"--set {override}" for override in OVERRIDES)
+    members = dumps(MEMBERS, separators=(",", ":"))
+    overrides = " ".join(f"--set {override}" for override in (*OVERRIDES, f"'blend.members={members}'"))
     common.print_text("\nThe same by hand, and on your own folder of class folders:")
     common.print_text(
-        f"  atha fit {result.support} --model nano {overrides} --eval {result.test} --out my-adapter\n"
+        f"  atha fit {result.support} --model nano --recipe paper {overrides} --eval {result.test} --out my-adapter\n"
         f"  atha predict {result.adapter} {result.test / 'digit_seven'}\n"
-        "  atha fit YOUR_SUPPORT --model openai/clip-vit-base-patch16 --recipe paper --eval YOUR_TEST --out my-adapter"
+        "  atha fit YOUR_SUPPORT --model openai/clip-vit-base-patch16 --eval YOUR_TEST --out my-adapter"
     )

@@ -130,6 +130,12 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
     return Blend(parts, aspects, why)
 
 
+def trains_halves(recipe: BlendRecipe, labels: Int[np.ndarray, "n"]) -> bool:
+    """Whether what is adapted will be trained on two halves of a support set, too."""
+    asked = isinstance(recipe.weights, str) and ADAPTED in recipe.members and len(recipe.members) > 1
+    return asked and int(np.bincount(labels).max()) > 1
+
+
 @dataclass(frozen=True)
 class _Weight:
     weight: float

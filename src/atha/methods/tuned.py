@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +16,9 @@ from atha.alignment import Watcher
 from atha.data.views import SupportSet, crop_source
 from atha.devices import resolve_precision
 from atha.errors import DataError
-from atha.methods.automatic import fit_blend
+from atha.methods.automatic import fit_blend, trains_halves
 from atha.methods.base import Fitted, Images, Method, Options, Support, text_anchors
+from atha.methods.evidence import folds
 from atha.models.adaptation import Adaptation, adapt, adapt_together
 from atha.models.encoder import Encoder, cosine
 from atha.models.forms import can_stack, prediction_encoder
@@ -123,20 +125,23 @@ def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = Non
     """
     if recipe.blend is None:
         return train_recipe(recipe, support, observer)
-    done = 0
+    steps = [_steps(recipe, support.labels)]
+    if trains_halves(recipe.blend, support.labels):
+        halves = folds(support.labels, 2, support.seed)
+        steps += [_steps(_shorter(recipe), support.labels[halves != fold]) for fold in range(2)]
+    before = accumulate(steps, initial=0)
 
     def train(support: Support, *, on_half: bool) -> FittedRecipe:
-        nonlocal done
-        own = recipe if not on_half else _shorter(recipe)
-        before, done = done, done + own.training.resolve_steps(int(np.bincount(support.labels).max()))
+        done, own = next(before), _shorter(recipe) if on_half else recipe
         if observer is None:
             return train_recipe(own, support)
-        # All in all: of the halves, it is not known yet whether they will be trained.
-        return train_recipe(
-            own, support, lambda step, steps, loss, now: observer(before + step, max(done, before + steps), loss, now)
-        )
+        return train_recipe(own, support, lambda step, _, loss, now: observer(done + step, sum(steps), loss, now))
 
     return fit_blend(recipe.blend, support, train)
+
+
+def _steps(recipe: Recipe, labels: np.ndarray) -> int:
+    return recipe.training.resolve_steps(int(np.bincount(labels).max()))
 
 
 def _shorter(recipe: Recipe) -> Recipe:
