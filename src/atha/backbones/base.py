@@ -357,8 +357,8 @@ class Backbone(ABC):
         if self.unalignable:
             raise BackboneError(
                 f"{self.name} {self.unalignable}, so that tokens cannot be aligned or shown: use the recipe probes or "
-                "lora, or one of the methods zero-shot, prototypes, gaussian, linear-probe, tip-adapter, tip-adapter-f, "
-                "lora, clip-lora"
+                "lora, or one of the methods zero-shot, prototypes, gaussian, linear-probe, tip-adapter, "
+                "tip-adapter-f, lora, clip-lora"
             )
         if growing and self.fixed_length:
             raise BackboneError(
