@@ -27,8 +27,8 @@ from tiny_models import NANO_FOLDER
 
 pytestmark = pytest.mark.numbers
 CLASSES = ["red thing", "a green thing", "blue"]
-# A ViT-B/16 in all but depth: what differs between batches differs in every block.
-VISION = {"patch_size": 16, "num_hidden_layers": 3}
+# A ViT-B/16 in all but depth: one block of all tokens, and the last, which works for the first token alone.
+VISION = {"patch_size": 16, "num_hidden_layers": 2}
 TEXT = {"num_hidden_layers": 1, "vocab_size": 2048, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 
 
@@ -71,7 +71,7 @@ def made():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("size", "count"), [("nano", 33), ("vit-b-16", 9)])
+@pytest.mark.parametrize(("size", "count"), [("nano", 19), ("vit-b-16", 5)])
 def test_whatever_is_beside_it(made, size, count, precision, threads):
     if (size, precision) not in made:
         made[size, precision] = classifier_of(backbone_of(size), precision), {}
@@ -82,17 +82,15 @@ def test_whatever_is_beside_it(made, size, count, precision, threads):
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12, rtol=0)
     # With another number of threads too.
     assert np.array_equal(seen.setdefault("first", found), found)
-    for batch in (1, 2, 7, 32):
+    for batch in (1, 3, 7):
         rows = np.array([one.probabilities for one in clf.stream(images, batch_size=batch)])
         assert np.array_equal(rows, found), batch
     order = np.random.default_rng(1).permutation(count)
     assert np.array_equal(clf.predict_proba([images[place] for place in order]), found[order])
-    few = range(0, count, 4)
-    for features in (clf._predictor().probabilities, clf._predictor().frozen_features):
-        views = [clf._views.plain(images[place]) for place in few]
-        alone = np.concatenate([features([view]) for view in views])
-        assert np.array_equal(features(views), alone)
-    assert np.array_equal(np.concatenate([clf.predict_proba([images[place]]) for place in few]), found[::4])
+    few = images[::4]
+    features, views = clf._predictor().frozen_features, [clf._views.plain(image) for image in few]
+    assert np.array_equal(features(views), np.concatenate([features([view]) for view in views]))
+    assert np.array_equal(np.concatenate([clf.predict_proba([image]) for image in few]), found[::4])
 
 
 def test_groups_have_one_size():
@@ -106,13 +104,14 @@ def test_groups_have_one_size():
     assert found[:, 0].tolist() == list(range(9))
 
 
-@pytest.mark.parametrize("calls", [25, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [8, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_many_threads_and_a_fit_meanwhile(support, precision, calls):
     """Two classifiers over one loaded backbone, from eight threads, while a third is fitted on it."""
     backbone = atha.load_backbone("nano")
-    one, other = classifier_of(backbone, precision), atha.Classifier(backbone, classes=CLASSES, recipe="lora")
-    quick = Recipe.load("released-fixed", {"training.steps": 6, "training.precision": precision})
+    frozen = Recipe.load("lora", {"training.precision": precision})
+    one, other = classifier_of(backbone, precision), atha.Classifier(backbone, classes=CLASSES, recipe=frozen)
+    quick = Recipe.load("released-fixed", {"training.steps": 2, "training.precision": precision})
     images = photos(8)
     expected = [one.predict_proba(images), other.predict_proba(images)]
     alone = atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images)
@@ -126,19 +125,21 @@ def test_many_threads_and_a_fit_meanwhile(support, precision, calls):
             if not np.array_equal(found, right[place : place + 1]):
                 wrong.append((number, call))
 
-    workers = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    workers = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(8)]
     for worker in workers:
         worker.start()
-    fitted = [atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images) for _ in range(2)]
+    fitted = atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images)
     for worker in workers:
-        worker.join()
+        worker.join(timeout=300)
+        assert not worker.is_alive()
     assert not wrong
-    assert all(np.array_equal(found, alone) for found in fitted)
+    assert np.array_equal(fitted, alone)
 
 
 def test_copies_and_other_processes(support, tmp_path):
     """A copy shares the backbone; what is sent elsewhere says where its backbone came from."""
-    clf = atha.Classifier.from_pretrained("nano", recipe=Recipe.load("lora", {"training.steps": 2})).fit(support)
+    recipe = Recipe.load("lora", {"training.steps": 2, "training.precision": "float32"})
+    clf = atha.Classifier.from_pretrained("nano", recipe=recipe).fit(support)
     images = photos(3)
     found = clf.predict_proba(images)
     copied = copy.deepcopy(clf)
