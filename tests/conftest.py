@@ -1,5 +1,6 @@
 """Shared fixtures: small labelled images, tiny models of every family, and the real images where they are present."""
 
+import signal
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from atha import machine
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+PATIENCE = 300  # no test that is not slow takes a tenth of it
 
 
 # Tiny models run faster on one thread, and several on few cores get in each other's way.
@@ -20,6 +22,19 @@ torch.set_num_threads(1)
 def pytest_xdist_auto_num_workers(config) -> int:
     """As many as the cores that this process may use; each takes about a gigabyte."""
     return min(machine.cores(), 4)
+
+
+@pytest.fixture(autouse=True)
+def end(request):
+    """A process or a thread that never ends fails the test that waits for it, and holds up no other."""
+    if not hasattr(signal, "SIGALRM") or request.node.get_closest_marker("slow"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"not done after {PATIENCE} s"))
+    signal.alarm(PATIENCE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def write_images(root: Path, classes: dict[str, tuple[int, int, int]], count: int, seed: int = 0) -> Path:

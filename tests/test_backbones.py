@@ -29,8 +29,6 @@ from atha.models.forms import prediction_encoder
 from atha.recipe import Recipe
 from atha.reports.adaptation import adaptation_report
 
-pytestmark = pytest.mark.numbers
-
 # Of a square, the library makes the very grid that is used here; of another shape, a grid of that shape.
 SHAPE = {"siglip2": (70, 70)}
 
@@ -73,6 +71,7 @@ def aligned(tiny_with_tokens):
     return load_backbone(tiny_with_tokens.name)
 
 
+@pytest.mark.numbers
 def test_features_equal_the_librarys_own(backbone, tiny):
     images, texts = [noise(tiny.kind)], ["a photo of a cat.", "a photo of a dog."]
     recipe = Recipe.load("lora", ["training.precision=float32"])  # `auto` is bfloat16 on some processors
@@ -95,6 +94,7 @@ def test_features_equal_the_librarys_own(backbone, tiny):
             torch.testing.assert_close(plain_encoder(backbone).images(pixels), own, atol=1e-5, rtol=0)
 
 
+@pytest.mark.numbers
 def test_penultimate_text_features_skip_the_last_block(backbone):
     prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
     encoder, given = plain_encoder(backbone), []
@@ -106,19 +106,25 @@ def test_penultimate_text_features_skip_the_last_block(backbone):
     assert not torch.allclose(final, given[0], atol=1e-4)
 
 
-PRESETS = [
-    (kind, preset)
-    for kind in tiny_models_file.KINDS
-    for preset in ("paper", "released", "released-fixed", "lora")
-    if preset == "lora"
-    or (kind in tiny_models_file.WITH_TOKENS and not (preset == "released" and kind in tiny_models_file.ROTARY))
-]
+def presets_of(kind):
+    """All for our own families; for others' towers both kinds of anchors, and a prompt and tokens that grow."""
+    if kind in tiny_models_file.SAVE:
+        return ["paper", "released", "released-fixed", "lora"]
+    if kind in tiny_models_file.CONVOLUTIONAL:
+        return ["lora"]
+    return ["paper", "released-fixed" if kind in tiny_models_file.ROTARY else "released"]
 
 
+PRECISION = {"paper": "bfloat16", "released": "float32", "released-fixed": "float32", "lora": "bfloat16"}
+PRESETS = [(kind, preset) for kind in tiny_models_file.KINDS for preset in presets_of(kind)]
+
+
+@pytest.mark.numbers
 @pytest.mark.parametrize(("kind", "preset"), PRESETS)
 def test_fit_lowers_the_loss_and_saves(tiny_models, kind, preset, support, tmp_path):
     tiny = tiny_models(kind)
-    recipe = Recipe.load(preset, ["training.steps=12", "training.lora.lr=5e-3", "lora.dropout=0"])
+    settings = ["training.steps=8", "training.lora.lr=5e-3", f"training.precision={PRECISION[preset]}"]
+    recipe = Recipe.load(preset, [*settings, "lora.dropout=0"])
     clf = atha.Classifier.from_pretrained(tiny.name, recipe=recipe)
     clf.fit(support)
     assert clf.history[-1] < clf.history[0]
@@ -129,15 +135,27 @@ def test_fit_lowers_the_loss_and_saves(tiny_models, kind, preset, support, tmp_p
     assert np.array_equal(again.predict_proba(files), before)
 
 
-@pytest.mark.parametrize("preset", ["paper", "released-fixed"])
-def test_strengths_at_zero_equal_lora_alone_bit_for_bit(tiny_with_tokens, preset, support):
+ZEROED = ("paper", "released-fixed")  # of other towers, each one of them
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize(
+    ("kind", "preset"),
+    [
+        (kind, preset)
+        for place, kind in enumerate(tiny_models_file.WITH_TOKENS)
+        for preset in (ZEROED if kind in tiny_models_file.SAVE else ZEROED[place % 2 :][:1])
+    ],
+)
+def test_strengths_at_zero_equal_lora_alone_bit_for_bit(tiny_models, kind, preset, support):
     """Through training too, dropout on: not a bit of loss, weights or probabilities differs."""
-    steps = ["training.steps=4", "training.lora.lr=1e-2"]
+    tiny = tiny_models(kind)
+    steps = ["training.steps=3", "training.lora.lr=1e-2", f"training.precision={PRECISION[preset]}"]
     zero = [*steps, "alignment.pull=0", "alignment.push=0", "alignment.learn=false"]
     files = sorted(support.glob("*/*.png"))
     made = []
     for overrides in (zero, [*steps, "alignment=none"]):
-        clf = atha.Classifier.from_pretrained(tiny_with_tokens.name, recipe=Recipe.load(preset, overrides)).fit(support)
+        clf = atha.Classifier.from_pretrained(tiny.name, recipe=Recipe.load(preset, overrides)).fit(support)
         weights = clf._fitted.adaptation.tuners.lora.state()
         made.append((clf.history, weights, clf.predict_proba(files)))
     (losses, weights, probabilities), (other_losses, other_weights, other_probabilities) = made
@@ -164,6 +182,7 @@ def test_a_backbone_is_not_touched(aligned, support, tmp_path):
     assert aligned.content_hash() == weights
 
 
+@pytest.mark.numbers
 def test_lora_reaches_every_projection_and_merges_to_equal_outputs(backbone, tiny):
     recipe = Recipe.load("lora", ['lora.projections=["q", "k", "v", "out"]', "prompt.learn_context=false"])
     model = Adapting(backbone, recipe, backbone.prompts(["cat", "dog"], "a photo of a {}."))
@@ -195,6 +214,7 @@ def test_explain_has_the_grid_of_the_model(aligned, tiny_with_tokens):
     assert found.before.head.sum(axis=(1, 2)).tolist() == found.before.tail.sum(axis=(1, 2)).tolist() == [1, 1, 1]
 
 
+@pytest.mark.numbers
 def test_the_tokens_aligned_are_the_patches(aligned):
     """A patch of the image that alone is changed changes the token of its place most, at the first block."""
     seen = []
@@ -231,6 +251,7 @@ def test_rotary_positions_allow_no_more_tokens(tiny_models, kind, support):
         clf.fit(support)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("anchors", ["adjoint", "inverse"])
 def test_a_token_moved_along_its_anchor_raises_its_class(aligned, anchors):
     """At the last block, where a token's own path into the feature is shortest; CLS for CLIP, all tokens for SigLIP."""
@@ -257,6 +278,7 @@ def test_a_token_moved_along_its_anchor_raises_its_class(aligned, anchors):
     assert torch.stack(raised).float().mean() > 0.7
 
 
+@pytest.mark.numbers
 def test_context_is_shared_and_starts_as_the_words(backbone):
     prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
     plain = plain_encoder(backbone).texts(prompts).features
@@ -362,6 +384,7 @@ def test_published_shapes_of_clip(size, patch, rows):
     assert aligned.isfinite().all() and not torch.equal(aligned, plain)
 
 
+@pytest.mark.numbers
 def test_the_documents_example_of_a_family_works(tmp_path, monkeypatch, support):
     """The code of docs/how-to/add-a-backbone.md, in a file of its own and with its one line."""
     document = (Path(__file__).parents[1] / "docs" / "how-to" / "add-a-backbone.md").read_text()

@@ -15,9 +15,8 @@ from atha.errors import DataError, TrainingError
 from atha.recipe import Recipe
 from conftest import COLOURS, write_images
 
-pytestmark = pytest.mark.numbers
-
-QUICK = Recipe.load("paper", ["training.steps=3", "training.lora.lr=1e-3"])
+# By name: `auto` is bfloat16 on some processors, even where a test makes them compute as others do, slowly.
+QUICK = Recipe.load("paper", ["training.steps=3", "training.lora.lr=1e-3", "training.precision=float32"])
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,10 @@ def state(clf):
     return clf._fitted.adaptation.tuners.state()
 
 
-def test_fit_repeats_bit_for_bit(classifier, support, test_folder):
+@pytest.mark.numbers
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_fit_repeats_bit_for_bit(backbone, precision, support, test_folder):
+    classifier = atha.Classifier(backbone, recipe=Recipe.load(QUICK, {"training.precision": precision}))
     files = sorted(test_folder.glob("*/*.png"))
     torch.manual_seed(1)
     classifier.fit(support, seed=3)
@@ -93,6 +95,7 @@ def test_fit_never_opens_a_test_image(support, test_folder, tmp_path):
         assert (out / name).read_bytes() == (other / name).read_bytes()
 
 
+@pytest.mark.numbers
 def test_predictions(classifier, support, test_folder):
     classifier.fit(support)
     files = sorted(test_folder.glob("*/*.png"))
@@ -105,6 +108,7 @@ def test_predictions(classifier, support, test_folder):
     assert classifier.predict_proba([]).shape == (0, 3)
 
 
+@pytest.mark.numbers
 def test_batches_and_kinds_of_input_change_nothing_but_rounding(classifier, support, test_folder):
     classifier.fit(support)
     files = sorted(test_folder.glob("*/*.png"))
@@ -167,8 +171,10 @@ def test_loss_that_is_not_finite(backbone, support):
     assert not any("lora_" in name for name in backbone.model.state_dict())  # the backbone is free again
 
 
-@pytest.mark.parametrize("support_kind", ["single", "five-view", "random-crop"])
-@pytest.mark.parametrize("transform", ["processor", "cdfsl"])
+@pytest.mark.parametrize(
+    ("support_kind", "transform"),
+    [("single", "processor"), ("five-view", "cdfsl"), ("random-crop", "processor"), ("random-crop", "cdfsl")],
+)
 def test_views(backbone, support, support_kind, transform):
     overrides = [f"views.support={support_kind}", f"views.transform={transform}", "training.batch_size=4"]
     clf = atha.Classifier(backbone, recipe=Recipe.load(QUICK, overrides)).fit(support)
@@ -176,6 +182,7 @@ def test_views(backbone, support, support_kind, transform):
     assert clf.fit(support).history == losses
 
 
+@pytest.mark.numbers
 def test_bfloat16_follows_float32(backbone, support):
     """Master weights stay float32; losses follow at bfloat16's eight bits."""
     losses = {}
@@ -230,7 +237,16 @@ def test_wilson_interval_against_its_formula():
     assert Share(k, n).interval == pytest.approx((centre - half, centre + half))
 
 
-@pytest.mark.parametrize("name", ["eurosat", "chestx", "isic2018", "rsscn7_aerial_scenes", "corn_leaf_disease"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("eurosat", marks=pytest.mark.numbers),
+        "chestx",
+        "isic2018",
+        "rsscn7_aerial_scenes",
+        "corn_leaf_disease",
+    ],
+)
 def test_real_images(name, real_images, backbone, tmp_path):
     """Fit, evaluate, predict, save, load, predict again on real photos, two per class."""
     samples = read_labelled(real_images(name)).samples
@@ -238,7 +254,7 @@ def test_real_images(name, real_images, backbone, tmp_path):
     for sample in samples:
         by_class.setdefault(sample.label, []).append(sample)
     support = [(sample.image, label) for label, group in by_class.items() for sample in group[:2]]
-    test = [(sample.image, label) for label, group in by_class.items() for sample in group[2:6]]
+    test = [(sample.image, label) for label, group in by_class.items() for sample in group[2:4]]
     clf = atha.Classifier(backbone, recipe=QUICK).fit(support)
     result = clf.compare(test)
     assert {len(evaluation.truth) for evaluation in result.values()} == {len(test)}

@@ -16,8 +16,6 @@ from atha.backbones.layers import ACTIVATIONS, attend
 from atha.backbones.towers import MODELS, empty, shapes
 from atha.errors import BackboneError
 
-pytestmark = pytest.mark.numbers
-
 FORBIDDEN = ("transformers", "peft", "torchvision", "scipy", "tokenizers", "torch._dynamo")
 # What results that were stored are found by.
 NANO_HASH = "8fca6140c526814ddd717caa8d2c837977ebe5c734fba24f666c90f42a5264a1"
@@ -66,6 +64,7 @@ def test_content_hash_of_nano():
     assert load_backbone("nano").content_hash() == NANO_HASH
 
 
+@pytest.mark.numbers
 def test_features(folder):
     ours, own = load_backbone(str(folder)), theirs(folder)
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -77,12 +76,14 @@ def test_features(folder):
     torch.testing.assert_close(found.penultimate, expected.penultimate, atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(name):
     x = torch.linspace(-6, 6, 999)
     torch.testing.assert_close(ACTIVATIONS[name](x), transformers.activations.ACT2FN[name](x), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("mask", ["none", "causal", "bool", "added"])
 def test_attention_step_by_step(mask):
     query, key, value = torch.randn(3, 2, 4, 7, 8, generator=torch.Generator().manual_seed(0)).unbind()
@@ -95,6 +96,7 @@ def test_attention_step_by_step(mask):
     torch.testing.assert_close(ours, expected)
 
 
+@pytest.mark.numbers
 def test_old_end_token_reads_a_text_at_its_largest_id():
     text = tiny_models_file.TEXT | {"vocab_size": 64, "eos_token_id": 2}
     ids = torch.tensor([[5, 2, 60, 63, 63], [5, 6, 63, 2, 2]])

@@ -95,6 +95,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 # Saving and loading
 
 
+@pytest.mark.numbers
 def test_loaded_predicts_the_same_bits(fitted: Classifier, tmp_path: Path) -> None:
     expected = fitted.predict_proba(QUERY)
     fitted.save_pretrained(tmp_path / "adapter")

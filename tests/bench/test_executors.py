@@ -131,6 +131,16 @@ def test_four_workers_give_the_same_and_a_dead_ones_episode_is_given_to_another(
     check_deadly(plan, found, here, tmp_path, 1)
 
 
+def test_spawned_workers_give_the_same(folder, tmp_path, monkeypatch):
+    """As on systems and for devices where none is forked."""
+    plan, backbone = planned(folder, episodes=1)
+    here = stored(tmp_path / "here.db", plan, lambda plan, jobs: run_here(plan, jobs, backbone))
+    monkeypatch.setattr(nursery, "possible", lambda device: False)
+    monkeypatch.setattr(nursery.Nursery, "bear", None)
+    assert len(here) == 2
+    assert stored(tmp_path / "spawned.db", plan, lambda plan, jobs: run_in_workers(plan, jobs, 1)) == here
+
+
 def test_an_episode_that_kills_every_worker_ends_the_run_and_keeps_the_rest(folder, tmp_path):
     plan, _ = planned(folder, ("zero-shot", deadly(tmp_path, 99)))
     with Store(tmp_path / "a.db", create=True) as store:

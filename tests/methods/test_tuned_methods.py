@@ -17,8 +17,6 @@ from atha.methods import ByScores, FileImages, Method, Options, make_method
 from atha.models.frozen import ImageFile
 from atha.recipe import Recipe
 
-pytestmark = pytest.mark.numbers
-
 
 @pytest.fixture(scope="module")
 def backbone():
@@ -75,6 +73,7 @@ class Unchanged:
         assert all(np.array_equal(a, b) for a, b in zip(self.compute(), self.features, strict=True))
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("name", TUNED)
 def test_the_backbone_is_left_alone(small, parts, name):
     before = Unchanged(small)
@@ -97,6 +96,7 @@ def test_the_backbone_is_left_alone_in_a_failure(small, parts, lora, name):
     assert np.array_equal(run("lora", *parts), lora)  # and the next method works as ever
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("name", ["lora", "clip-lora", "atha:paper"])
 def test_same_as_the_classifier(small, parts, name):
     """The benchmark measures what a user gets from `Classifier.fit`."""
@@ -115,6 +115,7 @@ def test_same_as_the_classifier(small, parts, name):
     assert np.abs(found - run("zero-shot", support, query)).max() > 1e-3
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("recipe", ["atha:paper", "atha:released-fixed"])
 def test_strengths_of_zero_are_no_alignment(parts, recipe):
     same = QUICK.overrides
@@ -126,6 +127,7 @@ def test_strengths_of_zero_are_no_alignment(parts, recipe):
     assert not np.array_equal(aligned, plain)
 
 
+@pytest.mark.numbers
 def test_released_fixed_without_alignment_is_lora(parts, lora):
     """The baseline differs from the method by its alignment alone."""
     off = Options(overrides=(*QUICK.overrides, "alignment=none"))
@@ -138,6 +140,7 @@ def test_the_seed_of_the_episode_is_the_seed_of_training(parts, lora):
     assert not np.array_equal(run("lora", other, query), lora)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("name", [*FROZEN, *TUNED])
 def test_each_query_image_on_its_own(parts, name):
     """Nothing is learned from the other query images, nor from their order."""
@@ -151,6 +154,7 @@ def test_each_query_image_on_its_own(parts, name):
     assert np.array_equal(predict(query), together)
 
 
+@pytest.mark.numbers
 def test_neither_order_nor_global_generators_matter(small):
     """Methods run after each other in one process, as a worker has them: bit for bit, whatever came before."""
     names = [*FROZEN, *TUNED]
@@ -268,6 +272,7 @@ def test_what_the_support_set_says_is_what_is_learned(parts, wrong):
         assert not np.allclose(run(name, other, query), run(name, support, query), atol=1e-4), name
 
 
+@pytest.mark.numbers
 def test_more_query_images_than_fit_in_a_batch(parts, lora):
     support, query = parts
     many = FileImages([file for _ in range(5) for file in query.files], query.frozen)

@@ -30,8 +30,8 @@ from tiny_models import NANO_FOLDER
 
 pytestmark = pytest.mark.numbers
 CLASSES = ["red thing", "a green thing", "blue"]
-# A ViT-B/16 in all but depth: what differs between batches differs in every block.
-VISION = {"patch_size": 16, "num_hidden_layers": 3}
+# A ViT-B/16 in all but depth: one block of all tokens, and the last, which works for the first token alone.
+VISION = {"patch_size": 16, "num_hidden_layers": 2}
 TEXT = {"num_hidden_layers": 1, "vocab_size": 2048, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 
 
@@ -74,7 +74,7 @@ def made():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("size", "count"), [("nano", 33), ("vit-b-16", 9)])
+@pytest.mark.parametrize(("size", "count"), [("nano", 33), ("vit-b-16", 5)])
 def test_whatever_is_beside_it(made, size, count, precision, threads):
     if (size, precision) not in made:
         made[size, precision] = classifier_of(backbone_of(size), precision), {}
@@ -85,19 +85,17 @@ def test_whatever_is_beside_it(made, size, count, precision, threads):
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12, rtol=0)
     # With another number of threads too.
     assert np.array_equal(seen.setdefault("first", found), found)
-    for batch in (1, 2, 7, 32):
+    for batch in (2, 7, 32):
         rows = np.array([one.probabilities for one in clf.stream(images, batch_size=batch)])
         assert np.array_equal(rows, found), batch
     order = np.random.default_rng(1).permutation(count)
     assert np.array_equal(clf.predict_proba([images[place] for place in order]), found[order])
-    few = range(0, count, 4)
-    for features in (clf._predictor().probabilities, clf._predictor().frozen_features):
-        views = [clf._views.plain(images[place]) for place in few]
-        alone = np.concatenate([features([view]) for view in views])
-        assert np.array_equal(features(views), alone)
+    few = images[::4]
+    features, views = clf._predictor().frozen_features, [clf._views.plain(image) for image in few]
+    assert np.array_equal(features(views), np.concatenate([features([view]) for view in views]))
     # Again and again: from the second time on, one image alone may go another way through the model.
     for _ in range(2):
-        assert np.array_equal(np.concatenate([clf.predict_proba([images[place]]) for place in few]), found[::4])
+        assert np.array_equal(np.concatenate([clf.predict_proba([image]) for image in few]), found[::4])
 
 
 class Seen:
@@ -154,13 +152,22 @@ def test_all_threads_are_for_one_group_at_a_time(monkeypatch):
     assert seen.groups == [(4, 1), (4, 1), (1, 2), (4, 1)]
 
 
-@pytest.mark.parametrize("calls", [25, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("size", "calls"),
+    [
+        ("nano", 8),
+        ("vit-b-16", 2),
+        pytest.param("nano", 200, marks=pytest.mark.slow),
+        pytest.param("vit-b-16", 200, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_many_threads_and_a_fit_meanwhile(support, precision, calls):
+def test_many_threads_and_a_fit_meanwhile(support, precision, size, calls):
     """Two classifiers over one loaded backbone, from eight threads, while a third is fitted on it."""
-    backbone = atha.load_backbone("nano")
-    one, other = classifier_of(backbone, precision), atha.Classifier(backbone, classes=CLASSES, recipe="lora")
-    quick = Recipe.load("released-fixed", {"training.steps": 6, "training.precision": precision})
+    backbone = backbone_of(size)
+    frozen = Recipe.load("lora", {"training.precision": precision})
+    one, other = classifier_of(backbone, precision), atha.Classifier(backbone, classes=CLASSES, recipe=frozen)
+    quick = Recipe.load("released-fixed", {"training.steps": 2, "training.precision": precision})
     images = photos(8)
     expected = [one.predict_proba(images), other.predict_proba(images)]
     alone = atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images)
@@ -174,19 +181,21 @@ def test_many_threads_and_a_fit_meanwhile(support, precision, calls):
             if not np.array_equal(found, right[place : place + 1]):
                 wrong.append((number, call))
 
-    workers = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    workers = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(8)]
     for worker in workers:
         worker.start()
-    fitted = [atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images) for _ in range(2)]
+    fitted = atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images)
     for worker in workers:
-        worker.join()
+        worker.join(timeout=300)
+        assert not worker.is_alive()
     assert not wrong
-    assert all(np.array_equal(found, alone) for found in fitted)
+    assert np.array_equal(fitted, alone)
 
 
 def test_copies_and_other_processes(support, tmp_path):
     """A copy shares the backbone; what is sent elsewhere says where its backbone came from."""
-    clf = atha.Classifier.from_pretrained("nano", recipe=Recipe.load("lora", {"training.steps": 2})).fit(support)
+    recipe = Recipe.load("lora", {"training.steps": 2, "training.precision": "float32"})
+    clf = atha.Classifier.from_pretrained("nano", recipe=recipe).fit(support)
     images = photos(3)
     found = clf.predict_proba(images)
     copied = copy.deepcopy(clf)

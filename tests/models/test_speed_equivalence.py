@@ -228,17 +228,17 @@ def stack_prompts(count):
     return found
 
 
-@pytest.mark.parametrize("family", ["clip", "siglip"])
 @pytest.mark.parametrize(
-    ("preset", "overrides"),
+    ("family", "preset", "overrides"),
     [
-        ("paper", ["lora.dropout=0.25"]),
-        ("released", ["lora.dropout=0.25"]),
-        ("released-fixed", ["lora.dropout=0.25", "training.batch_size=4"]),
-        ("lora", []),
-        ("clip-lora", ["lora.dropout=0.25", "training.steps=20", "views.support=single"]),
-        ("paper", ['lora.towers=["vision"]']),
-        ("paper", ['lora.towers=["text"]']),
+        ("clip", "paper", ["lora.dropout=0.25"]),
+        ("siglip", "paper", ["lora.dropout=0.25"]),
+        ("clip", "released", ["lora.dropout=0.25"]),
+        ("siglip", "released", []),
+        ("siglip", "released-fixed", ["lora.dropout=0.25", "training.batch_size=4"]),
+        ("clip", "clip-lora", ["lora.dropout=0.25", "training.steps=20", "views.support=single"]),
+        ("clip", "paper", ['lora.towers=["vision"]']),
+        ("siglip", "paper", ['lora.towers=["text"]']),
     ],
 )
 def test_a_stack_of_episodes_is_each_of_them(family, preset, overrides):
