@@ -381,3 +381,16 @@ class Method(ABC):
 def unit(features: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n E"]:
     """Features at length 1."""
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12))
+
+
+def products(rows: Float[np.ndarray, "n E"], vectors: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "n N"]:
+    """Of every row with every vector, in float64.
+
+    A stack of products of one row each: the last bits of a product depend on how many rows it has.
+    """
+    return np.asarray((rows.astype(np.float64)[:, None] @ vectors.T.astype(np.float64))[:, 0])
+
+
+def cosines(images: Float[np.ndarray, "n E"], texts: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "n N"]:
+    """Of every image with every text, in float64; those of an image depend on no other."""
+    return products(unit(images.astype(np.float64)), unit(texts.astype(np.float64)))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atha.alignment import Watcher
-from atha.methods.base import Fitted, Images, unit
+from atha.methods.base import Fitted, Images, products, unit
 from atha.models.frozen import Frozen
 from atha.probability import softmax
 from atha.recipe import Recipe
@@ -65,8 +65,7 @@ class LinearScores(OnFeatures, kind="linear"):
 
     def score(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
         """See `OnFeatures`."""
-        # A stack of products of one row each: the last bits of a product depend on how many rows it has.
-        found = (unit(features.astype(np.float64))[:, None] @ self.weights.T.astype(np.float64))[:, 0]
+        found = products(unit(features.astype(np.float64)), self.weights)
         return np.asarray(found if self.bias is None else found + self.bias)
 
     def times(self, factor: float) -> "LinearScores":

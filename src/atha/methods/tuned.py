@@ -17,10 +17,10 @@ from atha.data.views import SupportSet, crop_source
 from atha.devices import resolve_precision
 from atha.errors import DataError
 from atha.methods.automatic import fit_blend, trains_halves
-from atha.methods.base import Fitted, Images, Method, Options, Support, text_anchors
+from atha.methods.base import Fitted, Images, Method, Options, Support, cosines, text_anchors
 from atha.methods.evidence import folds
 from atha.models.adaptation import Adaptation, adapt, adapt_together
-from atha.models.encoder import Encoder, cosine
+from atha.models.encoder import Encoder
 from atha.models.forms import can_stack, prediction_encoder
 from atha.models.frozen import Frozen, without
 from atha.models.inference import in_groups
@@ -57,14 +57,14 @@ class FittedRecipe(Fitted, kind="recipe"):
 
     def look(self, images: Images, watch: Watcher | None = None) -> Float[np.ndarray, "Q N"]:
         """See `Fitted`; in one forward pass, and the scores of an image depend on no other."""
-        texts, scale, encoder = self.adaptation.texts, self.adaptation.scale, self.encoder
-        squeeze = squeezes(self.recipe)
+        texts, encoder, squeeze = self.adaptation.texts, self.encoder, squeezes(self.recipe)
 
-        def work(pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N"]:
-            return scale * cosine(encoder.images(pixels, texts.anchors, watch), texts.features)
+        def work(pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B E"]:
+            return encoder.images(pixels, texts.anchors, watch).float()
 
         plain, views = images.plain(squeeze), images.views(squeeze)
-        return np.asarray(in_groups(plain, views, encoder, work, watch is not None).numpy())
+        features = in_groups(plain, views, encoder, work, watch is not None).numpy()
+        return self.adaptation.scale * cosines(features, texts.features.float().cpu().numpy())
 
     def anchors(
         self, frozen: Frozen, texts: Sequence[str], template: str, kind: Literal["adjoint", "inverse"]
