@@ -3,8 +3,8 @@
 - Probes are fitted without a fold of the images and asked about it, where classes have two images or more; class texts
   have learned nothing and can always be asked; what is adapted is trained on halves, and probes on the same halves, so
   that like is compared with like.
-- Weights are those that make these answers likely, drawn to a prior (`atha.methods.evidence.weigh`). With one image a
-  class, only class texts have any evidence; where they are right, probes of one image count for less.
+- Weights are those that make these answers likely, drawn to a prior (`atha.methods.evidence.weigh`). Where class texts are
+  right, the prior of probes is smaller; with one image a class, class texts alone have any evidence.
 - Aspects are the plain one, its mirror image and a nearer one; quarter turns are added where turned support images are
   still nearest to their own class and class texts, which were learned from upright photographs, say little. From two
   images a class on, held-out answers decide where they differ by more than a standard error.
@@ -34,6 +34,8 @@ from atha.recipe import BlendRecipe
 
 #: Scores of a member, whose scale is 1, are likely to be multiplied by this.
 _PRIOR, _SPREAD = 1.0, 0.4
+#: By how much less, where class texts are right about all support images.
+_GIVE_WAY = 0.6
 #: Of class texts, which may be worthless: they start at nothing, and evidence takes them far.
 _TEXT_SPREAD = 3.0
 #: Of what is adapted, and what the sum of all others is multiplied by beside it: at one image a class, and beyond.
@@ -173,9 +175,11 @@ def _decide(
     """Weights of probes, and of class texts where there are scores of theirs."""
     labels, where = task.labels, folds(task.labels, FOLDS, task.seed)
     rows = where >= 0
+    trust = 0.0 if asked is None else above_chance(asked, labels)
+    likely = _PRIOR * (1 - _GIVE_WAY * trust)
     if rows.any() and probes:
         scores = [task.held_out(name, seen, where)[rows] for name in probes]
-        prior, spread = [_PRIOR] * len(probes), [_SPREAD] * len(probes)
+        prior, spread = [likely] * len(probes), [_SPREAD] * len(probes)
         if asked is not None:
             scores, prior, spread = [*scores, asked[rows]], [*prior, 0.0], [*spread, _TEXT_SPREAD]
         weights = weigh(np.stack(scores), labels[rows], prior, spread)
@@ -183,16 +187,15 @@ def _decide(
             name: _Weight(float(weight), accuracy_of(one, labels[rows]), len(one), "by held-out answers")
             for name, weight, one in zip([*probes, TEXT], weights, scores, strict=False)
         }
-    found, trust = {}, 0.0
+    found = {}
     if asked is not None:
-        trust = above_chance(asked, labels)
         weight = float(weigh(asked[None], labels, [0.0], [_TEXT_SPREAD])[0])
         if not probes:  # the only one to answer, if need be
             weight = max(weight, 1e-3)
         found[TEXT] = _Weight(weight, accuracy_of(asked, labels), len(labels), "by its answers on the support images")
     for name in probes:
         why = "the prior, less where class texts are right" if trust else "the prior"
-        found[name] = _Weight(_PRIOR * (1 - trust / 2), why=f"{why}: {_UNASKED}")
+        found[name] = _Weight(likely, why=f"{why}: {_UNASKED}")
     return found
 
 
