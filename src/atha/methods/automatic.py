@@ -3,8 +3,8 @@
 - Probes are fitted without a fold of the images and asked about it, where classes have two images or more; class texts
   have learned nothing and can always be asked; what is adapted is trained on halves, and probes on the same halves, so
   that like is compared with like.
-- Weights are those that make these answers likely, drawn to a prior (`atha.methods.evidence.weigh`). Where class texts are
-  right, the prior of probes is smaller; with one image a class, class texts alone have any evidence.
+- Weights are those that make these answers likely, drawn to a prior (`atha.methods.evidence.weigh`). Where class texts
+  are right, the prior of probes is smaller; with one image a class, class texts alone have any evidence.
 - Aspects are the plain one, its mirror image and a nearer one; quarter turns are added where turned support images are
   still nearest to their own class and class texts, which were learned from upright photographs, say little. From two
   images a class on, held-out answers decide where they differ by more than a standard error.
