@@ -35,6 +35,9 @@ from atha.models.inference import images_at_once
 from atha.prediction import Prediction, Predictor
 from atha.recipe import Recipe
 
+#: Told of (images done, images in all).
+Told = Callable[[int, int], None]
+
 
 class Classifier:
     """Classifies images by class texts: zero-shot until `fit`, adapted after it.
@@ -182,22 +185,30 @@ class Classifier:
         observer = None if progress is None else lambda step, steps, loss, _: progress(step, steps, loss)
         return self._learn(support, lambda asked: fit_recipe(self.recipe, asked, observer), seed)
 
-    def predict(self, images: Sequence[ImageInput]) -> list[str]:
+    def predict(self, images: Sequence[ImageInput], *, plain: bool = False) -> list[str]:
         """The label of each image, that of the largest probability.
+
+        Args:
+            images: of any number.
+            plain: look at the plain view of an image alone, which is faster where a blend looks at several.
 
         Raises:
             DataError: no classes yet, or an image cannot be read.
         """
         labels = self._known_classes().labels
-        return [labels[index] for index in self.predict_proba(images).argmax(axis=1)]
+        return [labels[index] for index in self.predict_proba(images, plain=plain).argmax(axis=1)]
 
-    def predict_proba(self, images: Sequence[ImageInput]) -> Float[np.ndarray, "n N"]:
+    def predict_proba(self, images: Sequence[ImageInput], *, plain: bool = False) -> Float[np.ndarray, "n N"]:
         """Class probabilities of each image, in the order of ``classes.labels``; rows sum to 1.
+
+        Args:
+            images: of any number.
+            plain: as for `predict`.
 
         Raises:
             DataError: no classes yet, or an image cannot be read.
         """
-        predictions = list(self.stream(images))
+        predictions = list(self.stream(images, plain=plain))
         bad = [prediction.problem for prediction in predictions if prediction.problem]
         if bad:
             raise DataError(
@@ -206,12 +217,15 @@ class Classifier:
         rows = np.array([prediction.probabilities for prediction in predictions])
         return rows.reshape(len(predictions), len(self._known_classes().labels))
 
-    def stream(self, images: Sequence[ImageInput], batch_size: int | None = None) -> Iterator[Prediction]:
+    def stream(
+        self, images: Sequence[ImageInput], batch_size: int | None = None, *, plain: bool = False
+    ) -> Iterator[Prediction]:
         """Predict one image after the other in bounded memory, naming those that cannot be read.
 
         Args:
             images: of any number.
             batch_size: images that go through the model at once; None: see `atha.models.inference.images_at_once`.
+            plain: as for `predict`.
 
         Raises:
             DataError: no classes yet, or ``images`` is no sequence of images.
@@ -219,7 +233,7 @@ class Classifier:
         labels = self._known_classes().labels
         if isinstance(images, str | Path):
             raise DataError(f"images is the single value '{images}', give a list of images")
-        yield from self._predictor().stream(images, labels, self._size(batch_size))
+        yield from self._predictor(plain).stream(images, labels, self._size(batch_size))
 
     def explain(self, image: ImageInput) -> Explanation:
         """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.
@@ -248,13 +262,15 @@ class Classifier:
             self._views.visible_box(photo.size),
             look_inside(self._zero_shot(), images, classes.texts, self.recipe),
             None if self._fitted is None else look_inside(self._fitted, images, classes.texts, self.recipe),
+            {} if self._fitted is None else {name: rows[0] for name, rows in self._fitted.votes(images).items()},
         )
 
     def evaluate(
         self,
         test: LabelledSource,
         batch_size: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Told | None = None,
+        plain: bool = False,
     ) -> Evaluation:
         """Classify labelled images and compare with their labels.
 
@@ -264,28 +280,30 @@ class Classifier:
             test: class folders, a table, (image, label) pairs, or `LabelledImages`.
             batch_size: images that go through the model at once; None: see `atha.models.inference.images_at_once`.
             progress: called with (images done, images in all).
+            plain: as for `predict`.
 
         Raises:
             DataError: no classes yet, a class that is not the classifier's, or no image left.
         """
-        return self._evaluate(test, batch_size, progress, baselines=False)["adapted"]
+        return self._evaluate(test, batch_size, progress, plain, baselines=False)["adapted"]
 
     def compare(
         self,
         test: LabelledSource,
         batch_size: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Told | None = None,
+        plain: bool = False,
     ) -> dict[str, Evaluation]:
         """`evaluate`, beside what the frozen backbone does on the same images, from the same support set.
 
         Returns:
-            Evaluations named ``zero-shot``, ``linear probe`` (logistic regression on frozen features) and ``adapted``;
-            without the probe where a saved adapter does not keep its support set's features.
+            Evaluations named ``zero-shot``, ``linear probe`` (logistic regression on frozen features) and ``adapted``,
+            which is this classifier, a blend too; no probe where a saved adapter lacks its support set's features.
 
         Raises:
             DataError: as for `evaluate`.
         """
-        return self._evaluate(test, batch_size, progress, baselines=True)
+        return self._evaluate(test, batch_size, progress, plain, baselines=True)
 
     def save_pretrained(
         self,
@@ -341,13 +359,13 @@ class Classifier:
         return self
 
     def _evaluate(
-        self, test: LabelledSource, batch_size: int | None, progress: Callable[[int, int], None] | None, baselines: bool
+        self, test: LabelledSource, batch_size: int | None, progress: Told | None, plain: bool, baselines: bool
     ) -> dict[str, Evaluation]:
         classes = self._known_classes()
         data = read_labelled(test)
         index = classes.index(data.labels, data.source)
         known = frozenset(self.record.support.sha256 if self.record is not None else ())
-        predictor, size = self._predictor(), self._size(batch_size)
+        predictor, size = self._predictor(plain), self._size(batch_size)
         found = predictor.classify(data, index, known, size, baselines, progress)
         if not found.truth:
             reason = f" ({found.left_out[0]})" if found.left_out else ""
@@ -365,8 +383,9 @@ class Classifier:
             made["linear probe"] = found.evaluation(classes.labels, probe.of_features(features))
         return made | {"adapted": adapted}
 
-    def _predictor(self) -> Predictor:
-        return Predictor(self._zero_shot() if self._fitted is None else self._fitted, self._views, self._frozen)
+    def _predictor(self, plain: bool = False) -> Predictor:
+        fitted = self._zero_shot() if self._fitted is None else self._fitted
+        return Predictor(fitted.plain() if plain else fitted, self._views, self._frozen)
 
     def _zero_shot(self) -> LinearScores:
         texts = self._frozen.text_features(self._known_classes().texts, self.recipe.prompt.template)

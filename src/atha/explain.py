@@ -6,8 +6,8 @@ pass itself. A model without alignment has no such step; there the same scoring 
 Shapes: B images, M tokens (P of them prefix), R rows and C columns of patches, N classes, K vision blocks.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -147,6 +147,7 @@ class Explanation:
         box: left, top, right and bottom edge of what the model saw, in pixels of the photo.
         before: the frozen model, zero-shot.
         after: the adapted model; None before `fit`.
+        votes: (N,) probabilities by each member of a blend by itself, as sure as its weight makes it; else empty.
     """
 
     file: str
@@ -156,6 +157,7 @@ class Explanation:
     box: tuple[float, float, float, float]
     before: TokenMaps
     after: TokenMaps | None
+    votes: Mapping[str, Float[np.ndarray, "N"]] = field(default_factory=dict)
 
     @property
     def states(self) -> dict[str, TokenMaps]:
@@ -193,6 +195,7 @@ class Explanation:
             "grid": list(self.before.head.shape[1:]),
             "blocks": self.before.blocks,
             **{name: maps.to_dict(self.classes) for name, maps in self.states.items()},
+            "votes": {name: dict(zip(self.classes, vote.tolist(), strict=True)) for name, vote in self.votes.items()},
         }
 
 

@@ -1,7 +1,11 @@
 """What to do next follows from the evaluation, on cases made by hand."""
 
-import numpy as np
+import shlex
 
+import numpy as np
+import pytest
+
+import atha
 from atha.evaluation import Evaluation
 from atha.reports.advice import class_needs, next_steps
 
@@ -31,13 +35,24 @@ def test_the_class_with_most_mistakes_comes_first():
 
 
 def test_sentences_name_class_counts_and_the_other_class():
-    steps = next_steps({"linear probe": PERFECT, "adapted": MODEL}, class_needs(MODEL, COUNTS))
-    assert steps[0].startswith("Use the linear probe instead")
+    steps = next_steps({"linear probe": PERFECT, "adapted": MODEL}, "adapted", class_needs(MODEL, COUNTS))
+    assert steps[0].startswith("Fit again with --recipe auto, which blends")
+    assert "which is the linear probe alone: on these images it is better than the adapted model by 37.5" in steps[0]
     assert "Label more images of 'bad' (it has 3 now): 15 of its 20 test images are classified wrong" in steps[1]
     assert any("never seen" in one and "there are none" in one for one in steps)
 
 
 def test_nothing_is_said_of_better_baselines_that_are_not():
-    steps = next_steps({"zero-shot": MODEL, "adapted": PERFECT}, class_needs(PERFECT, COUNTS))
-    assert not any(one.startswith("Use the") for one in steps)
+    steps = next_steps({"zero-shot": MODEL, "adapted": PERFECT}, "adapted", class_needs(PERFECT, COUNTS))
+    assert not any(one.startswith("Fit again") for one in steps)
     assert not any("Label more images of" in one for one in steps)
+
+
+@pytest.mark.parametrize("baseline", ["linear probe", "zero-shot"])
+def test_what_is_advised_to_those_who_have_a_blend_is_that_baseline(baseline, support, test_folder):
+    step = next_steps({baseline: PERFECT, "blend": MODEL}, "blend", class_needs(MODEL, COUNTS))[0]
+    assert f"the {baseline} alone" in step and "better than the blend" in step and "auto" not in step
+    _, preset, _, override = shlex.split(step.removeprefix("Fit again with ").partition(", which")[0])
+    clf = atha.Classifier.from_pretrained("nano", recipe=atha.Recipe.load(preset, [override])).fit(support)
+    found = clf.compare(test_folder)
+    assert np.array_equal(found["adapted"].predicted, found[baseline].predicted)

@@ -1,6 +1,7 @@
 """The model card of an adapter, written from its record."""
 
-from atha.adapter.record import TRAINED, EvaluationRecord, Record, RunRecord
+from atha.adapter.members import members_table
+from atha.adapter.record import BLEND, TRAINED, EvaluationRecord, Record
 from atha.classes import Classes
 from atha.documents.escaping import markdown, markdown_code
 from atha.documents.tables import Table, to_markdown
@@ -10,10 +11,11 @@ from atha.recipe import Recipe
 def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
     """Markdown with the metadata header that model hubs read."""
     backbone, support = record.backbone, record.support
-    header = ["---", "library_name: peft", "tags: [atha, clip, few-shot]"]
+    header = ["---", f"library_name: {'peft' if record.run.lora_layers else 'atha'}", "tags: [atha, clip, few-shot]"]
     if not _is_path(backbone.name) and backbone.name != "nano":
         header.append(f"base_model: {backbone.name}")
-    name = recipe.name if record.kind == TRAINED else record.kind
+    name = recipe.name if record.kind in (TRAINED, BLEND) else record.kind
+    members = members_table(record)
     rows = [
         [label, text, str(support.counts[label])] for label, text in zip(classes.labels, classes.texts, strict=True)
     ]
@@ -37,13 +39,14 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
         + (" (context learned)" if recipe.prompt.learn_context else ""),
         *(f"\nNot used: {markdown(sentence)}" for sentence in support.left_out),
         "",
+        *([] if members is None else ["## Members", "", to_markdown(members)]),
         "## Evaluation",
         "",
         *_evaluation(record.evaluation),
         "",
         "## Training",
         "",
-        *_training(record.run),
+        *_training(record),
         "",
         "```json",
         recipe.model_dump_json(indent=2).replace("```", "` ` `"),
@@ -61,17 +64,16 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
     return "\n".join(lines)
 
 
-def _training(run: RunRecord) -> list[str]:
-    trained = ", ".join(f"{name} ({count:,} values)" for name, count in run.trained.items())
-    lines = [f"Trained: {trained}; LoRA in {run.lora_layers} layers."]
+def _training(record: Record) -> list[str]:
+    run, scale = record.run, record.logit_scale
     where = f"seed {run.seed}; {run.precision} on {run.device}; {run.seconds:.1f} s."
-    if run.losses and run.logit_scale is not None:
+    if run.losses and scale is not None:
         where = (
-            f"{run.steps} steps, last step taken, no validation set; logit scale {run.logit_scale:g}; "
+            f"{run.steps} steps, last step taken, no validation set; logit scale {scale:g}; "
             f"loss {run.losses[0]:.4f} at the first step and {run.losses[-1]:.4f} at the last; {where}"
         )
     return [
-        *lines,
+        f"Trained: {record.learned}.",
         where,
         "Versions: " + ", ".join(f"{name} {version}" for name, version in run.versions.items()) + ".",
     ]

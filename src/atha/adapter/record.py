@@ -23,6 +23,8 @@ LORA_FILES = ("adapter_config.json", "adapter_model.safetensors")
 SUPPORT = "support.safetensors"
 #: The kind of fitted model that format 1 is for; see `atha.methods.base.Fitted`.
 TRAINED = "recipe"
+#: The kind of a sum of members, and the name of the one that a recipe trains; see `atha.methods.blend`.
+BLEND, ADAPTED = "blend", "adapted"
 
 # A file name need not be text that can be encoded.
 Text = InstanceOf[str]
@@ -83,6 +85,25 @@ class RunRecord(Part):
     lora_layers: Count
     losses: list[float] = []  # of each step
     versions: dict[Text, Text]
+
+
+class MemberRecord(Part):
+    """See `atha.methods.blend.Part`."""
+
+    fitted: dict[str, Any]
+    weight: float
+    scale: float
+    accuracy: float | None
+    images: Count
+    why: Text
+
+
+class BlendRecord(Part):
+    """The definition of an `atha.methods.blend.Blend`."""
+
+    members: Annotated[dict[Text, MemberRecord], Field(min_length=1)]
+    aspects: Annotated[list[Text], Field(min_length=1)]
+    why: Text
 
 
 class ClassFigures(Part):
@@ -159,6 +180,7 @@ class Record(Part):
             raise ValueError("there is no logit scale")
         if self.fitted is not None and not isinstance(self.fitted.get("kind"), str):
             raise ValueError("the fitted model is of no kind")
+        _ = self.blend  # is valid, if it is one
         return self
 
     @property
@@ -170,6 +192,33 @@ class Record(Part):
     def kind(self) -> str:
         """Of the fitted model."""
         return str(self.definition["kind"])
+
+    @property
+    def blend(self) -> BlendRecord | None:
+        """What is blended, why and how; None of other fitted models."""
+        return BlendRecord.model_validate(self.definition) if self.kind == BLEND else None
+
+    @property
+    def logit_scale(self) -> float | None:
+        """Of what a recipe trained, alone or in a blend; None where there is none."""
+        if self.blend is None or ADAPTED not in self.blend.members:
+            return self.run.logit_scale
+        return self.blend.members[ADAPTED].fitted.get("logit_scale")
+
+    @property
+    def learned(self) -> str:
+        """What was trained, in words, with its number of values; of a blend, what was trained in the backbone."""
+        members = () if self.blend is None else self.blend.members
+        parts = [
+            f"{f'LoRA in {self.run.lora_layers} layers' if name == 'lora' else name} ({count:,} values)"
+            for name, count in self.run.trained.items()
+            if name not in members
+        ]
+        return ", ".join(parts) or "nothing in the backbone"
+
+    def named(self, evaluations: "Mapping[str, Evaluation]") -> "dict[str, Evaluation]":
+        """Evaluations by the names that people are shown: what is a blend is not called ``adapted``."""
+        return {self.kind if (name, self.kind) == (ADAPTED, BLEND) else name: one for name, one in evaluations.items()}
 
     def noting(self, evaluations: "Mapping[str, Evaluation] | None") -> Self:
         """The record with an evaluation; as it is, without one."""

@@ -37,6 +37,9 @@ BatchSize = Annotated[
 Model = Annotated[
     str, typer.Option(help="nano, a hub id, a folder, a safetensors file, or open_clip:...; see atha info --models.")
 ]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Look at the plain view of an image alone: faster where a blend has more views.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Backbone = Annotated[
     str | None, typer.Option("--model", help="Where the adapter's backbone is now, if not where it was.")

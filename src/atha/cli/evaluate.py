@@ -17,6 +17,7 @@ WIDEST = 20
 def evaluate(
     adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
     test: Annotated[str, typer.Argument(help="Labelled images: class folders or a CSV (path, label).")],
+    plain: common.Plain = False,
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
@@ -36,7 +37,7 @@ def evaluate(
 
     classifier = Classifier.from_saved(saved, backbone=model, device=device)
     with common.progress("Evaluating", len(data.samples)) as advance:
-        result = classifier.evaluate(data, batch_size, advance)
+        result = classifier.evaluate(data, batch_size, advance, plain=plain)
     if json:
         common.print_json(result.to_dict())
         return

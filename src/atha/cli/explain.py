@@ -104,6 +104,12 @@ def _print(found: "Explanation", label: str, out: Path | None) -> None:
             f"{name}: {found.classes[best]} with {100 * maps.probabilities[best]:.1f}%, "
             f"{label} with {100 * maps.probabilities[index]:.1f}%. {maps.anchors}"
         )
+    if found.votes:
+        rows = [
+            [name, found.classes[int(vote.argmax())], f"{100 * vote.max():.1f}%", f"{100 * vote[index]:.1f}%"]
+            for name, vote in found.votes.items()
+        ]
+        common.print_table(Table("Votes of the members", ["member", "says", "with", f"{label} with"], rows))
     rows = []
     for block in range(found.before.blocks):
         cells = [str(block)]

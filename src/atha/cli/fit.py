@@ -1,7 +1,8 @@
 """``atha fit``: adapt a model to labelled images and save the adapter."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,10 @@ from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.documents.tables import Table, to_terminal
+
+if TYPE_CHECKING:
+    from atha.adapter.record import Record
+    from atha.evaluation import Evaluation
 
 
 @verb
@@ -69,8 +74,12 @@ def fit(
 
     common.say(f"Loading {model} ...")
     classifier = Classifier(load_backbone(model, revision), names, chosen, device)
-    with common.progress(f"Training ({chosen.name})") as advance:
-        classifier.fit(data, seed=seed, progress=advance)
+    if chosen.trains:
+        with common.progress(f"Training ({chosen.name})") as advance:
+            classifier.fit(data, seed=seed, progress=advance)
+    else:
+        common.say(f"Fitting ({chosen.name}) ...")
+        classifier.fit(data, seed=seed)
     # Saved before the evaluation: a fault there must not cost the training.
     classifier.save_pretrained(out, overwrite=overwrite, keep_support=keep_support)
     results = {}
@@ -78,20 +87,38 @@ def fit(
         with common.progress("Evaluating", len(test.samples)) as advance:
             results = classifier.compare(test, batch_size, advance)
         classifier.save_evaluation(out, results)
+    record = classifier.record
+    assert record is not None
     if json:
         evaluation = {name: result.to_dict() for name, result in results.items()}
-        common.print_json({"adapter": str(out), "classes": classifier.class_texts, "evaluation": evaluation})
+        common.print_json(
+            {
+                "adapter": str(out),
+                "classes": classifier.class_texts,
+                "fitted": record.definition,
+                "evaluation": evaluation,
+            }
+        )
         return
-    assert classifier.record is not None
-    run = classifier.record.run
-    trained = [f"LoRA in {run.lora_layers} layers" if name == "lora" else name for name in run.trained]
-    common.say(
-        f"Trained {', '.join(trained)}; loss {run.losses[0]:.3f} at the first step, {run.losses[-1]:.3f} "
-        f"at the last of {run.steps}; {run.seconds:.1f} s on {run.device} in {run.precision}."
+    _tell(record, results)
+    common.print_text(f"Adapter saved in {out}")
+
+
+def _tell(record: "Record", results: "Mapping[str, Evaluation]") -> None:
+    from atha.adapter.members import members_table
+
+    run = record.run
+    losses = (
+        f"loss {run.losses[0]:.3f} at the first step, {run.losses[-1]:.3f} at the last of {run.steps}; "
+        if run.losses
+        else ""
     )
+    common.say(f"Trained {record.learned}; {losses}{run.seconds:.1f} s on {run.device} in {run.precision}.")
+    if (members := members_table(record)) is not None:
+        common.print_table(members)
     if results:
-        common.print_table(common.comparison(results))
-        common.print_text(common.difference(results, "adapted", "linear probe"))
+        named = record.named(results)
+        common.print_table(common.comparison(named))
+        common.print_text(common.difference(named, list(named)[-1], "linear probe"))
     else:
         common.say("How good it is, nobody knows yet: evaluate it on other labelled images.")
-    common.print_text(f"Adapter saved in {out}")

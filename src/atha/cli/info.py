@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from atha.cli import common
 from atha.cli.common import verb
 from atha.documents.tables import Table
 from atha.errors import AthaError
+
+if TYPE_CHECKING:
+    from atha.adapter.files import Saved
 
 
 @verb
@@ -27,13 +30,15 @@ def info(
     debug: common.Debug = False,
 ) -> None:
     """Say what TARGET is: classes, recipe, backbone, what was trained, sizes."""
-    from atha.adapter.files import is_adapter
+    from atha.adapter.files import is_adapter, read_adapter
+    from atha.adapter.members import members_table
     from atha.recipe import Recipe, presets
 
     if (target is not None) + (model is not None) + models > 1:
         raise AthaError("TARGET, --model and --models are three questions: ask one of them")
     if revision is not None and model is None:
         raise AthaError(f"--revision {revision} is of a hub model: name it with --model")
+    members = None
     if models:
         content = _families()
     elif model is not None:
@@ -41,7 +46,8 @@ def info(
     elif target is None:
         content = _installation()
     elif is_adapter(target):
-        content = _adapter(Path(target))
+        saved = read_adapter(target)
+        content, members = _adapter(saved), members_table(saved.record)
     elif target in presets() or target.endswith((".toml", ".json")):
         content = {"recipe": Recipe.load(target).model_dump(mode="json")}
     elif near := _meant(target, [*presets(), defaults.NANO]):
@@ -52,7 +58,8 @@ def info(
         common.print_json(content)
         return
     for title, values in content.items():
-        common.print_table(Table(title.capitalize(), ["", ""], _flat(values), numbers=False))
+        table = Table(title.capitalize(), ["", ""], _flat(values), numbers=False)
+        common.print_table((members if title == "fitted" else None) or table)
 
 
 def _backbone(model: str, revision: str | None) -> dict[str, Any]:
@@ -91,22 +98,20 @@ def _meant(target: str, names: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(target, names, n=1, cutoff=0.7)), None)
 
 
-def _adapter(folder: Path) -> dict[str, Any]:
-    from atha.adapter.files import read_adapter
-
-    saved = read_adapter(folder)
+def _adapter(saved: "Saved") -> dict[str, Any]:
     record = saved.record
     counts, evaluation = record.support.counts, record.evaluation
     classes = {
         label: f"{text} ({counts[label]} support images)"
         for label, text in zip(saved.classes.labels, saved.classes.texts, strict=True)
     }
-    sizes = {path.name: f"{path.stat().st_size:,} bytes" for path in sorted(folder.iterdir()) if path.is_file()}
+    sizes = {path.name: f"{path.stat().st_size:,} bytes" for path in sorted(saved.folder.iterdir()) if path.is_file()}
+    unsaid = {"losses", *(() if record.run.lora_layers else ("lora_layers",))}
     return {
         "classes": classes,
         "backbone": record.backbone.model_dump(),
         **({"fitted": record.fitted} if record.fitted is not None else {}),
-        "run": record.run.model_dump(exclude={"losses"}, exclude_none=True),
+        "run": record.run.model_dump(exclude=unsaid, exclude_none=True),
         **({"strengths": _strengths(saved.tensors)} if "strengths.pull" in saved.tensors else {}),
         **({"evaluation": evaluation.model_dump(exclude={"confusion"})} if evaluation is not None else {}),
         "recipe": saved.recipe.model_dump(mode="json"),

@@ -21,6 +21,7 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.")],
     csv_: Annotated[Path | None, typer.Option("--csv", help="Write label, probability, file here.")] = None,
     all_classes: Annotated[bool, typer.Option("--all", help="Add the probability of every class.")] = False,
+    plain: common.Plain = False,
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
@@ -44,7 +45,7 @@ def predict(
     header = ["label", "probability", "file", *(labels if all_classes else ())]
     done = failed = 0
     with _writer(csv_, overwrite, header) as write, common.progress("Predicting", len(files)) as advance:
-        for prediction in classifier.stream(files, batch_size):
+        for prediction in classifier.stream(files, batch_size, plain=plain):
             done += 1
             advance(done, len(files))
             if prediction.problem:

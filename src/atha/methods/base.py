@@ -281,6 +281,14 @@ class Fitted(ABC):
             images.frozen.features(images.plain(), images.views(), watch)
         return self.scores(images)
 
+    def votes(self, images: Images) -> dict[str, Float[np.ndarray, "Q N"]]:
+        """Probabilities by each member by itself, of a model that has members."""
+        return {}
+
+    def plain(self) -> "Fitted":
+        """The model that looks at the plain view of an image alone; most do so anyway."""
+        return self
+
     def anchors(
         self, frozen: Frozen, texts: Sequence[str], template: str, kind: Literal["adjoint", "inverse"]
     ) -> Float[Tensor, "N D"]:

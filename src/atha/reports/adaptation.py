@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from atha.adapter.record import TRAINED, Record
+from atha.adapter.members import members_table
+from atha.adapter.record import BLEND, TRAINED, Record
 from atha.adapter.support import picture
 from atha.classifier import Classifier
 from atha.data import LabelledImages, LabelledSource, read_labelled
@@ -20,7 +21,7 @@ from atha.errors import AthaWarning, DataError
 from atha.evaluation import Evaluation
 from atha.explain import Explanation
 from atha.reports import charts
-from atha.reports.advice import class_needs, next_steps
+from atha.reports.advice import class_needs, model_word, next_steps
 from atha.reports.tokens import HOW_TO_READ, panel_png
 
 #: Told of (what is being done, done, total).
@@ -61,18 +62,22 @@ def adaptation_report(
         warnings.simplefilter("always", AthaWarning)
         evaluations = classifier.compare(data, batch_size, lambda done, total: told("Evaluating", done, total))
     del caught  # the same sentences are in the evaluation
+    evaluations = record.named(evaluations)
+    own = list(evaluations)[-1]
+    result, members = evaluations[own], members_table(record)
     with figures.style():
         page = Page(
             f"Adaptation report{': ' if name else ''}{name}",
-            _lead(evaluations),
+            _lead(evaluations, own),
             [
                 _asked(classifier, record, data),
-                _data(classifier, record, data, evaluations["adapted"]),
-                _accuracy(evaluations),
-                _errors(evaluations["adapted"]),
-                _mistakes(classifier, data, evaluations["adapted"], mistakes, told),
+                *([] if members is None else [Section("What was decided", [members])]),
+                _data(classifier, record, data, result),
+                _accuracy(evaluations, own),
+                _errors(result),
+                _mistakes(classifier, data, result, mistakes, told),
                 _training(classifier, record),
-                _next(record, evaluations),
+                _next(record, evaluations, own),
             ],
             f"Made by atha {record.run.versions.get('atha', '')}. Images are classified one by one "
             "(inductive). This file holds pictures of the images shown: share it only where they may be seen.",
@@ -80,19 +85,19 @@ def adaptation_report(
         return to_html(page)
 
 
-def _lead(evaluations: Mapping[str, Evaluation]) -> list[Text | Warn]:
-    adapted = evaluations["adapted"]
-    others = "; ".join(f"{name} {result.share}" for name, result in evaluations.items() if name != "adapted")
+def _lead(evaluations: Mapping[str, Evaluation], own: str) -> list[Text | Warn]:
+    result = evaluations[own]
+    others = "; ".join(f"{name} {other.share}" for name, other in evaluations.items() if name != own)
     made: list[Text | Warn] = [
         Text(
-            f"The adapted model classifies {adapted.share} of {len(adapted.truth)} test images right "
+            f"The {model_word(own)} classifies {result.share} of {len(result.truth)} test images right "
             f"(in brackets the 95% interval). On the same images: {others}."
         ),
-        *(Text(_paired(evaluations, name)) for name in evaluations if name != "adapted"),
+        *map(Text, _paired(evaluations, own)),
     ]
-    if len(adapted.truth) < charts.FEW_IMAGES:
+    if len(result.truth) < charts.FEW_IMAGES:
         made.append(
-            Warn(f"{len(adapted.truth)} test images are few: read the intervals, not the numbers before the brackets.")
+            Warn(f"{len(result.truth)} test images are few: read the intervals, not the numbers before the brackets.")
         )
     if "linear probe" not in evaluations:
         made.append(
@@ -104,25 +109,29 @@ def _lead(evaluations: Mapping[str, Evaluation]) -> list[Text | Warn]:
     return made
 
 
-def _paired(evaluations: Mapping[str, Evaluation], name: str) -> str:
-    return paired_sentence("Adapted", name, *evaluations["adapted"].minus(evaluations[name]))
+def _paired(evaluations: Mapping[str, Evaluation], own: str) -> list[str]:
+    return [
+        paired_sentence(own.capitalize(), name, *evaluations[own].minus(other))
+        for name, other in evaluations.items()
+        if name != own
+    ]
 
 
 def _asked(classifier: Classifier, record: Record, data: LabelledImages) -> Section:
     backbone, run, recipe = record.backbone, record.run, classifier.recipe
-    scale = "none" if run.logit_scale is None else f"{run.logit_scale:g}"
+    scale = "none" if record.logit_scale is None else f"{record.logit_scale:g}"
     rows = [
         ["Model", f"{backbone.name}{f' at {backbone.revision}' if backbone.revision else ''}"],
         ["Family and size", f"{backbone.family}, {backbone.parameters / 1e6:.1f} million parameters"],
         ["Recipe", recipe.name],
-        *([["Kind of fitted model", record.kind]] if record.kind != TRAINED else []),
-        ["Trained", ", ".join(f"{name} ({count:,} values)" for name, count in run.trained.items())],
+        *([["Kind of fitted model", record.kind]] if record.kind not in (TRAINED, BLEND) else []),
+        ["Trained", record.learned],
         ["Classes", str(len(classifier.class_texts))],
         ["Prompt", recipe.prompt.template + (" (its words learned further)" if recipe.prompt.learn_context else "")],
         ["Support images", str(sum(record.support.counts.values()))],
         ["Test images from", data.source],
         ["Steps, logit scale, seed", f"{run.steps}, {scale}, {run.seed}"],
-        ["Trained on", f"{run.device} in {run.precision}, {run.seconds:.1f} s"],
+        ["Fitted on", f"{run.device} in {run.precision}, {run.seconds:.1f} s"],
         ["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())],
     ]
     return Section(
@@ -228,7 +237,7 @@ def _small(image: ImageInput, side: int = 80) -> bytes | None:
         return None  # it could be read a minute ago
 
 
-def _accuracy(evaluations: Mapping[str, Evaluation]) -> Section:
+def _accuracy(evaluations: Mapping[str, Evaluation], own: str) -> Section:
     rows = [
         [
             name,
@@ -242,16 +251,15 @@ def _accuracy(evaluations: Mapping[str, Evaluation]) -> Section:
     headers = ["method", "accuracy", "95% interval", "balanced", "calibration error", "Brier"]
     notes = [
         "Zero-shot and linear probe (logistic regression on frozen features, from the same support images) are what "
-        "the model does without adaptation. Balanced: mean over classes. Calibration error and Brier score: less is "
-        "better.",
-        *(_paired(evaluations, name) for name in evaluations if name != "adapted"),
+        "the frozen model does alone. Balanced: mean over classes. Calibration error and Brier score: less is better.",
+        *_paired(evaluations, own),
     ]
     return Section(
         "How good it is",
         [
-            charts.accuracy(evaluations),
-            charts.per_class(evaluations["adapted"]),
-            Table(f"{len(evaluations['adapted'].truth)} test images", headers, rows, notes),
+            charts.accuracy(evaluations, own),
+            charts.per_class(evaluations[own]),
+            Table(f"{len(evaluations[own].truth)} test images", headers, rows, notes),
         ],
     )
 
@@ -337,7 +345,7 @@ def _training(classifier: Classifier, record: Record) -> Section:
     if classifier.history:
         section.items.append(charts.losses(classifier.history))
     elif not record.run.steps:
-        section.items.append(Text("The model was fitted without training steps of the recipe's."))
+        section.items.append(Text("There were no training steps of a recipe's: nothing in the backbone was changed."))
     else:
         section.items.append(Text("The loss of each step is not shown: this adapter's record does not hold it."))
     values, settings = classifier.strengths, classifier.recipe.alignment
@@ -352,8 +360,8 @@ def _training(classifier: Classifier, record: Record) -> Section:
     return section
 
 
-def _next(record: Record, evaluations: Mapping[str, Evaluation]) -> Section:
-    needs = class_needs(evaluations["adapted"], record.support.counts)
+def _next(record: Record, evaluations: Mapping[str, Evaluation], own: str) -> Section:
+    needs = class_needs(evaluations[own], record.support.counts)
     rows = [
         [
             one.label,
@@ -372,5 +380,5 @@ def _next(record: Record, evaluations: Mapping[str, Evaluation]) -> Section:
     )
     return Section(
         "What to do next",
-        [Bullets(next_steps(evaluations, needs)), Table("Which classes to label more of", headers, rows, [note])],
+        [Bullets(next_steps(evaluations, own, needs)), Table("Which classes to label more of", headers, rows, [note])],
     )

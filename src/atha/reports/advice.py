@@ -5,11 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from atha.adapter.record import ADAPTED
 from atha.evaluation import Evaluation
 from atha.statistics import Share, Z, by_interval
 
 #: The most support images of a class that the method is meant for.
 _MOST = 20
+#: How to have a baseline alone.
+_ALONE = {
+    "linear probe": "--recipe logistic --set 'blend.views=[\"plain\"]'",
+    "zero-shot": "--recipe probes --set 'blend.members=[\"text\"]'",
+}
 
 
 @dataclass(frozen=True)
@@ -61,17 +67,29 @@ def _need(one: ClassNeed) -> tuple[float, int]:
     return (one.mistakes + 1) / (total + 2), one.mistakes
 
 
-def next_steps(evaluations: Mapping[str, Evaluation], needs: list[ClassNeed]) -> list[str]:
-    """Sentences, the most useful first."""
-    result = evaluations["adapted"]
+def model_word(own: str) -> str:
+    """What a classifier is, for what it is called beside baselines; see `atha.adapter.record.Record.named`."""
+    return "adapted model" if own == ADAPTED else own
+
+
+def next_steps(evaluations: Mapping[str, Evaluation], own: str, needs: list[ClassNeed]) -> list[str]:
+    """Sentences, the most useful first.
+
+    Args:
+        evaluations: of the classifier and of baselines.
+        own: which of them is the classifier's.
+        needs: of its classes.
+    """
+    result = evaluations[own]
     steps = []
-    for name in ("linear probe", "zero-shot"):
+    blend = "with --recipe auto, which blends what is adapted with probes, or " if own == ADAPTED else ""
+    for name, options in _ALONE.items():
         if name in evaluations:
             mean, half = result.minus(evaluations[name])
             if by_interval(mean, half) == "worse":
                 steps.append(
-                    f"Use the {name} instead, or change the recipe: on these images it is better than the adapted "
-                    f"model by {-100 * mean:.1f} ± {100 * half:.1f} points, and cheaper."
+                    f"Fit again {blend}with {options}, which is the {name} alone: on these images it is better than "
+                    f"the {model_word(own)} by {-100 * mean:.1f} ± {100 * half:.1f} points."
                 )
     worst = [one for one in needs if one.mistakes and one.recall.total and (one.support or 0) < _MOST][:3]
     for one in worst:

@@ -20,8 +20,8 @@ FEW_IMAGES, FEW_OF_CLASS = 100, 10
 _NUMBERED = 20
 
 
-def accuracy(evaluations: Mapping[str, Evaluation]) -> Figure:
-    """Methods with their intervals."""
+def accuracy(evaluations: Mapping[str, Evaluation], own: str) -> Figure:
+    """Methods with their intervals; ``own`` is the one that the report is on."""
     shares = {name: result.share for name, result in evaluations.items()}
     made, axes = figures.figure(height=0.9 + 0.42 * len(shares))
     spans = np.array([share.interval for share in shares.values()])
@@ -31,7 +31,7 @@ def accuracy(evaluations: Mapping[str, Evaluation]) -> Figure:
         [100 * share.value for share in shares.values()],
         list(100 * spans[:, 0]),
         list(100 * spans[:, 1]),
-        [figures.COLOURS[0] if name == "adapted" else figures.COLOURS[5] for name in shares],
+        [figures.COLOURS[0] if name == own else figures.COLOURS[5] for name in shares],
     )
     classes = len(next(iter(evaluations.values())).classes)
     axes.axvline(100 / classes, color=figures.COLOURS[1], linestyle=":", linewidth=1.2)
@@ -67,8 +67,7 @@ def per_class(result: Evaluation) -> Figure:
     return Figure(
         made,
         "Accuracy by class",
-        "The adapted model's share of each class's test images that was classified right, with 95% intervals, the "
-        "worst class on top.",
+        "Share of each class's test images that was classified right, with 95% intervals, the worst class on top.",
         "Accuracy by class, worst first: " + "; ".join(f"{name} {shares[name]}" for name in order[:12]) + ".",
         _few_sentence(few),
     )
