@@ -16,6 +16,7 @@ from torch import Tensor
 from atha.alignment import Watcher
 from atha.data.aspects import ASPECTS
 from atha.methods.base import Fitted, Images, restore, unit
+from atha.methods.probes import PROBES
 from atha.methods.scores import OnFeatures
 from atha.models.frozen import Frozen
 from atha.probability import softmax
@@ -145,7 +146,7 @@ class Blend(Fitted, kind="blend"):
     def trained(self) -> dict[str, int]:
         """See `Fitted`."""
         found = {} if self._adapted is None else self._adapted.trained
-        probes = {name: part.fitted.trained for name, part in self.parts.items() if name != ADAPTED}
+        probes = {name: part.fitted.trained for name, part in self.parts.items() if name in PROBES}
         return found | {name: sum(counts.values()) for name, counts in probes.items()}
 
     @property
