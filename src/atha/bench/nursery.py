@@ -69,10 +69,24 @@ class Nursery:
         """Ask for a worker; it is on its way."""
         if self._process is None or self._process.poll() is not None:  # killed; its workers live on
             self._start()
+        if (made := self._order()) is None:  # killed just now, and not gone yet
+            assert self._process is not None
+            self._process.wait()
+            self._start()
+            made = self._order()
+        if made is None:
+            raise OSError("workers cannot be started: the process that forks them ends at once")
+        return made
+
+    def _order(self) -> "Forked | None":
         ours, theirs = get_context("spawn").Pipe()
-        with theirs, suppress(OSError):  # if it is killed just now, so is the worker: reading from it tells
-            ours.send(self._preparation)
-            socket.send_fds(self._orders, [b"1"], [theirs.fileno()])
+        with theirs:
+            try:
+                ours.send(self._preparation)
+                socket.send_fds(self._orders, [b"1"], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                return None
         return Forked(ours)
 
     def close(self) -> None:
