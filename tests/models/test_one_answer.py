@@ -153,15 +153,18 @@ def test_all_threads_are_for_one_group_at_a_time(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "calls"),
+    ("size", "calls", "precision"),
     [
-        ("nano", 8),
-        ("vit-b-16", 2),
-        pytest.param("nano", 200, marks=pytest.mark.slow),
-        pytest.param("vit-b-16", 200, marks=pytest.mark.slow),
+        ("nano", 8, "float32"),
+        ("nano", 8, "bfloat16"),
+        ("vit-b-16", 2, "float32"),  # its fit in bfloat16 takes minutes where that is emulated
+        *(
+            pytest.param(size, 200, precision, marks=pytest.mark.slow)
+            for size in ("nano", "vit-b-16")
+            for precision in ("float32", "bfloat16")
+        ),
     ],
 )
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_many_threads_and_a_fit_meanwhile(support, precision, size, calls):
     """Two classifiers over one loaded backbone, from eight threads, while a third is fitted on it."""
     backbone = backbone_of(size)
