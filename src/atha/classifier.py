@@ -23,7 +23,7 @@ from atha.evaluation import Evaluation
 from atha.explain import Explanation, look_inside
 from atha.fitting import learn
 from atha.methods import restore
-from atha.methods.base import Fitted, Support, ViewedImages
+from atha.methods.base import Fitted, Support
 from atha.methods.linear_probe import linear_probe
 from atha.methods.scores import LinearScores
 from atha.methods.tuned import fit_recipe, squeezes
@@ -253,7 +253,7 @@ class Classifier:
         classes = self._known_classes()
         photo = open_image(image)
         plain = self._views.plain(photo)
-        images = ViewedImages(plain[None], self._views, self._frozen)
+        images = self._predictor().viewed([plain])
         return Explanation(
             image if isinstance(image, str) else str(image) if isinstance(image, Path) else "image",
             classes.labels,

@@ -13,13 +13,13 @@ from atha.classifier import Classifier
 from atha.data import read_labelled
 from atha.errors import DataError
 from atha.evaluation import Evaluation
-from atha.recipe import Recipe
+from atha.recipe import BlendRecipe, Recipe
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHOT = 5
 #: The paper's recipe, made short for two cores, at a rate and a logit scale that make up for the missing steps.
 OVERRIDES = ("training.steps=28", "training.lora.lr=2e-3", "training.logit_scale=10", "lora.dropout=0")
-MEMBERS = ["text", "adapted", "prototypes", "gaussian"]  #: of the blend
+MEMBERS = BlendRecipe().members
 LORA, ATHA, AUTO = "LoRA (uniform alignment)", "ATHA", "auto: ATHA, texts and probes"
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from atha.alignment import Selection, select_tokens
 from atha.errors import DataError
-from atha.methods.base import Fitted, Images
+from atha.methods.base import Fitted
+from atha.methods.images import Images
 from atha.probability import softmax
 from atha.recipe import Recipe
 

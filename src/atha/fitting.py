@@ -15,7 +15,8 @@ from atha.data import LabelledSource, read_labelled
 from atha.data.support import decode_support
 from atha.data.views import Views, crop_source
 from atha.errors import DataError
-from atha.methods.base import Fitted, Support, ViewedImages
+from atha.methods.base import Fitted, Support
+from atha.methods.images import ViewedImages
 from atha.models.frozen import Frozen
 from atha.recipe import Recipe
 

@@ -17,7 +17,8 @@ from atha.data.images import ImageInput, ImageProblem, content_hash
 from atha.data.loading import load_ahead
 from atha.data.views import Views
 from atha.evaluation import Evaluation
-from atha.methods.base import Fitted, ViewedImages
+from atha.methods.base import Fitted
+from atha.methods.images import ViewedImages
 from atha.models.frozen import Frozen
 
 
@@ -148,9 +149,10 @@ class Predictor:
                 found.truth.append(index[sample.label])
                 found.files.append(str(sample.image))
                 good.append(image)
-            found.probabilities += list(self.probabilities(good))
-            if features:
-                found.features += list(self.frozen_features(good))
+            if good:
+                images = self.viewed(good)
+                found.probabilities += list(self.fitted.probabilities(images))
+                found.features += list(images.features) if features else []
             done += len(batch)
             if progress is not None:
                 progress(done, len(data.samples))

@@ -38,6 +38,9 @@ SupportKind = Literal["single", "five-view", "random-crop"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 AspectGroup = Literal["plain", "flip", "quarter-turns", "scales"]
 Member = Literal["text", "adapted", "prototypes", "gaussian", "logistic"]
+#: The members that are no probe: class texts, and what is trained in the backbone.
+TEXT: Literal["text"] = "text"
+ADAPTED: Literal["adapted"] = "adapted"
 
 
 class Part(BaseModel):
@@ -153,7 +156,7 @@ class BlendRecipe(Part):
     ``auto`` is decided from the support images, see `atha.methods.automatic`.
     """
 
-    members: list[Member] = Field(default=["text", "adapted", "prototypes", "gaussian"], min_length=1)
+    members: list[Member] = Field(default=[TEXT, ADAPTED, "prototypes", "gaussian"], min_length=1)
     weights: dict[Member, NonNegative] | Literal["auto"] = "auto"
     views: list[AspectGroup] | Literal["auto"] = "auto"  # that probes look at, of support images and in prediction
 
@@ -192,14 +195,14 @@ class Recipe(Part):
     @property
     def trains(self) -> bool:
         """Whether something is trained in the backbone."""
-        return self.blend is None or "adapted" in self.blend.members
+        return self.blend is None or ADAPTED in self.blend.members
 
     @model_validator(mode="before")
     @classmethod
     def _nothing_in_vain(cls, values: Any) -> Any:
         """A blend that has no use for what is trained, trains nothing."""
         blend = values.get("blend") if isinstance(values, dict) else None
-        if isinstance(blend, dict) and "adapted" not in blend.get("members", ["adapted"]):
+        if isinstance(blend, dict) and ADAPTED not in blend.get("members", [ADAPTED]):
             prompt = values.get("prompt")
             prompt = {**prompt, "learn_context": False} if isinstance(prompt, dict) else prompt
             return {**values, "lora": None, "alignment": None, **({"prompt": prompt} if prompt is not None else {})}

@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from atha.cli import app
+from saved_adapters import change_tensors
 
 NANO = Path(str(resources.files("atha"))) / "backbones" / "nano"
 FIT = ["fit", "support", "--out", "new", "--model", "nano", "--set", "training.steps=1"]
@@ -514,15 +515,11 @@ def edit_record(**changes: Any) -> Callable[[Path], None]:
 
 def swap_lora_with_checksum(folder: Path) -> None:
     """Weights of another shape, with a checksum that fits them: only the loading itself can tell."""
-    from safetensors.torch import load_file, save_file
 
-    lora = load_file(folder / "adapter_model.safetensors")
-    save_file({name: value[:, :1].contiguous() for name, value in lora.items()}, folder / "adapter_model.safetensors")
-    record = json.loads((folder / "atha.json").read_text())
-    record["sha256"]["adapter_model.safetensors"] = sha256(
-        (folder / "adapter_model.safetensors").read_bytes()
-    ).hexdigest()
-    write_json(folder / "atha.json", record)
+    def narrower(lora: dict[str, torch.Tensor]) -> None:
+        lora |= {name: value[:, :1].contiguous() for name, value in lora.items()}
+
+    change_tensors(folder, "adapter_model.safetensors", narrower)
 
 
 ADAPTERS = {

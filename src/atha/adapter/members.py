@@ -1,7 +1,8 @@
 """What a blend decided, as a table: the same in the terminal, on the model card and in the report."""
 
-from atha.adapter.record import ADAPTED, BlendRecord, Record
+from atha.adapter.record import BlendRecord, Record
 from atha.documents.tables import Table
+from atha.recipe import ADAPTED
 
 
 def members_table(record: Record) -> Table | None:

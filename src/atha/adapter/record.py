@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
 
 from atha.errors import AdapterError
+from atha.recipe import ADAPTED
 
 if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
     from atha.backbones import Backbone
@@ -23,8 +24,8 @@ LORA_FILES = ("adapter_config.json", "adapter_model.safetensors")
 SUPPORT = "support.safetensors"
 #: The kind of fitted model that format 1 is for; see `atha.methods.base.Fitted`.
 TRAINED = "recipe"
-#: The kind of a sum of members, and the name of the one that a recipe trains; see `atha.methods.blend`.
-BLEND, ADAPTED = "blend", "adapted"
+#: The kind of a sum of members; see `atha.methods.blend`.
+BLEND = "blend"
 
 # A file name need not be text that can be encoded.
 Text = InstanceOf[str]

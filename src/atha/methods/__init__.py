@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from atha.errors import DataError
-from atha.methods.base import FileImages, Fitted, Images, Method, Options, Support, ViewedImages, restore
+from atha.methods.base import Fitted, Method, Options, Support, restore
 from atha.methods.gaussian import Gaussian
+from atha.methods.images import FileImages, Images, ViewedImages
 from atha.methods.linear_probe import LinearProbe
 from atha.methods.prototypes import Prototypes
 from atha.methods.scores import ByScores, LinearScores

@@ -15,22 +15,22 @@ Shapes: n support images, N classes, E joint width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from atha.data.aspects import TURNS, aspects_of
 from atha.methods.base import Fitted, Support, unit
-from atha.methods.blend import ADAPTED, Blend, Part, centred
+from atha.methods.blend import Blend, Part, centred, joined
 from atha.methods.evidence import FOLDS, above_chance, accuracy_of, folds, held_out, log_likelihood, weigh
 from atha.methods.probes import PROBES
 from atha.methods.prototypes import prototypes
 from atha.methods.scores import OnFeatures
 from atha.methods.zero_shot import zero_shot
-from atha.recipe import BlendRecipe
+from atha.recipe import ADAPTED, TEXT, BlendRecipe
 
 #: Scores of a member, whose scale is 1, are likely to be multiplied by this.
 _PRIOR, _SPREAD = 1.0, 0.4
@@ -46,7 +46,6 @@ _TURNED = 0.7
 _UPRIGHT_TEXTS = 0.5
 _UPRIGHT, _ANY_WAY_UP = aspects_of(["flip", "scales"]), aspects_of(["flip", "quarter-turns", "scales"])
 
-TEXT = "text"
 _UNASKED = "it cannot be asked at one image a class"
 
 
@@ -58,15 +57,21 @@ class _Task:
     labels: Int[np.ndarray, "n"]
     classes: int
     seed: int
+    _asked: dict[tuple[str, tuple[str, ...], int], Float[np.ndarray, "n N"]] = field(default_factory=dict)
 
     def seen(self, aspects: Sequence[str]) -> Float[np.ndarray, "n E"]:
-        found = [self.features[name] for name in aspects]
-        return found[0] if len(found) == 1 else unit(np.mean(found, axis=0))
+        return joined([self.features[name] for name in aspects])
 
-    def held_out(
-        self, name: str, seen: Float[np.ndarray, "n E"], where: Int[np.ndarray, "n"]
-    ) -> Float[np.ndarray, "n N"]:
-        return held_out(partial(scaled, name), seen, self.labels, self.classes, where)
+    def folds(self, count: int) -> Int[np.ndarray, "n"]:
+        return folds(self.labels, count, self.seed)
+
+    def held_out(self, name: str, aspects: tuple[str, ...], count: int) -> Float[np.ndarray, "n N"]:
+        """A probe's answers; which aspects to look at and what weight to give are asked of the same ones."""
+        key = name, aspects, count
+        if key not in self._asked:
+            where = self.folds(count)
+            self._asked[key] = held_out(partial(scaled, name), self.seen(aspects), self.labels, self.classes, where)
+        return self._asked[key]
 
 
 def scaled(
@@ -99,16 +104,17 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
         train: fits what is adapted.
     """
     probes = [name for name in recipe.members if name in PROBES]
-    wanted = _ANY_WAY_UP if isinstance(recipe.views, str) else aspects_of(recipe.views)
-    features = {name: unit(support.images.aspect(name).features.astype(np.float64)) for name in wanted}
+    given = None if isinstance(recipe.views, str) else aspects_of(recipe.views)
+    looked_at = given or (_ANY_WAY_UP if probes else ("plain",))
+    features = {name: unit(support.images.aspect(name).features.astype(np.float64)) for name in looked_at}
     task = _Task(features, support.labels, len(support.texts), support.seed)
     text = zero_shot(support.text_features, 1.0)
-    if not isinstance(recipe.views, str):
-        aspects, why = wanted, "as the recipe says"
+    if given is not None:
+        aspects, why = given, "as the recipe says"
     elif probes:
         aspects, why = _choose_aspects(task, text, probes)
     else:
-        aspects, why = ("plain",), "there are no probes"
+        aspects, why = looked_at, "there are no probes"
     seen = task.seen(aspects)
     on_features: dict[str, OnFeatures] = {name: PROBES[name](seen, task.labels, task.classes) for name in probes}
     if TEXT in recipe.members:
@@ -120,9 +126,9 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
         scales[ADAPTED] = scale_of(members[ADAPTED].scores(support.images))
     if isinstance(recipe.weights, str):
         asked = centred(text.score(seen)) / scales[TEXT] if TEXT in recipe.members else None
-        weights = _decide(task, seen, probes, asked)
+        weights = _decide(task, aspects, probes, asked)
         if ADAPTED in recipe.members:
-            weights = _decide_adapted(task, seen, weights, asked, support, train)
+            weights = _decide_adapted(task, aspects, weights, asked, support, train)
     else:
         weights = {name: _Weight(weight, why="as the recipe says") for name, weight in recipe.weights.items()}
     parts: dict[str, Part] = {}
@@ -132,10 +138,20 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
     return Blend(parts, aspects, why)
 
 
-def trains_halves(recipe: BlendRecipe, labels: Int[np.ndarray, "n"]) -> bool:
-    """Whether what is adapted will be trained on two halves of a support set, too."""
-    asked = isinstance(recipe.weights, str) and ADAPTED in recipe.members and len(recipe.members) > 1
-    return asked and int(np.bincount(labels).max()) > 1
+def halves(labels: Int[np.ndarray, "n"], seed: int) -> list[Bool[np.ndarray, "n"]]:
+    """Which images each half is asked about, when what is adapted is trained on all others; none at one image a class.
+
+    Args:
+        labels: class indices.
+        seed: of the support set.
+    """
+    where = folds(labels, 2, seed)
+    return [where == fold for fold in np.unique(where[where >= 0])]
+
+
+def needs_halves(recipe: BlendRecipe) -> bool:
+    """Whether `fit_blend` trains what is adapted on `halves`, too."""
+    return isinstance(recipe.weights, str) and ADAPTED in recipe.members and len(recipe.members) > 1
 
 
 @dataclass(frozen=True)
@@ -153,13 +169,11 @@ def _choose_aspects(task: _Task, text: OnFeatures, probes: Sequence[str]) -> tup
     kept = float(np.mean([(own.score(task.features[name]).argmax(1) == task.labels).mean() for name in TURNS]))
     turns = kept >= _TURNED and trust < _UPRIGHT_TEXTS
     why = f"{100 * kept:.0f}% of the support images, turned, are nearest to their own class"
-    where = folds(task.labels, FOLDS, task.seed)
-    rows = where >= 0
+    rows = task.folds(FOLDS) >= 0
     if rows.any():
         likely = []
         for aspects in (_UPRIGHT, _ANY_WAY_UP):
-            seen = task.seen(aspects)
-            scores = np.sum([task.held_out(name, seen, where)[rows] for name in probes], axis=0)
+            scores = np.sum([task.held_out(name, aspects, FOLDS)[rows] for name in probes], axis=0)
             likely.append(log_likelihood(scores, task.labels[rows]))
         gain = likely[1] - likely[0]
         error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
@@ -170,15 +184,14 @@ def _choose_aspects(task: _Task, text: OnFeatures, probes: Sequence[str]) -> tup
 
 
 def _decide(
-    task: _Task, seen: Float[np.ndarray, "n E"], probes: Sequence[str], asked: Float[np.ndarray, "n N"] | None
+    task: _Task, aspects: tuple[str, ...], probes: Sequence[str], asked: Float[np.ndarray, "n N"] | None
 ) -> dict[str, _Weight]:
     """Weights of probes, and of class texts where there are scores of theirs."""
-    labels, where = task.labels, folds(task.labels, FOLDS, task.seed)
-    rows = where >= 0
+    labels, rows = task.labels, task.folds(FOLDS) >= 0
     trust = 0.0 if asked is None else above_chance(asked, labels)
     likely = _PRIOR * (1 - _GIVE_WAY * trust)
     if rows.any() and probes:
-        scores = [task.held_out(name, seen, where)[rows] for name in probes]
+        scores = [task.held_out(name, aspects, FOLDS)[rows] for name in probes]
         prior, spread = [likely] * len(probes), [_SPREAD] * len(probes)
         if asked is not None:
             scores, prior, spread = [*scores, asked[rows]], [*prior, 0.0], [*spread, _TEXT_SPREAD]
@@ -187,7 +200,7 @@ def _decide(
             name: _Weight(float(weight), accuracy_of(one, labels[rows]), len(one), "by held-out answers")
             for name, weight, one in zip([*probes, TEXT], weights, scores, strict=False)
         }
-    found = {}
+    found: dict[str, _Weight] = {}
     if asked is not None:
         weight = float(weigh(asked[None], labels, [0.0], [_TEXT_SPREAD])[0])
         if not probes:  # the only one to answer, if need be
@@ -201,7 +214,7 @@ def _decide(
 
 def _decide_adapted(
     task: _Task,
-    seen: Float[np.ndarray, "n E"],
+    aspects: tuple[str, ...],
     others: Mapping[str, _Weight],
     asked: Float[np.ndarray, "n N"] | None,
     support: Support,
@@ -210,21 +223,20 @@ def _decide_adapted(
     """Weights of all, what is adapted beside the sum of the others: by answers of both when trained on halves."""
     if not others:
         return {ADAPTED: _Weight(_PRIOR, why="it is the only member")}
-    labels, where = task.labels, folds(task.labels, 2, task.seed)
-    rows = where >= 0
-    if not rows.any():
+    labels, parts = task.labels, halves(task.labels, task.seed)
+    if not parts:
         own = _Weight(_ADAPTED_ONE, why=f"the prior: {_UNASKED}")
         return {name: replace(one, weight=one.weight * _BESIDE_ONE) for name, one in others.items()} | {ADAPTED: own}
     mine = np.full((len(labels), task.classes), np.nan)
-    for fold in np.unique(where[rows]):
-        out, kept = np.flatnonzero(where == fold).tolist(), np.flatnonzero(where != fold).tolist()
+    for part in parts:
+        out, kept = np.flatnonzero(part).tolist(), np.flatnonzero(~part).tolist()
         half = train(support.take(kept), on_half=True)
         scale = scale_of(half.scores(support.images.take(kept)))
         mine[out] = centred(half.scores(support.images.take(out))) / scale
         half.release()
-    rest = np.zeros_like(mine)
+    rows, rest = np.any(parts, axis=0), np.zeros_like(mine)
     for name, one in others.items():
-        scores = asked if name == TEXT else task.held_out(name, seen, where)
+        scores = asked if name == TEXT else task.held_out(name, aspects, 2)
         assert scores is not None
         rest += one.weight * scores
     size, weight = weigh(np.stack([rest[rows], mine[rows]]), labels[rows], [_BESIDE, _ADAPTED], [_SPREAD, _SPREAD])

@@ -15,16 +15,14 @@ from torch import Tensor
 
 from atha.alignment import Watcher
 from atha.data.aspects import ASPECTS
-from atha.methods.base import Fitted, Images, restore, unit
+from atha.methods.base import Fitted, restore, unit
+from atha.methods.images import Images
 from atha.methods.probes import PROBES
 from atha.methods.scores import OnFeatures
 from atha.models.frozen import Frozen
 from atha.probability import softmax
-from atha.recipe import Recipe
+from atha.recipe import ADAPTED, Recipe
 from atha.tuners import Tuners
-
-#: The member that is trained in the backbone.
-ADAPTED = "adapted"
 
 
 @dataclass(frozen=True)
@@ -169,9 +167,13 @@ class Blend(Fitted, kind="blend"):
 
 
 def features_of(images: Images, aspects: Sequence[str]) -> Float[np.ndarray, "Q E"]:
-    """Frozen features at unit length, the mean over aspects at unit length again."""
-    found = [unit(images.aspect(name).features.astype(np.float64)) for name in aspects]
-    return found[0] if len(found) == 1 else unit(np.mean(found, axis=0))
+    """Frozen features at unit length; see `joined`."""
+    return joined([unit(images.aspect(name).features.astype(np.float64)) for name in aspects])
+
+
+def joined(features: Sequence[Float[np.ndarray, "Q E"]]) -> Float[np.ndarray, "Q E"]:
+    """The mean over aspects, at unit length; of one aspect its own features, which are so."""
+    return features[0] if len(features) == 1 else unit(np.mean(features, axis=0))
 
 
 def centred(scores: Float[np.ndarray, "Q N"]) -> Float[np.ndarray, "Q N"]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from atha.methods.base import Fitted, Method, Support, unit
-from atha.methods.scores import LinearScores
+from atha.methods.scores import LinearScores, class_means
 
 # Of the covariance's trace, spread over the number of images.
 _SHRINKAGE = 1.0
@@ -29,7 +29,7 @@ def gaussian(features: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], c
         classes: N.
     """
     counts = np.bincount(labels, minlength=classes)
-    means = np.stack([features[labels == label].mean(0) for label in range(classes)])
+    means = class_means(features, labels, classes)
     centre = means.mean(0)
     offsets = means - centre
     # X^T X is the covariance.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from atha.methods.base import Fitted, Method, Support, unit
-from atha.methods.scores import LinearScores
+from atha.methods.scores import LinearScores, class_means
 
 
 def prototypes(features: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], classes: int) -> LinearScores:
@@ -21,9 +21,9 @@ def prototypes(features: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"],
         labels: class indices; each class has an image at least.
         classes: N.
     """
-    centre = np.stack([features[labels == label].mean(0) for label in range(classes)]).mean(0)
+    centre = class_means(features, labels, classes).mean(0)
     directions = unit(features - centre)
-    weights = unit(np.stack([directions[labels == label].mean(0) for label in range(classes)]))
+    weights = unit(class_means(directions, labels, classes))
     return LinearScores(weights, -weights @ centre)
 
 

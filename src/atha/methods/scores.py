@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from atha.alignment import Watcher
-from atha.methods.base import Fitted, Images, products, unit
+from atha.methods.base import Fitted, products, unit
+from atha.methods.images import Images
 from atha.models.frozen import Frozen
 from atha.probability import softmax
 from atha.recipe import Recipe
@@ -90,6 +91,13 @@ class LinearScores(OnFeatures, kind="linear"):
             raise ValueError(f"bias has shape {made.bias.shape} and weights {made.weights.shape}")
         check_names(tensors, made)
         return made
+
+
+def class_means(
+    features: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], classes: int
+) -> Float[np.ndarray, "N E"]:
+    """Mean of each class's features; each has an image at least."""
+    return np.stack([features[labels == label].mean(0) for label in range(classes)])
 
 
 def check_names(tensors: Mapping[str, Tensor], made: Fitted) -> None:

@@ -16,9 +16,9 @@ from atha.alignment import Watcher
 from atha.data.views import SupportSet, crop_source
 from atha.devices import resolve_precision
 from atha.errors import DataError
-from atha.methods.automatic import fit_blend, trains_halves
-from atha.methods.base import Fitted, Images, Method, Options, Support, cosines, text_anchors
-from atha.methods.evidence import folds
+from atha.methods.automatic import fit_blend, halves, needs_halves
+from atha.methods.base import Fitted, Method, Options, Support, cosines, text_anchors
+from atha.methods.images import Images
 from atha.models.adaptation import Adaptation, adapt, adapt_together
 from atha.models.encoder import Encoder
 from atha.models.forms import can_stack, prediction_encoder
@@ -126,9 +126,9 @@ def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = Non
     if recipe.blend is None:
         return train_recipe(recipe, support, observer)
     steps = [_steps(recipe, support.labels)]
-    if trains_halves(recipe.blend, support.labels):
-        halves = folds(support.labels, 2, support.seed)
-        steps += [_steps(_shorter(recipe), support.labels[halves != fold]) for fold in range(2)]
+    if needs_halves(recipe.blend):
+        parts = halves(support.labels, support.seed)
+        steps += [_steps(_shorter(recipe), support.labels[~part]) for part in parts]
     before = accumulate(steps, initial=0)
 
     def train(support: Support, *, on_half: bool) -> FittedRecipe:

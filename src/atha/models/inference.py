@@ -11,7 +11,7 @@ Shapes: B images of a group.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -132,14 +132,14 @@ class _Alone:
         try:
             if way is not None:
                 return go(way)
-            others = [_Way(filled, spread) for filled in {count, size} for spread in {False, threads > 1}]
-            made, self.ways[key] = _fastest(go, sure, others)
+            every = {_Way(filled, spread) for filled in (count, size) for spread in (False, threads > 1)}
+            made, self.ways[key] = _fastest(go, sure, every - {sure})
             return made
         finally:
             _all_threads.release()
 
 
-def _fastest(go: Callable[[_Way], Tensor], sure: _Way, others: Sequence[_Way]) -> tuple[Tensor, _Way]:
+def _fastest(go: Callable[[_Way], Tensor], sure: _Way, others: Set[_Way]) -> tuple[Tensor, _Way]:
     right, best, least = go(sure), sure, float("inf")
     for way in (sure, *others):
         started = perf_counter()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atha.adapter.record import ADAPTED
 from atha.evaluation import Evaluation
+from atha.recipe import ADAPTED
 from atha.statistics import Share, Z, by_interval
 
 #: The most support images of a class that the method is meant for.
