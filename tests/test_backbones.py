@@ -1,5 +1,6 @@
 """One matrix over the families, each a tiny random model of the library's own classes, saved and loaded for real."""
 
+import copy
 import importlib
 import json
 import shutil
@@ -55,9 +56,15 @@ def folder(request, tiny_models):
     return tiny_models(request.param).folder
 
 
+@pytest.fixture(scope="session")
+def loaded(tiny_models):
+    """A function from a kind to its backbone, which is loaded once: nothing that uses one changes it."""
+    return cache(lambda kind: load_backbone(tiny_models(kind).name))
+
+
 @pytest.fixture
-def backbone(tiny):
-    return load_backbone(tiny.name)
+def backbone(tiny, loaded):
+    return loaded(tiny.kind)
 
 
 @pytest.fixture(params=tiny_models_file.WITH_TOKENS)
@@ -66,9 +73,9 @@ def tiny_with_tokens(request, tiny_models):
 
 
 @pytest.fixture
-def aligned(tiny_with_tokens):
+def aligned(tiny_with_tokens, loaded):
     """A backbone whose tokens can be aligned."""
-    return load_backbone(tiny_with_tokens.name)
+    return loaded(tiny_with_tokens.kind)
 
 
 @pytest.mark.numbers
@@ -96,8 +103,9 @@ def test_features_equal_the_librarys_own(backbone, tiny):
 
 @pytest.mark.numbers
 def test_penultimate_text_features_skip_the_last_block(backbone):
+    backbone, given = copy.copy(backbone), []
     prompts = backbone.prompts(["cat", "dog"], "a photo of a {}.")
-    encoder, given = plain_encoder(backbone), []
+    encoder = plain_encoder(backbone)
     object.__setattr__(backbone, "anchors", lambda texts, kind: given.append(texts) or texts)
     with torch.no_grad():
         final = encoder.texts(prompts, "inverse").features
@@ -121,11 +129,10 @@ PRESETS = [(kind, preset) for kind in tiny_models_file.KINDS for preset in prese
 
 @pytest.mark.numbers
 @pytest.mark.parametrize(("kind", "preset"), PRESETS)
-def test_fit_lowers_the_loss_and_saves(tiny_models, kind, preset, support, tmp_path):
-    tiny = tiny_models(kind)
+def test_fit_lowers_the_loss_and_saves(loaded, kind, preset, support, tmp_path):
     settings = ["training.steps=8", "training.lora.lr=5e-3", f"training.precision={PRECISION[preset]}"]
     recipe = Recipe.load(preset, [*settings, "lora.dropout=0"])
-    clf = atha.Classifier.from_pretrained(tiny.name, recipe=recipe)
+    clf = atha.Classifier(loaded(kind), recipe=recipe)
     clf.fit(support)
     assert clf.history[-1] < clf.history[0]
     files = sorted(support.glob("*/*.png"))
@@ -147,15 +154,14 @@ ZEROED = ("paper", "released-fixed")  # of other towers, each one of them
         for preset in (ZEROED if kind in tiny_models_file.SAVE else ZEROED[place % 2 :][:1])
     ],
 )
-def test_strengths_at_zero_equal_lora_alone_bit_for_bit(tiny_models, kind, preset, support):
+def test_strengths_at_zero_equal_lora_alone_bit_for_bit(loaded, kind, preset, support):
     """Through training too, dropout on: not a bit of loss, weights or probabilities differs."""
-    tiny = tiny_models(kind)
     steps = ["training.steps=3", "training.lora.lr=1e-2", f"training.precision={PRECISION[preset]}"]
     zero = [*steps, "alignment.pull=0", "alignment.push=0", "alignment.learn=false"]
     files = sorted(support.glob("*/*.png"))
     made = []
     for overrides in (zero, [*steps, "alignment=none"]):
-        clf = atha.Classifier.from_pretrained(tiny.name, recipe=Recipe.load(preset, overrides)).fit(support)
+        clf = atha.Classifier(loaded(kind), recipe=Recipe.load(preset, overrides)).fit(support)
         weights = clf._fitted.adaptation.tuners.lora.state()
         made.append((clf.history, weights, clf.predict_proba(files)))
     (losses, weights, probabilities), (other_losses, other_weights, other_probabilities) = made
@@ -183,7 +189,8 @@ def test_a_backbone_is_not_touched(aligned, support, tmp_path):
 
 
 @pytest.mark.numbers
-def test_lora_reaches_every_projection_and_merges_to_equal_outputs(backbone, tiny):
+def test_lora_reaches_every_projection_and_merges_to_equal_outputs(tiny):
+    backbone = load_backbone(tiny.name)  # of its own: weights are merged into it
     recipe = Recipe.load("lora", ['lora.projections=["q", "k", "v", "out"]', "prompt.learn_context=false"])
     model = Adapting(backbone, recipe, backbone.prompts(["cat", "dog"], "a photo of a {}."))
     has_tokens = tiny.kind in tiny_models_file.WITH_TOKENS
