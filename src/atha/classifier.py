@@ -15,8 +15,10 @@ from atha.adapter.support import SupportRecord
 from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
 from atha.data import LabelledSource, read_labelled
-from atha.data.images import ImageInput, open_image
+from atha.data.images import ImageInput, ImageReader, image_name
+from atha.data.reading import Reading
 from atha.data.views import Views
+from atha.defaults import MAX_PIXELS
 from atha.devices import resolve_device, resolve_precision
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
@@ -52,6 +54,7 @@ class Classifier:
         recipe: how `fit` adapts it.
         classes: labels and texts; None until they are given or found by `fit`.
         history: the loss of each training step.
+        reader: how images are read, as it was decided on the support set.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Classifier:
         classes: Sequence[str] | Mapping[str, str] | None = None,
         recipe: str | Path | Recipe = defaults.RECIPE,
         device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._device = resolve_device(device)
         self.backbone = move(backbone, self._device)
@@ -70,6 +74,7 @@ class Classifier:
         self.classes = None if partial else Classes.given(classes)  # type: ignore[arg-type]
         self.history: list[float] = []
         self.record: Record | None = None
+        self.reader = ImageReader(max_pixels=max_pixels)
         self._precision = resolve_precision(self.recipe.training.precision, self._device)
         self._views = Views(
             backbone.image_processor, backbone.image_size, self.recipe.views.transform, squeezes(self.recipe)
@@ -88,6 +93,7 @@ class Classifier:
         backbone: str | None = None,
         revision: str | None = None,
         device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
     ) -> "Classifier":
         """A classifier around a backbone, or one that was saved.
 
@@ -99,6 +105,7 @@ class Classifier:
             backbone: for a saved classifier, where its backbone is now, if not where it was.
             revision: commit, branch or tag of a hub model.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            max_pixels: larger images are refused, before decoding.
 
         Raises:
             AthaError: a part cannot be found, read or used; the message says which and what to do.
@@ -106,29 +113,33 @@ class Classifier:
         if not adapter.is_adapter(model):
             if backbone is not None:
                 raise AdapterError(f"backbone is for a saved adapter and {model} is none: give only the model")
-            return cls(
-                load_backbone(str(model), revision), classes, defaults.RECIPE if recipe is None else recipe, device
-            )
+            loaded = load_backbone(str(model), revision)
+            return cls(loaded, classes, defaults.RECIPE if recipe is None else recipe, device, max_pixels)
         if classes is not None or recipe is not None:
             raise AdapterError(
                 f"{model} is an adapter with classes and recipe of its own: leave classes and recipe out"
             )
-        return cls.from_saved(adapter.read_adapter(model), backbone=backbone, device=device)
+        return cls.from_saved(adapter.read_adapter(model), backbone=backbone, device=device, max_pixels=max_pixels)
 
     @classmethod
-    def from_saved(cls, saved: adapter.Saved, *, backbone: str | None = None, device: str = "auto") -> "Classifier":
+    def from_saved(
+        cls, saved: adapter.Saved, *, backbone: str | None = None, device: str = "auto", max_pixels: int = MAX_PIXELS
+    ) -> "Classifier":
         """`from_pretrained` of an adapter that was read already.
 
         Args:
             saved: see `atha.adapter.files.read_adapter`.
             backbone: as for `from_pretrained`.
             device: as for `from_pretrained`.
+            max_pixels: as for `from_pretrained`.
 
         Raises:
             AdapterError: the adapter is damaged, or its backbone is not found or another.
         """
         loaded = adapter.load_backbone_of(saved, backbone)
-        made = cls(loaded, dict(zip(saved.classes.labels, saved.classes.texts, strict=True)), saved.recipe, device)
+        texts = dict(zip(saved.classes.labels, saved.classes.texts, strict=True))
+        made = cls(loaded, texts, saved.recipe, device, max_pixels)
+        made.reader = ImageReader(saved.record.read_as, max_pixels)
         made.record, made._support = saved.record, saved.support
         made.history = list(saved.record.run.losses)
         try:
@@ -161,13 +172,23 @@ class Classifier:
         """Whether there is an adaptation, or predictions are zero-shot."""
         return self._fitted is not None
 
-    def fit(self, support: LabelledSource, *, seed: int = 0, progress: training.Progress | None = None) -> "Classifier":
+    def fit(
+        self,
+        support: LabelledSource,
+        *,
+        seed: int = 0,
+        progress: training.Progress | None = None,
+        bands: Sequence[int] | Reading | None = None,
+    ) -> "Classifier":
         """Adapt to labelled images; an earlier adaptation of this object is dropped.
 
         Args:
             support: class folders, a table, (image, label) pairs, or `LabelledImages`.
             seed: fixes LoRA's start, dropout and augmentation; on one CPU a run repeats bit for bit.
             progress: called after each step with (step, steps, loss).
+            bands: of images with many, the numbers, from 1, of those that are red, green and blue, or of the one that
+                is grey; or the whole rule by which images are read, from `atha.data.deciding.decide_reading`, which
+                otherwise decides it here.
 
         Returns:
             This classifier.
@@ -183,7 +204,7 @@ class Classifier:
         if self.recipe.alignment:
             self.backbone.check_alignable(growing=not self.recipe.alignment.keep_cls_out)
         observer = None if progress is None else lambda step, steps, loss, _: progress(step, steps, loss)
-        return self._learn(support, lambda asked: fit_recipe(self.recipe, asked, observer), seed)
+        return self._learn(support, lambda asked: fit_recipe(self.recipe, asked, observer), seed, bands)
 
     def predict(self, images: Sequence[ImageInput], *, plain: bool = False) -> list[str]:
         """The label of each image, that of the largest probability.
@@ -251,11 +272,11 @@ class Classifier:
         """
         self.backbone.check_alignable()
         classes = self._known_classes()
-        photo = open_image(image)
+        photo = self.reader.open(image)
         plain = self._views.plain(photo)
         images = self._predictor().viewed([plain])
         return Explanation(
-            image if isinstance(image, str) else str(image) if isinstance(image, Path) else "image",
+            image_name(image) if isinstance(image, str | Path) else "image",
             classes.labels,
             np.asarray(photo),
             plain.permute(1, 2, 0).numpy(),
@@ -350,10 +371,20 @@ class Classifier:
         self.record = self.record.noting(evaluation)
         adapter.update_record(path, self.record, write_card(self.classes, self.recipe, self.record))
 
-    def _learn(self, support: LabelledSource, fit: Callable[[Support], Fitted], seed: int) -> "Classifier":
+    def _learn(
+        self,
+        support: LabelledSource,
+        fit: Callable[[Support], Fitted],
+        seed: int,
+        bands: Sequence[int] | Reading | None = None,
+    ) -> "Classifier":
         """`fit`, of whatever makes a fitted model of the support set."""
         self._frozen = Frozen(self.backbone, self._precision)  # what the last one holds for speed, goes with it
-        found = learn(support, self._given, self.recipe, self._views, self._frozen, str(self._device), seed, fit)
+        most = self.reader.max_pixels
+        found = learn(
+            support, self._given, self.recipe, self._views, self._frozen, str(self._device), seed, bands, most, fit
+        )
+        self.reader = ImageReader(found.record.read_as, most)
         self.classes, self._fitted = found.classes, found.fitted
         self._support, self.record, self.history = found.support, found.record, found.fitted.losses
         return self
@@ -385,7 +416,7 @@ class Classifier:
 
     def _predictor(self, plain: bool = False) -> Predictor:
         fitted = self._zero_shot() if self._fitted is None else self._fitted
-        return Predictor(fitted.plain() if plain else fitted, self._views, self._frozen)
+        return Predictor(fitted.plain() if plain else fitted, self._views, self._frozen, self.reader)
 
     def _zero_shot(self) -> LinearScores:
         texts = self._frozen.text_features(self._known_classes().texts, self.recipe.prompt.template)

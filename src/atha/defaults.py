@@ -5,5 +5,7 @@ RECIPE = "auto"
 #: The embedded model.
 NANO = "nano"
 MODEL = "openai/clip-vit-base-patch16"
+#: Larger images are refused unless more is asked for; Pillow's own limit.
+MAX_PIXELS = 178_956_970
 #: Images that go through the model at once in prediction, where memory is no limit.
 BATCH_SIZE = 32

@@ -12,6 +12,9 @@ from atha.adapter.record import BackboneRecord, Record, SupportSetRecord
 from atha.adapter.support import SupportRecord, choose_pictures, picture
 from atha.classes import Classes
 from atha.data import LabelledSource, read_labelled
+from atha.data.deciding import decide_reading
+from atha.data.images import ImageReader
+from atha.data.reading import Reading
 from atha.data.support import decode_support
 from atha.data.views import Views, crop_source
 from atha.errors import DataError
@@ -46,6 +49,8 @@ def learn(
     frozen: Frozen,
     device: str,
     seed: int,
+    bands: Sequence[int] | Reading | None,
+    max_pixels: int,
     fit: Callable[[Support], Fitted],
 ) -> Learned:
     """Fit a model to labelled images.
@@ -58,6 +63,8 @@ def learn(
         frozen: the frozen backbone.
         device: that it is on, as it was asked for.
         seed: for all that is random.
+        bands: that are red, green and blue, from 1; or how images are read, where that is decided already.
+        max_pixels: of an image.
         fit: makes the model.
 
     Raises:
@@ -70,9 +77,12 @@ def learn(
     data = read_labelled(source)
     classes = Classes.of_support(data.labels, given)
     index = classes.index(data.labels, data.source)
+    samples = [sample.image for sample in data.samples]
+    reading = bands if isinstance(bands, Reading) else decide_reading(samples, bands, max_pixels)
     crops = recipe.views.support == "random-crop"
     found = decode_support(
         data,
+        ImageReader(reading, max_pixels),
         lambda image: (views.plain(image), crop_source(image, views.size) if crops else None, picture(image)),
     )
     targets = [index[raw] for raw in found.labels]
@@ -93,6 +103,7 @@ def learn(
         fitted.definition(),
         BackboneRecord.of(frozen.backbone),
         SupportSetRecord(counts=counts, sha256=found.hashes, left_out=[*data.ignored, *found.left_out]),
+        reading,
         {
             "seed": seed,
             "steps": len(fitted.losses),

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from atha.data import LabelledImages
-from atha.data.images import ImageInput, ImageProblem, content_hash
+from atha.data.images import ImageInput, ImageProblem, ImageReader, content_hash, image_name
 from atha.data.loading import load_ahead
 from atha.data.views import Views
 from atha.evaluation import Evaluation
@@ -72,11 +72,13 @@ class Predictor:
         fitted: the model.
         views: makes tensors of images.
         frozen: the frozen backbone.
+        reader: reads images, by the rule of the data set that was learned from.
     """
 
     fitted: Fitted
     views: Views
     frozen: Frozen
+    reader: ImageReader
 
     def batches(
         self, images: Sequence[ImageInput], size: int, known: Container[str] = ()
@@ -95,10 +97,10 @@ class Predictor:
         def load(image: ImageInput) -> UInt8[Tensor, "3 H W"] | ImageProblem:
             try:
                 if known and content_hash(image) in known:
-                    return ImageProblem(str(image), "the same image is in the support set")
-            except ImageProblem:
-                pass  # told by the next line too
-            return self.views.load(image)
+                    return ImageProblem(image_name(image), "the same image is in the support set")
+                return self.reader.make(image, self.views.plain)
+            except ImageProblem as problem:
+                return problem
 
         loaded = load_ahead(load, images, 2 * size)
         while batch := list(islice(loaded, size)):
@@ -110,7 +112,7 @@ class Predictor:
         for batch in self.batches(images, size):
             rows = iter(self.probabilities([image for image in batch if isinstance(image, Tensor)]))
             for image in batch:
-                file = str(next(files))
+                file = image_name(next(files))
                 if isinstance(image, ImageProblem):
                     yield Prediction(file, problem=str(image))
                 else:
@@ -147,7 +149,7 @@ class Predictor:
                     found.left_out.append(str(image))
                     continue
                 found.truth.append(index[sample.label])
-                found.files.append(str(sample.image))
+                found.files.append(image_name(sample.image))
                 good.append(image)
             if good:
                 images = self.viewed(good)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
 
+from atha.data.reading import AS_BEFORE, Reading
 from atha.errors import AdapterError
 from atha.recipe import ADAPTED
 
@@ -152,13 +153,19 @@ class Record(Part):
     fitted: dict[str, Any] | None = None
     backbone: BackboneRecord
     support: SupportSetRecord
+    reading: Reading | None = None  # of versions that had no such rule
     run: RunRecord
     evaluation: EvaluationRecord | None = None
     sha256: dict[str, Checksum] = {}
 
     @classmethod
     def of(
-        cls, definition: Mapping[str, Any], backbone: BackboneRecord, support: SupportSetRecord, run: Mapping[str, Any]
+        cls,
+        definition: Mapping[str, Any],
+        backbone: BackboneRecord,
+        support: SupportSetRecord,
+        reading: Reading,
+        run: Mapping[str, Any],
     ) -> Self:
         """The record of a new adapter.
 
@@ -166,12 +173,15 @@ class Record(Part):
             definition: of the fitted model.
             backbone: it is for.
             support: it was fitted on.
+            reading: how its images are read.
             run: entries of `RunRecord`, but for ``logit_scale``.
         """
         if definition["kind"] == TRAINED:
             made = RunRecord(**run, logit_scale=definition["logit_scale"])
-            return cls(backbone=backbone, support=support, run=made)
-        return cls(format=2, fitted=dict(definition), backbone=backbone, support=support, run=RunRecord(**run))
+            return cls(backbone=backbone, support=support, reading=reading, run=made)
+        return cls(
+            format=2, fitted=dict(definition), backbone=backbone, support=support, reading=reading, run=RunRecord(**run)
+        )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -188,6 +198,11 @@ class Record(Part):
     def definition(self) -> dict[str, Any]:
         """Of the fitted model; see `atha.methods.base.Fitted.definition`."""
         return {"kind": TRAINED, "logit_scale": self.run.logit_scale} if self.fitted is None else self.fitted
+
+    @property
+    def read_as(self) -> Reading:
+        """How images are read."""
+        return AS_BEFORE if self.reading is None else self.reading
 
     @property
     def kind(self) -> str:
@@ -231,7 +246,7 @@ class Record(Part):
 
     def to_json(self) -> str:
         """The content of atha.json."""
-        absent = {name for name in ("fitted", "evaluation") if getattr(self, name) is None}
+        absent = {name for name in ("fitted", "evaluation", "reading") if getattr(self, name) is None}
         return to_json(self.model_dump(exclude=absent))
 
 

@@ -1,7 +1,7 @@
 """What a run is to do: data sets with their episodes, methods, a backbone, and the experiments that these make."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,11 @@ from typing import Any
 from atha.backbones import Backbone, load_backbone
 from atha.bench.results import definition_hash
 from atha.data.cache import Cache
+from atha.data.deciding import decide_reading_of_files
 from atha.data.digests import combined, digests
+from atha.data.images import ImageReader
 from atha.data.pool import Pool
+from atha.defaults import MAX_PIXELS
 from atha.devices import resolve_device, resolve_precision
 from atha.episodes import Episode, EpisodeSet
 from atha.errors import DataError
@@ -31,17 +34,19 @@ class Setting:
         pool: the images.
         episodes: what is drawn from them.
         content: SHA-256 of each image's bytes, in the pool's order.
+        reader: reads the images, by one rule for all of the pool.
     """
 
     pool: Pool
     episodes: EpisodeSet
     content: tuple[str, ...]
+    reader: ImageReader = field(default_factory=ImageReader)
 
     @cached_property
     def files(self) -> dict[str, ImageFile]:
         """Id -> file."""
         rows = zip(self.pool.ids, self.pool.files, self.content, strict=True)
-        return {name: ImageFile(path, digest) for name, path, digest in rows}
+        return {name: ImageFile(path, digest, self.reader) for name, path, digest in rows}
 
     def class_indices(self, episode: Episode) -> list[int]:
         """The episode's classes as indices into those of the pool."""
@@ -49,9 +54,10 @@ class Setting:
 
     def definition(self) -> dict[str, Any]:
         """All that defines it, in plain types."""
-        spec = self.episodes.spec
+        spec, reading = self.episodes.spec, self.reader.reading
         return {
             "dataset": {
+                **({} if reading.plain else {"reading": reading.model_dump(mode="json")}),
                 "name": self.pool.name,
                 "labels_hash": self.pool.labels_hash,
                 "images_hash": combined(self.pool.ids, self.content),
@@ -124,6 +130,8 @@ def make_plan(
     cache_limit: int = 2 << 30,
     progress: Callable[[int, int], None] | None = None,
     backbone: Backbone | None = None,
+    bands: Sequence[int] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[Plan, Backbone]:
     """Look at everything that can be wrong, load the backbone, and define the experiments.
 
@@ -141,6 +149,8 @@ def make_plan(
         cache_limit: its size in bytes.
         progress: called with (images looked at, images in all).
         backbone: ``model``, where it is loaded already.
+        bands: numbers, from 1, of the bands that are red, green and blue, or of the one that is grey.
+        max_pixels: larger images are refused.
 
     Returns:
         The plan, and the backbone it was made with, on its device.
@@ -172,8 +182,12 @@ def make_plan(
     settings: list[Setting] = []
     for pool, episodes in sources:
         known = next((one for one in settings if one.pool is pool), None)
-        content = known.content if known else tuple(digests(pool.files, store, progress))
-        settings.append(Setting(pool, episodes, content))
+        if known is None:
+            content = tuple(digests(pool.files, store, progress))
+            reading = decide_reading_of_files(pool.files, content, store, bands, max_pixels)
+            settings.append(Setting(pool, episodes, content, ImageReader(reading, max_pixels, quiet=True)))
+        else:
+            settings.append(replace(known, episodes=episodes))
     store.close()
     definitions = tuple(
         tuple(

@@ -81,6 +81,8 @@ def run(
     keep: Keep = None,
     group_pattern: GroupPattern = None,
     ignore_groups: IgnoreGroups = False,
+    bands: common.Bands = None,
+    max_pixels: common.MaxPixels = None,
     way: Way = None,
     shot: Shot = None,
     query: Query = None,
@@ -137,6 +139,7 @@ def run(
         shots=shots_of(shot, episodes, fixed.episodes if fixed else {5: 400}),
     )
     part = _shard(shard)
+    wanted_bands, most = common.read_bands(bands), common.most_pixels(max_pixels)
     if ray_address is not None and executor != "ray":
         raise DataError("--ray-address is for --executor ray: add it, or leave the address out")
     check_store(store)
@@ -161,7 +164,12 @@ def run(
             precision=precision or (fixed.precision if fixed else "auto"), device=device,
             threads=threads, together=together, cache=cache_folder() / "bench.db" if cache_size else None,
             cache_limit=int(cache_size * 1e9), progress=lambda done, total: advance("Images", done, total),
+            bands=wanted_bands, max_pixels=most,
         )  # fmt: skip
+    for sentence in dict.fromkeys(
+        f"{setting.pool.name}: {said}" for setting in plan.settings for said in setting.reader.reading.describe()
+    ):
+        common.say(sentence)
     run_jobs = choose_executor(executor, ray_address, workers, plan.device, backbone)
     live = Live()
     try:

@@ -40,6 +40,18 @@ Model = Annotated[
 Plain = Annotated[
     bool, typer.Option("--plain", help="Look at the plain view of an image alone: faster where a blend has more views.")
 ]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,G,B",
+        help="Of images with many bands: numbers from 1 of those that are red, green and blue, such as 4,3,2; or one, "
+        "for grey. (default: as each file says)",
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(min=1, help=f"Larger images are refused. Memory grows with it. (default: {defaults.MAX_PIXELS:,})"),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Backbone = Annotated[
     str | None, typer.Option("--model", help="Where the adapter's backbone is now, if not where it was.")
@@ -200,6 +212,18 @@ def difference(evaluations: Mapping[str, "Evaluation"], name: str, baseline: str
     from atha.documents.words import paired_sentence
 
     return paired_sentence(name, baseline, *evaluations[name].minus(evaluations[baseline]))
+
+
+def most_pixels(given: int | None) -> int:
+    """The value of ``--max-pixels``."""
+    return defaults.MAX_PIXELS if given is None else given
+
+
+def read_bands(given: str | None) -> tuple[int, ...] | None:
+    """The value of ``--bands``."""
+    from atha.data.reading import parse_bands
+
+    return None if given is None else parse_bands(given)
 
 
 def read_classes(path: Path | None) -> Any:

@@ -56,6 +56,8 @@ def check(
     write_list: Annotated[
         Path | None, typer.Option(help="Write the images without copies as a CSV of path,label, which --keep reads.")
     ] = None,
+    bands: common.Bands = None,
+    max_pixels: common.MaxPixels = None,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
@@ -72,8 +74,11 @@ def check(
 
     if write_list is not None:
         _check_list(write_list, duplicates, overwrite)
+    wanted, most = common.read_bands(bands), common.most_pixels(max_pixels)
     with common.stages() as advance:
-        found = check_data(dataset, root, duplicates=duplicates, progress=advance)
+        found = check_data(
+            dataset, root, duplicates=duplicates, progress=advance, bands=wanted, max_pixels=most
+        )  # fmt: skip
     if json:
         common.print_json(found.describe())
     else:

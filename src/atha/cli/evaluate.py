@@ -21,6 +21,7 @@ def evaluate(
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
+    max_pixels: common.MaxPixels = None,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:
@@ -35,7 +36,8 @@ def evaluate(
     from atha.classifier import Classifier
     from atha.documents.words import share_percent
 
-    classifier = Classifier.from_saved(saved, backbone=model, device=device)
+    most = common.most_pixels(max_pixels)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
     with common.progress("Evaluating", len(data.samples)) as advance:
         result = classifier.evaluate(data, batch_size, advance, plain=plain)
     if json:

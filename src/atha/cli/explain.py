@@ -34,6 +34,7 @@ def explain(
     ] = None,
     model: common.Backbone = None,
     device: common.Device = "auto",
+    max_pixels: common.MaxPixels = None,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
@@ -41,6 +42,7 @@ def explain(
     """Show the similarity of every patch of IMAGE to a class, and which tokens are head and tail."""
     from atha.adapter.files import is_adapter, read_adapter
     from atha.data.images import open_image
+    from atha.data.reading import Reading
     from atha.files import check_free
 
     if out is not None:
@@ -57,14 +59,15 @@ def explain(
             f"{adapter} is no adapter: give the folder that atha fit --out made, or --classes for a model as it is"
         )
     given = common.read_classes(classes)
-    open_image(image)
+    most = common.most_pixels(max_pixels)
+    open_image(image, Reading() if saved is None else saved.record.read_as, max_pixels=most)
 
     from atha.classifier import Classifier
 
     if saved is not None:
-        classifier = Classifier.from_saved(saved, backbone=model, device=device)
+        classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
     else:
-        classifier = Classifier.from_pretrained(adapter, given, backbone=model, device=device)
+        classifier = Classifier.from_pretrained(adapter, given, backbone=model, device=device, max_pixels=most)
     found = classifier.explain(image)
     label = class_ if class_ is not None else found.label
     found.index(label)

@@ -31,6 +31,7 @@ def fit(
     classes: Annotated[
         Path | None, typer.Option(help="JSON: folder name -> text for the model, or a list of texts.")
     ] = None,
+    bands: common.Bands = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     keep_support: Annotated[
         bool,
@@ -39,6 +40,7 @@ def fit(
     device: common.Device = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     batch_size: common.BatchSize = None,
+    max_pixels: common.MaxPixels = None,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
@@ -52,6 +54,7 @@ def fit(
     # All that can be wrong is looked at before the model is loaded.
     chosen = Recipe.load(recipe, set_ or ())
     check_free(out, overwrite)
+    wanted, most = common.read_bands(bands), common.most_pixels(max_pixels)
     data = read_labelled(support)
     names = common.read_classes(classes)
     task = Classes.of_support(data.labels, names)
@@ -69,17 +72,23 @@ def fit(
         headers = ["class", "text for the model", "images"]
         common.err.print(to_terminal(Table(f"Support: {data.source}", headers, rows)))
 
+    from atha.data.deciding import decide_reading
+
+    reading = decide_reading([sample.image for sample in data.samples], wanted, most)
+    for sentence in reading.describe():
+        common.say(sentence)
+
     from atha.backbones import load_backbone
     from atha.classifier import Classifier
 
     common.say(f"Loading {model} ...")
-    classifier = Classifier(load_backbone(model, revision), names, chosen, device)
+    classifier = Classifier(load_backbone(model, revision), names, chosen, device, most)
     if chosen.trains:
         with common.progress(f"Training ({chosen.name})") as advance:
-            classifier.fit(data, seed=seed, progress=advance)
+            classifier.fit(data, seed=seed, progress=advance, bands=reading)
     else:
         common.say(f"Fitting ({chosen.name}) ...")
-        classifier.fit(data, seed=seed)
+        classifier.fit(data, seed=seed, bands=reading)
     # Saved before the evaluation: a fault there must not cost the training.
     classifier.save_pretrained(out, overwrite=overwrite, keep_support=keep_support)
     results = {}

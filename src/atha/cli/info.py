@@ -111,6 +111,7 @@ def _adapter(saved: "Saved") -> dict[str, Any]:
         "classes": classes,
         "backbone": record.backbone.model_dump(),
         **({"fitted": record.fitted} if record.fitted is not None else {}),
+        **({"images": " ".join(said)} if (said := record.read_as.describe()) else {}),
         "run": record.run.model_dump(exclude=unsaid, exclude_none=True),
         **({"strengths": _strengths(saved.tensors)} if "strengths.pull" in saved.tensors else {}),
         **({"evaluation": evaluation.model_dump(exclude={"confusion"})} if evaluation is not None else {}),

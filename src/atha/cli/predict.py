@@ -25,6 +25,7 @@ def predict(
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
+    max_pixels: common.MaxPixels = None,
     overwrite: common.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per image and line.")] = False,
     debug: common.Debug = False,
@@ -40,7 +41,8 @@ def predict(
 
     from atha.classifier import Classifier
 
-    classifier = Classifier.from_saved(saved, backbone=model, device=device)
+    most = common.most_pixels(max_pixels)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
     labels = saved.classes.labels
     header = ["label", "probability", "file", *(labels if all_classes else ())]
     done = failed = 0

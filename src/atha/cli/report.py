@@ -19,6 +19,7 @@ def report(
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
+    max_pixels: common.MaxPixels = None,
     overwrite: common.Overwrite = False,
     debug: common.Debug = False,
 ) -> None:
@@ -37,7 +38,8 @@ def report(
     from atha.classifier import Classifier
     from atha.reports.adaptation import adaptation_report
 
-    classifier = Classifier.from_saved(saved, backbone=model, device=device)
+    most = common.most_pixels(max_pixels)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
     with common.stages() as advance:
         html = adaptation_report(classifier, data, adapter.resolve().name, mistakes, batch_size, advance)
     write_whole(out, html, overwrite)

@@ -1,13 +1,17 @@
 """What is there of a data set against what the protocol expects, and what is there twice."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from atha.data.deciding import decide_reading
 from atha.data.duplicates import Progress, find_duplicates
+from atha.data.images import ImageReader
 from atha.data.opening import open_pool, own_path
 from atha.data.sources.cdfsl import benchmarks, differences, survey
 from atha.data.sources.hub import PREFIX
 from atha.data.survey import Benchmark, Survey
+from atha.defaults import MAX_PIXELS
 from atha.errors import DataError
 
 
@@ -18,6 +22,8 @@ def check(
     duplicates: bool = True,
     benchmark: Benchmark | None = None,
     progress: Progress | None = None,
+    bands: Sequence[int] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Survey:
     """Checks a data set: benchmarks against the protocol, any data for copies and unreadable images.
 
@@ -27,6 +33,8 @@ def check(
         duplicates: whether to look for copies, for which all images are decoded.
         benchmark: what to expect, in place of what the protocol has for ``dataset``.
         progress: called with the stage, how much of it is done, and how much there is.
+        bands: of images with many, the numbers, from 1, of those that are colours.
+        max_pixels: larger images cannot be read.
 
     Returns:
         What was found; wrong data are problems in it, never errors.
@@ -38,7 +46,13 @@ def check(
     found = _own(dataset, root) if expected is None else _of_benchmark(expected, root)
     if not duplicates or found.pool is None or not found.pool.ids:
         return found
-    copies = find_duplicates(found.pool, progress=progress)
+    try:
+        reading = decide_reading(found.pool.files, bands, max_pixels)
+    except DataError as error:
+        return replace(found, problems=(*found.problems, str(error)))
+    reader = ImageReader(reading, max_pixels, quiet=True)
+    copies = find_duplicates(found.pool, progress=progress, reader=reader)
+    found = replace(found, notes=(*found.notes, *(sentence.rstrip(".") for sentence in reading.describe())))
     unreadable: tuple[str, ...] = ()
     if copies.unreadable:
         (name, reason), count = copies.unreadable[0], len(copies.unreadable)

@@ -21,7 +21,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from atha.data.images import ImageProblem, content_hash, open_image
+from atha.data.images import ImageProblem, ImageReader, content_hash
 from atha.data.pool import Pool
 from atha.machine import cores
 
@@ -115,7 +115,12 @@ class _Looked:
 
 
 def find_duplicates(
-    pool: Pool, *, near: bool = True, progress: Progress | None = None, workers: int | None = None
+    pool: Pool,
+    *,
+    near: bool = True,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    reader: ImageReader | None = None,
 ) -> Duplicates:
     """Finds exact and near duplicates of a pool.
 
@@ -130,12 +135,14 @@ def find_duplicates(
         near: whether to look for near duplicates, for which all images are decoded.
         progress: called from time to time.
         workers: threads that read images; one per core if None.
+        reader: reads the images; None: each stands for itself.
 
     Returns:
         The groups, and the ids that are left when of each group only the first is kept.
     """
     tell = progress or (lambda stage, done, total: None)
-    looked = list(_look(pool.files, near, tell, workers or cores()))
+    reader = reader or ImageReader(quiet=True)
+    looked = list(_look(pool.files, near, tell, workers or cores(), reader))
     first: dict[str, int] = {}
     pairs: list[tuple[int, int]] = []
     for index, one in enumerate(looked):
@@ -170,11 +177,11 @@ def find_duplicates(
     )
 
 
-def _look(files: Sequence[Path], near: bool, tell: Progress, workers: int) -> Iterator[_Looked]:
+def _look(files: Sequence[Path], near: bool, tell: Progress, workers: int, reader: ImageReader) -> Iterator[_Looked]:
     """Reads all files on several threads; Pillow decodes without Python's lock."""
     executor = ThreadPoolExecutor(workers)
     try:
-        for done, one in enumerate(executor.map(lambda file: _look_at(file, near), files), start=1):
+        for done, one in enumerate(executor.map(lambda file: _look_at(file, near, reader), files), start=1):
             if done % 50 == 0 or done == len(files):
                 tell("reading images", done, len(files))
             yield one
@@ -182,16 +189,18 @@ def _look(files: Sequence[Path], near: bool, tell: Progress, workers: int) -> It
         executor.shutdown(cancel_futures=True)  # an interrupted search ends at once
 
 
-def _look_at(file: Path, near: bool) -> _Looked:
+def _look_at(file: Path, near: bool, reader: ImageReader) -> _Looked:
     try:
         digest = content_hash(file)
         if not near:
             return _Looked(digest)
-        image = open_image(file, at_least=2 * _SIDE)
+        return _Looked(digest, reader.make(file, _thumbnail, at_least=2 * _SIDE))
     except ImageProblem as problem:
         return _Looked(problem=problem.reason)
-    small = image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return _Looked(digest, np.asarray(small))
+
+
+def _thumbnail(image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def _texture(thumbnails: NDArray[np.uint8]) -> Floats:

@@ -3,60 +3,71 @@
 import hashlib
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
-from atha.errors import DataError
+from atha.data.budget import ROOM, Limits, shrinks
+from atha.data.decoders.coloured import Coloured
+from atha.data.decoders.files import of_deep_grey, open_file
+from atha.data.problems import BandsProblem, ImageProblem, trouble_is
+from atha.data.reading import AS_BEFORE, Reading
+from atha.data.samples import STRIP, Opened, Samples, Tell
+from atha.defaults import MAX_PIXELS
+from atha.errors import AthaWarning
 
-ImageInput: TypeAlias = str | Path | Image.Image
-"""An image file by its path, or an image in memory."""
+__all__ = [
+    "BandsProblem", "ImageInput", "ImageProblem", "ImageReader", "content_hash", "image_name",
+    "open_image",
+]  # fmt: skip
 
-MAX_PIXELS = 178_956_970
-"""Images with more pixels are refused before decoding; Pillow's own limit."""
+ImageInput: TypeAlias = str | Path | Image.Image | NDArray[Any]
+"""An image file by its path; or an image in memory, as PIL has it or as an array of H x W, or H x W x bands."""
 
-# A short list on purpose: EPS would start Ghostscript, and every decoder more is one more way to be attacked.
-# MPO, the format of many phones, comes through JPEG. TGA is last because it has no signature to be known by.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "ICO", "AVIF", "TGA")
+Made = TypeVar("Made")
 
-_TRUNCATED = "the image is truncated or corrupt"
-
-
-class ImageProblem(DataError):  # noqa: N818 - what a user reads in a report is a problem
-    """An image that cannot be used.
-
-    Attributes:
-        path: The file, or a description of the image in memory.
-        reason: What is wrong with it, in a few words.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        # Both go to the base class, so that the exception survives pickling on its way out of a loader's process.
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# An array's last axis is its bands, and nobody has more.
+_MOST_BANDS = 512
 
 
-def open_image(source: ImageInput, at_least: int | None = None) -> Image.Image:
+def open_image(
+    source: ImageInput,
+    reading: Reading = Reading(),  # noqa: B008 - frozen
+    *,
+    max_pixels: int = MAX_PIXELS,
+    at_least: int | None = None,
+) -> Image.Image:
     """Decodes an image to 8-bit RGB, upright, its first frame if it has several.
 
-    EXIF orientation is applied. Transparent parts are laid over white. 16-bit grey images are scaled by the smallest
-    bit depth (8, 10, 12, 14, 16) that holds their maximum, so that a 12-bit radiograph does not come out black.
-    Floating-point images are taken as 0..1 or 0..255 if their values lie there, and stretched otherwise.
+    EXIF orientation is applied. Parts that the file says are transparent are laid over white. Images of more than
+    8 bits, or of many bands, are read by the rule of their data set; without one, each is stretched by itself (see
+    `atha.data.samples.own_range`). An image that would take more than 0.9 GB at its full size is read at half of it,
+    a quarter or an eighth.
 
     Args:
-        source: A path, or a PIL image, which is left as it is (its current frame is used).
+        source: A path; a PIL image, which is left as it is (its current frame is used); or an array (H, W), (H, W, 1)
+            for grey or (H, W, bands) for colour, without alpha.
+        reading: The rule.
+        max_pixels: Larger images are refused, before decoding.
         at_least: A JPEG file may come out smaller, by a power of two, as long as both sides have this many pixels:
             several times faster where a thumbnail is all that is needed.
 
@@ -64,40 +75,113 @@ def open_image(source: ImageInput, at_least: int | None = None) -> Image.Image:
         A new image of mode ``RGB`` that holds no file open and carries no metadata.
 
     Raises:
-        ImageProblem: The file is missing, is not an image of a known format, is damaged or is too large.
+        ImageProblem: The file is missing, is not an image of a known format, is damaged, is too large or would take
+            too long, or a library is missing that would read it.
     """
-    name = _name(source)
-    if isinstance(source, Image.Image):
-        _check_size(name, source.size)
-        with _trouble_is(name, _TRUNCATED):
-            image = source.copy()
-        return _finish(name, image)
-    with _open_file(source) as file:
-        decoder = _read_header(name, file)
-        _check_size(name, decoder.size)
-        with _trouble_is(name, _TRUNCATED), _no_bomb_warning(decoder.size):
-            if at_least is not None:
-                decoder.draft(None, (at_least, at_least))  # does nothing for other formats
-            decoder.load()
-        return _finish(name, decoder)
+    return ImageReader(reading, max_pixels, quiet=True).make(source, lambda image: image, at_least)
+
+
+@dataclass
+class ImageReader:
+    """Reads the images of one data set, all by one rule. Any number of threads may use it.
+
+    Attributes:
+        reading: the rule.
+        max_pixels: larger images are refused.
+        quiet: says nothing of images that the rule does not know.
+    """
+
+    reading: Reading = field(default_factory=Reading)
+    max_pixels: int = MAX_PIXELS
+    quiet: bool = False
+    _said: set[str] = field(default_factory=set, repr=False, compare=False)
+    _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def open(self, source: ImageInput) -> Image.Image:
+        """See `open_image`.
+
+        Raises:
+            ImageProblem: as for `open_image`.
+
+        Warns:
+            AthaWarning: once, of a kind of image that the rule does not know.
+        """
+        return self.make(source, lambda image: image)
+
+    def make(self, source: ImageInput, use: Callable[[Image.Image], Made], at_least: int | None = None) -> Made:
+        """Something made of an image, which takes part in the budget of memory until this is done.
+
+        Args:
+            source: see `open_image`.
+            use: makes it.
+            at_least: see `open_image`.
+
+        Raises:
+            ImageProblem: as for `open_image`.
+        """
+        limits = Limits(self.max_pixels)
+        with _opened(source, self.reading, limits) as found:
+            shrink, need = _fitting(found, limits)
+            with ROOM.taken(need):
+                if found.dangerous() and isinstance(source, str | Path):
+                    from atha.data.apart import decode_apart
+
+                    return use(decode_apart(Path(source), self.reading, limits, shrink))
+                return use(_render(found, self.reading, shrink, at_least, self._tell))
+
+    def look(self, source: ImageInput, use: Callable[[Opened], Made]) -> Made:
+        """Something found out about an image as its file has it, within the budget of memory.
+
+        Raises:
+            ImageProblem: as for `open_image`.
+        """
+        limits = Limits(self.max_pixels)
+        with _opened(source, self.reading, limits) as found, ROOM.taken(_fitting(found, limits)[1]):
+            return use(found)
+
+    def _tell(self, sentence: str) -> None:
+        if self.quiet or self.reading == AS_BEFORE:
+            return
+        with self._lock:
+            if sentence in self._said:
+                return
+            self._said.add(sentence)
+        warnings.warn(sentence, AthaWarning, stacklevel=2)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
+
+def decode_here(path: Path, reading: Reading, limits: Limits, shrink: int) -> Image.Image:
+    """An image made smaller by a factor, in this process whatever its header says."""
+    with _opened(path, reading, limits) as found:
+        return _render(found, reading, shrink, None, lambda sentence: None)
 
 
 def content_hash(source: ImageInput) -> str:
     """Says which image this is, wherever it lies.
 
     Args:
-        source: A path, or a PIL image.
+        source: A path, a PIL image or an array.
 
     Returns:
-        The SHA-256, in hexadecimal, of the file's bytes; for a PIL image, of its mode, size, pixels and palette.
+        The SHA-256, in hexadecimal, of the file's bytes; for a PIL image, of its mode, size, pixels and palette; for
+        an array, of its type, shape and values.
 
     Raises:
         ImageProblem: The file cannot be read.
     """
+    if isinstance(source, np.ndarray):
+        digest = hashlib.sha256(f"array {source.dtype.str} {source.shape} ".encode())
+        digest.update(np.ascontiguousarray(source).tobytes())
+        return digest.hexdigest()
     if not isinstance(source, Image.Image):
-        with _open_file(source) as file, _trouble_is(str(source), "cannot be read"):
+        with _open_file(source) as file, trouble_is(str(source), "cannot be read"):
             return hashlib.file_digest(file, "sha256").hexdigest()
-    with _trouble_is(_name(source), _TRUNCATED):
+    with trouble_is(image_name(source)):
         digest = hashlib.sha256(f"{source.mode} {source.width}x{source.height} ".encode())
         digest.update(source.tobytes())
         if source.mode in ("P", "PA"):
@@ -105,18 +189,104 @@ def content_hash(source: ImageInput) -> str:
         return digest.hexdigest()
 
 
-def _name(source: ImageInput) -> str:
-    """What to call an image in a message."""
+def image_name(source: ImageInput) -> str:
+    """What to call an image in a message or a table: its path, or what it is."""
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "")) or f"<PIL image, {source.mode}, {source.width} x {source.height}>"
-    return str(source)
+    if isinstance(source, np.ndarray):
+        return f"<array, {source.dtype}, {' x '.join(map(str, source.shape))}>"
+    return str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>"
+
+
+def _fitting(found: Opened, limits: Limits) -> tuple[int, int]:
+    """The smallest factor by which an image fits into memory, and the bytes that it then takes."""
+    if found.size[0] * found.size[1] == 0:
+        raise ImageProblem(found.name, f"the image has no pixels ({found.size[0]} x {found.size[1]})")
+    if reason := limits.too_many(*found.size):
+        raise ImageProblem(found.name, reason)
+    need = 0
+    for factor in shrinks():
+        need = found.memory(factor)
+        if need <= limits.memory:
+            return factor, need
+    raise ImageProblem(found.name, limits.too_big(need, found.size[0] * found.size[1]))
+
+
+def _render(found: Opened, reading: Reading, shrink: int, at_least: int | None, tell: Tell) -> Image.Image:
+    if at_least is not None and isinstance(found, Coloured):
+        found.at_least(at_least)
+    with trouble_is(found.name), _no_bomb_warning(found.size):
+        image = found.render(reading, shrink, tell)
+    turn = _TURNS.get(found.orientation())
+    if turn is not None:
+        image = image.transpose(turn)
+    # What was applied must not be applied again by whoever opens the result.
+    image.info = {}
+    return image
+
+
+@contextmanager
+def _opened(source: ImageInput, reading: Reading, limits: Limits) -> Iterator[Opened]:
+    """An image whose header was read, and whose file is open."""
+    if isinstance(source, Image.Image):
+        yield _of_pil(source)
+    elif isinstance(source, np.ndarray):
+        yield _of_array(source)
+    else:
+        with _open_file(source) as file:
+            found = open_file(str(source), file, limits)
+            if found.pages is not None and reading.bands is not None and max(reading.bands) > 1:
+                found = found.pages() or found
+            yield found
+
+
+def _of_pil(image: Image.Image) -> Opened:
+    name = image_name(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return of_deep_grey(name, image)
+    alpha = tagged = True
+    if isinstance(image, TiffImageFile) and image.mode == "RGBA":
+        alpha = any(what in (1, 2) for what in image.tag_v2.get(338, ()))
+    else:
+        tagged = False
+    return Coloured(name, image, lambda shrink: 0, alpha=alpha, tagged=alpha and tagged)
+
+
+def _of_array(array: NDArray[Any]) -> Samples:
+    """An array as an image.
+
+    Raises:
+        ImageProblem: it is of another shape or type.
+    """
+    name, shape = image_name(array), array.shape
+    if array.dtype.kind not in "buif":
+        raise ImageProblem(name, f"holds values of type {array.dtype}: give uint8, or other numbers")
+    if array.ndim == 3 and shape[2] > _MOST_BANDS >= shape[0]:
+        raise ImageProblem(name, "has its bands first, and they must be last: give image.transpose(1, 2, 0)")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= shape[2] <= _MOST_BANDS):
+        raise ImageProblem(name, "must be (height, width) or (height, width, bands): give one image at a time")
+    whole = array[..., None] if array.ndim == 2 else array
+    if array.dtype.kind == "b":
+        whole = whole.astype(np.uint8) * 255
+
+    def read(bands: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        rows = max(1, STRIP // shape[1])
+        for top in range(0, shape[0], rows):
+            yield whole[top : top + rows][..., list(bands)]
+
+    count = whole.shape[2]
+    colours = {1: (0,), 3: (0, 1, 2)}.get(count)
+    return Samples(name, (shape[1], shape[0]), count, whole.dtype, read, colours, 64 * STRIP)
 
 
 @contextmanager
 def _open_file(source: str | Path) -> Iterator[BufferedReader]:
     """Opens a file that is there, is regular and has content."""
     if not isinstance(source, str | Path):
-        raise ImageProblem(f"<{type(source).__name__}>", "neither a path nor a PIL image (see PIL.Image.fromarray)")
+        raise ImageProblem(
+            image_name(source),
+            "is neither a path, a PIL image nor an array: give one of these (see np.asarray)",
+        )
     try:
         # The kind is looked at before opening, because opening a pipe waits for someone to write into it.
         mode = os.stat(source).st_mode  # noqa: PTH116 - Path("") is the current folder, and "" is nothing
@@ -140,70 +310,6 @@ def _open_file(source: str | Path) -> Iterator[BufferedReader]:
 
 
 @contextmanager
-def _trouble_is(name: str, reason: str) -> Iterator[None]:
-    """Turns any exception into an `ImageProblem`.
-
-    Any: on damaged bytes Pillow raises OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError,
-    OverflowError, zlib.error and more, and says nowhere which.
-    """
-    try:
-        yield
-    except ImageProblem:
-        raise
-    except MemoryError as error:
-        raise ImageProblem(name, "there is not enough memory to decode the image") from error
-    except Image.DecompressionBombError as error:
-        raise ImageProblem(name, _too_large()) from error
-    except Exception as error:
-        # Pillow's own OSErrors have no number; one with a number comes from the disk or the network.
-        system = error.strerror if isinstance(error, OSError) and error.errno else None
-        raise ImageProblem(name, f"cannot be read ({system})" if system else reason) from error
-
-
-@cache
-def _decoders() -> list[tuple[Callable[..., ImageFile.ImageFile], Callable[[bytes], bool | str] | None]]:
-    """Pillow's decoders for our formats, as far as the installed Pillow has them."""
-    Image.init()
-    return [Image.OPEN[name] for name in _FORMATS if name in Image.OPEN]
-
-
-def _read_header(name: str, file: BufferedReader) -> ImageFile.ImageFile:
-    """Finds the decoder of a file and reads the header, and no more.
-
-    Done here and not by ``Image.open``, which refuses a huge image without saying its size, and warns of a large one
-    through ``warnings``, whose filters cannot be changed for one thread alone.
-    """
-    with _trouble_is(name, _TRUNCATED):
-        prefix = file.read(16)
-    recognised = False
-    for factory, accept in _decoders():
-        try:
-            verdict = accept is None or accept(prefix)
-            if not verdict or isinstance(verdict, str):  # a string says why the installed Pillow cannot
-                continue
-            recognised = recognised or accept is not None
-            file.seek(0)
-            return factory(file, name)
-        except Image.DecompressionBombError as error:
-            raise ImageProblem(name, _too_large()) from error
-        except Exception:  # noqa: S112 - as in _trouble_is; another format may still fit
-            continue
-    raise ImageProblem(name, _TRUNCATED if recognised else "not an image that can be read")
-
-
-def _check_size(name: str, size: tuple[int, int]) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise ImageProblem(name, _too_large(f"{width} x {height} is {round(width * height / 1e6)} megapixels"))
-    if width * height == 0:
-        raise ImageProblem(name, f"the image has no pixels ({width} x {height})")
-
-
-def _too_large(size: str = "the image has too many pixels") -> str:
-    return f"{size}, the limit is {round(MAX_PIXELS / 1e6)}"
-
-
-@contextmanager
 def _no_bomb_warning(size: tuple[int, int]) -> Iterator[None]:
     """Silences Pillow's warning of a large image while decoding one.
 
@@ -215,57 +321,3 @@ def _no_bomb_warning(size: tuple[int, int]) -> Iterator[None]:
         if large:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
-
-
-def _finish(name: str, image: Image.Image) -> Image.Image:
-    """Turns a decoded image, which may be changed in doing so, upright and into RGB."""
-    with suppress(Exception):  # a good picture with broken metadata is still a good picture
-        ImageOps.exif_transpose(image, in_place=True)
-    with _trouble_is(name, f"colour mode {image.mode} cannot be turned into RGB"):
-        rgb = _to_rgb(name, image)
-    # What was applied must not be applied again by whoever opens the result.
-    rgb.info = {}
-    return rgb
-
-
-def _to_rgb(name: str, image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return Image.fromarray(_grey_from_integers(np.asarray(image))).convert("RGB")
-    if image.mode == "F":
-        return Image.fromarray(_grey_from_floats(name, np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        # Pillow has no direct way from premultiplied grey.
-        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _grey_from_integers(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scales whole numbers of more than 8 bits to 0..255."""
-    low, high = int(pixels.min()), int(pixels.max())
-    if low < 0:
-        return _stretch(pixels, low, high)
-    if high >= 2**16:
-        return _stretch(pixels, 0, high)
-    depth = next(depth for depth in (8, 10, 12, 14, 16) if high < 2**depth)
-    # A table is several times faster, and smaller, than arithmetic on every pixel.
-    table = np.rint(np.arange(high + 1) * (255 / (2**depth - 1))).astype(np.uint8)
-    return np.take(table, pixels)
-
-
-def _grey_from_floats(name: str, pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scales floating-point values to 0..255."""
-    if not np.isfinite(pixels).all():
-        raise ImageProblem(name, "the image holds values that are not finite numbers (NaN or infinity)")
-    low, high = float(pixels.min()), float(pixels.max())
-    if low >= 0 and high <= 1:
-        return _stretch(pixels, 0, 1)
-    if low >= 0 and high <= 255:
-        return _stretch(pixels, 0, 255)
-    return _stretch(pixels, low, high)
-
-
-def _stretch(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Maps low..high to 0..255; a flat image, which has no range, to 0."""
-    unit = (pixels.astype(np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
-    return np.rint(unit * 255).astype(np.uint8)

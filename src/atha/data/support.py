@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from PIL import Image
 
 from atha.data import LabelledImages, Sample
-from atha.data.images import ImageProblem, content_hash, open_image
+from atha.data.images import ImageProblem, ImageReader, content_hash, image_name
 from atha.data.loading import load_ahead
 from atha.errors import AthaWarning, DataError
 
@@ -33,11 +33,14 @@ class SupportImages(Generic[Made]):
     left_out: list[str] = field(default_factory=list)
 
 
-def decode_support(data: LabelledImages, make: Callable[[Image.Image], Made]) -> SupportImages[Made]:
+def decode_support(
+    data: LabelledImages, reader: ImageReader, make: Callable[[Image.Image], Made]
+) -> SupportImages[Made]:
     """Decode images, in order and in background threads.
 
     Args:
         data: the images.
+        reader: reads them.
         make: of each image, what is kept of it: photos as they are may be larger than memory.
 
     Raises:
@@ -49,7 +52,7 @@ def decode_support(data: LabelledImages, make: Callable[[Image.Image], Made]) ->
 
     def load(sample: Sample) -> tuple[Made, str] | ImageProblem:
         try:
-            return make(open_image(sample.image)), content_hash(sample.image)
+            return reader.make(sample.image, make), content_hash(sample.image)
         except ImageProblem as problem:
             return problem
 
@@ -64,8 +67,8 @@ def decode_support(data: LabelledImages, make: Callable[[Image.Image], Made]) ->
         twin = first.setdefault(digest, sample)
         if twin.label != sample.label:
             raise DataError(
-                f"{sample.image} ({sample.label}) and {twin.image} ({twin.label}) are the same image in two classes: "
-                "remove one"
+                f"{image_name(sample.image)} ({sample.label}) and {image_name(twin.image)} ({twin.label}) are the same "
+                "image in two classes: remove one"
             )
         found.made.append(made)
         found.labels.append(sample.label)

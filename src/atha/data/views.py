@@ -14,7 +14,6 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from atha.data.images import ImageInput, ImageProblem, open_image
 from atha.data.processor import ImageProcessor, pixels
 from atha.errors import BackboneError
 from atha.recipe import SupportKind, Transform
@@ -86,13 +85,6 @@ class Views:
     def normalise(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """Scale and normalise as the backbone was trained."""
         return self._processor.normalise(images)
-
-    def load(self, source: ImageInput) -> UInt8[Tensor, "3 H W"] | ImageProblem:
-        """Decode one image to its plain view, or say why that cannot be done."""
-        try:
-            return self.plain(open_image(source))
-        except ImageProblem as problem:
-            return problem
 
 
 @dataclass(frozen=True)

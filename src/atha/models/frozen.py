@@ -2,12 +2,12 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from atha.alignment import Watcher
 from atha.backbones import Backbone
 from atha.data.aspects import ASPECTS
 from atha.data.cache import Cache
-from atha.data.images import ImageProblem, content_hash, open_image
+from atha.data.images import ImageProblem, ImageReader, content_hash
 from atha.data.views import Views
 from atha.devices import on_one_core
 from atha.models.encoder import Encoder
@@ -28,9 +28,11 @@ from atha.models.inference import in_groups
 from atha.recipe import Transform
 
 # Of how images are decoded and made into views: a change of either makes what is on disk worthless.
-_VERSION = "2"
+_VERSION = "3"
 # Of the forward pass: another order of its sums gives other last bits.
 _FORWARD = "4"
+Made = TypeVar("Made")
+
 # Plain views kept in memory, in bytes, and features kept there, in number.
 _MEMORY = 256 << 20
 _FEATURES = 200_000
@@ -43,10 +45,12 @@ class ImageFile:
     Attributes:
         path: of the file.
         digest: SHA-256 of its bytes.
+        reader: reads it, by the rule of its data set.
     """
 
     path: Path
     digest: str
+    reader: ImageReader = field(default_factory=ImageReader, compare=False)
 
 
 class Frozen:
@@ -156,7 +160,7 @@ class FrozenModel(Frozen):
         for key, file in zip(keys, files, strict=True):
             if key in missing and key not in made:
                 coming = self._coming.pop(key, None)
-                made[key] = views.plain(_decode(file)) if coming is None else coming.result()
+                made[key] = _decode(file, views.plain) if coming is None else coming.result()
                 self._keep_plain(key, made[key])
         self._cache.put({key: image.numpy().tobytes() for key, image in made.items()})
         images = torch.stack([self._plain[key] for key in keys])
@@ -172,7 +176,7 @@ class FrozenModel(Frozen):
         views, keys = self.views(), self._plain_keys(files)
         missing = self._recall_plain(keys) - self._coming.keys()
         for key, file in {key: file for key, file in zip(keys, files, strict=True) if key in missing}.items():
-            self._coming[key] = self._preparing.submit(lambda file: views.plain(_decode(file)), file)
+            self._coming[key] = self._preparing.submit(lambda file: _decode(file, views.plain), file)
 
     def close(self) -> None:
         """End the thread that prepares images."""
@@ -185,7 +189,7 @@ class FrozenModel(Frozen):
         Raises:
             ImageProblem: an image cannot be read.
         """
-        return [_decode(file) for file in files]
+        return [_decode(file, lambda image: image) for file in files]
 
     def image_features(self, files: Sequence[ImageFile], aspect: str = "plain") -> Float[np.ndarray, "n E"]:
         """Frozen features of the plain views, not normalised, float32.
@@ -199,7 +203,7 @@ class FrozenModel(Frozen):
         """
         where = [self._content, self.precision, self.backbone.device.type, _FORWARD]
         where += [aspect] if aspect != "plain" else []
-        keys = [Cache.key("features", file.digest, *where, *self.identity) for file in files]
+        keys = [Cache.key("features", file.digest, *where, *self.identity, *_read_as(file)) for file in files]
         missing = dict.fromkeys(key for key in keys if key not in self._features)
         width = 4 * self.backbone.joint_width
         for key, value in self._cache.get(missing).items():
@@ -223,7 +227,9 @@ class FrozenModel(Frozen):
         return ThreadPoolExecutor(1, initializer=on_one_core)
 
     def _plain_keys(self, files: Sequence[ImageFile], squeeze_to_size: bool = False) -> list[bytes]:
-        return [Cache.key("plain", file.digest, str(squeeze_to_size), *self.identity) for file in files]
+        return [
+            Cache.key("plain", file.digest, str(squeeze_to_size), *self.identity, *_read_as(file)) for file in files
+        ]
 
     def _recall_plain(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the plain views that are not in memory, after those on disk have been brought there."""
@@ -240,10 +246,16 @@ class FrozenModel(Frozen):
         self._plain_bytes += image.numel()
 
 
-def _decode(file: ImageFile) -> Image.Image:
+def _decode(file: ImageFile, use: Callable[[Image.Image], Made]) -> Made:
     if content_hash(file.path) != file.digest:
         raise ImageProblem(str(file.path), "is no longer the image that it was when the run was started")
-    return open_image(file.path)
+    return file.reader.make(file.path, use)
+
+
+def _read_as(file: ImageFile) -> list[str]:
+    """What a cache's key says of how an image is read: nothing of 8-bit grey and colour."""
+    reading = file.reader.reading
+    return [] if reading.plain else [reading.model_dump_json()]
 
 
 def processor_settings(backbone: Backbone) -> str:

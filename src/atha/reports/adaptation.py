@@ -12,7 +12,7 @@ from atha.adapter.record import BLEND, TRAINED, Record
 from atha.adapter.support import picture
 from atha.classifier import Classifier
 from atha.data import LabelledImages, LabelledSource, read_labelled
-from atha.data.images import ImageInput, ImageProblem, open_image
+from atha.data.images import ImageInput, ImageProblem, ImageReader, image_name
 from atha.documents import figures
 from atha.documents.page import Bullets, Code, Gallery, Page, Picture, Section, Text, Warn, to_html
 from atha.documents.tables import Table
@@ -130,6 +130,7 @@ def _asked(classifier: Classifier, record: Record, data: LabelledImages) -> Sect
         ["Prompt", recipe.prompt.template + (" (its words learned further)" if recipe.prompt.learn_context else "")],
         ["Support images", str(sum(record.support.counts.values()))],
         ["Test images from", data.source],
+        *([["Images read", " ".join(said)]] if (said := record.read_as.describe()) else []),
         ["Steps, logit scale, seed", f"{run.steps}, {scale}, {run.seed}"],
         ["Fitted on", f"{run.device} in {run.precision}, {run.seconds:.1f} s"],
         ["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())],
@@ -173,7 +174,7 @@ def _data(classifier: Classifier, record: Record, data: LabelledImages, result: 
              zip(support.shown, support.pictures, strict=True)],
             dict(counts),
         )  # fmt: skip
-    section.items += _galleries("Tested on", _test_pictures(data, result), {
+    section.items += _galleries("Tested on", _test_pictures(data, result, classifier.reader), {
         label: share.total for label, share in result.per_class.items()
     })  # fmt: skip
     return section
@@ -216,23 +217,23 @@ def _galleries(title: str, pictures: Sequence[tuple[str, bytes]], counts: Mappin
 
 
 def _images(data: LabelledImages) -> dict[str, ImageInput]:
-    return {str(sample.image): sample.image for sample in data.samples}
+    return {image_name(sample.image): sample.image for sample in data.samples}
 
 
-def _test_pictures(data: LabelledImages, result: Evaluation) -> list[tuple[str, bytes]]:
+def _test_pictures(data: LabelledImages, result: Evaluation, reader: ImageReader) -> list[tuple[str, bytes]]:
     images = _images(data)
     made: list[tuple[str, bytes]] = []
     each = max(1, min(_SHOWN_OF_CLASS, _SHOWN // len(result.classes)))
     for index, label in enumerate(result.classes[:_SHOWN]):
         for place in np.flatnonzero(result.truth == index)[:each]:
-            content = _small(images[result.files[place]])
+            content = _small(images[result.files[place]], reader)
             made += [(label, content)] if content else []
     return made
 
 
-def _small(image: ImageInput, side: int = 80) -> bytes | None:
+def _small(image: ImageInput, reader: ImageReader, side: int = 80) -> bytes | None:
     try:
-        return picture(open_image(image), side)
+        return reader.make(image, lambda made: picture(made, side))
     except ImageProblem:
         return None  # it could be read a minute ago
 
@@ -303,7 +304,9 @@ def _mistakes(classifier: Classifier, data: LabelledImages, result: Evaluation, 
         said, true = int(result.predicted[place]), int(result.truth[place])
         before = ""
         try:
-            pictures = [Picture(_small(images[result.files[place]], 189) or b"", "The photo", "The photo")]
+            pictures = [
+                Picture(_small(images[result.files[place]], classifier.reader, 189) or b"", "The photo", "The photo")
+            ]
             if not no_maps:
                 found = classifier.explain(images[result.files[place]])
                 pictures += _maps(found, said, true)

@@ -1,0 +1,1 @@
+"""Decoders: a file for each library that reads images. Each gives an `atha.data.samples.Opened`."""

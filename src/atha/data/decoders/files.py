@@ -1,0 +1,195 @@
+"""Opens an image file with the decoder that it needs, by its content."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from io import BufferedReader
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+
+from atha.data import headers
+from atha.data.budget import Limits
+from atha.data.decoders import deep_png, netpbm, tiff
+from atha.data.decoders.coloured import Coloured, orientation_of, pixel_bytes
+from atha.data.problems import TRUNCATED, ImageProblem, trouble_is
+from atha.data.samples import STRIP, Opened, Samples
+
+# A short list on purpose: EPS would start Ghostscript, and every decoder more is one more way to be attacked.
+# MPO, the format of many phones, comes through JPEG. TGA is last because it has no signature to be known by.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "ICO", "AVIF", "TGA")
+
+HEAD = 192  # bytes that tell kinds of file apart
+# Bytes of a pixel that these formats take in decoding, as measured; others take little beside the result.
+_WEBP, _AVIF, _BAND_OF_JPEG_2000 = 16.2, 16.0, 6.5
+# Where a decoder cannot be stopped, more pixels than this go to a process that can.
+_MANY = 48_000_000
+# A pixel of text takes Pillow so long that more would be too many.
+_PLAIN_TEXT = 40_000_000
+
+
+def open_file(name: str, file: BufferedReader, limits: Limits) -> Opened:
+    """Reads the header of an image file, and no more.
+
+    Args:
+        name: for messages.
+        file: at its beginning; to stay open until the pixels are made.
+        limits: of pixels; a format that would take memory to tell its size is looked at first.
+
+    Raises:
+        ImageProblem: it is no image, or is damaged, or a library is missing that would read it.
+    """
+    with trouble_is(name):
+        head = file.read(HEAD)
+        file.seek(0)
+    if head[128:132] == b"DICM":
+        from atha.data.decoders import dicom
+
+        return dicom.open_dicom(name, file, limits)
+    if headers.is_heif(head):
+        from atha.data.decoders import heif
+
+        return heif.open_heif(name, file)
+    if head[:4] in tiff.MAGIC:
+        return tiff.open_tiff(name, file, limits, read_header)
+    if what := headers.foreign(head):
+        raise ImageProblem(name, what)
+    if (size := headers.webp_size(head)) is not None:
+        _check(name, size, limits)
+        too_big = limits.too_big(int(_WEBP * size[0] * size[1]), size[0] * size[1])
+        if too_big:
+            raise ImageProblem(name, too_big)
+    if head[:2] == b"\xff\xd8" and (depth := headers.jpeg_depth(head, file)) > 8:
+        raise ImageProblem(name, f"is a JPEG of {depth} bits, which is not read: save it as 16-bit PNG or TIFF")
+    decoder = read_header(name, file)
+    with trouble_is(name):
+        return of_decoder(name, decoder, file, limits)
+
+
+def of_decoder(name: str, decoder: ImageFile.ImageFile, file: BufferedReader, limits: Limits) -> Opened:
+    """What Pillow has the header of."""
+    pixels, kind = decoder.width * decoder.height, decoder.format
+    held = pixel_bytes(decoder.mode) * pixels
+    scale, slow = None, False
+    need: Callable[[int], int] = lambda shrink: held  # noqa: E731
+    if isinstance(decoder, JpegImageFile):
+        work = headers.jpeg_work(decoder, file)
+        if work.reason:
+            raise ImageProblem(name, work.reason)
+        scale = _draft(decoder)
+        need = lambda shrink: int(work.coefficients * pixels) + held // shrink**2  # noqa: E731
+    elif kind == "PNG" and deep_png.is_deep(decoder):
+        return deep_png.open_deep_png(name, decoder)
+    elif kind == "PPM" and (found := netpbm.open_netpbm(name, decoder, file)) is not None:
+        return found
+    elif kind == "PPM" and "plain" in str(decoder.tile[0][0]) and pixels > _PLAIN_TEXT:
+        raise ImageProblem(name, f"has {pixels:,} pixels as text, which would take too long: save it as PNG")
+    elif kind == "JPEG2000":
+        return _jpeg_2000(name, decoder, file)
+    elif kind in ("AVIF", "WEBP"):
+        need = lambda shrink: int((_AVIF if kind == "AVIF" else _WEBP) * pixels)  # noqa: E731
+        slow = pixels > _MANY
+    elif kind == "ICO":
+        inner = headers.icon_pixels(file)
+        if inner > 1 << 22:
+            raise ImageProblem(name, f"is an icon of {round(inner / 1e6)} megapixels: save it as PNG")
+    if decoder.mode.startswith("I") or decoder.mode == "F":
+        return of_deep_grey(name, decoder)
+    return Coloured(name, decoder, need, scale, slow=slow)
+
+
+def of_deep_grey(
+    name: str, image: Image.Image, *, nodata: float | None = None, inverted: bool = False, need: int = 0
+) -> Samples:
+    """An image of one band of whole numbers of more than 8 bits, or of floating-point ones, that Pillow reads."""
+
+    def read(bands: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        with trouble_is(name):
+            image.load()
+        rows = max(1, STRIP // image.width)
+        for top in range(0, image.height, rows):
+            strip = np.asarray(image.crop((0, top, image.width, min(image.height, top + rows))))
+            yield np.repeat(strip[..., None], len(bands), axis=2) if len(bands) > 1 else strip[..., None]
+
+    dtype = np.dtype({"F": np.float32, "I": np.int32}.get(image.mode, np.uint16))
+    held = pixel_bytes(image.mode) * image.width * image.height
+    return Samples(
+        name, image.size, 1, dtype, read, (0,), max(held, need) + 64 * STRIP,
+        nodata=nodata, inverted=inverted, turned=lambda: orientation_of(image),
+    )  # fmt: skip
+
+
+@cache
+def _decoders() -> list[tuple[Callable[..., ImageFile.ImageFile], Callable[[bytes], bool | str] | None]]:
+    """Pillow's decoders for our formats, as far as the installed Pillow has them."""
+    Image.init()
+    return [Image.OPEN[name] for name in _FORMATS if name in Image.OPEN]
+
+
+def read_header(name: str, file: BufferedReader) -> ImageFile.ImageFile:
+    """Finds Pillow's decoder of a file and reads the header, and no more.
+
+    Done here and not by ``Image.open``, which refuses a huge image without saying its size, and warns of a large one
+    through ``warnings``, whose filters cannot be changed for one thread alone.
+    """
+    with trouble_is(name):
+        file.seek(0)
+        prefix = file.read(16)
+    recognised = False
+    for factory, accept in _decoders():
+        try:
+            verdict = accept is None or accept(prefix)
+            if not verdict or isinstance(verdict, str):  # a string says why the installed Pillow cannot
+                continue
+            recognised = recognised or accept is not None
+            file.seek(0)
+            return factory(file, name)
+        except Image.DecompressionBombError as error:
+            raise ImageProblem(name, "the image has too many pixels: make it smaller") from error
+        except Exception:  # noqa: S112 - as in trouble_is; another format may still fit
+            continue
+    raise ImageProblem(name, TRUNCATED if recognised else "not an image that can be read")
+
+
+def _draft(decoder: JpegImageFile) -> Callable[[int], int]:
+    """Makes libjpeg give fewer pixels, which saves their memory and most of their time."""
+    width, height = decoder.size
+
+    def scale(shrink: int) -> int:
+        if shrink > 1:
+            decoder.draft(None, (max(1, width // shrink), max(1, height // shrink)))
+        made = max(1, round(width / decoder.width))
+        return max(1, shrink // made)
+
+    return scale
+
+
+def _jpeg_2000(name: str, decoder: ImageFile.ImageFile, file: BufferedReader) -> Opened:
+    found = headers.jpeg_2000(file)
+    if found is None or found.size != decoder.size:
+        raise ImageProblem(name, TRUNCATED)
+    if found.components > 2 and found.bits > 8:
+        from atha.data.decoders import jpeg_2000
+
+        return jpeg_2000.open_jpeg_2000(name, found, file)
+    file.seek(0)
+    width, height = found.size
+    need = int((_BAND_OF_JPEG_2000 * found.components + 4) * width * height)
+    if decoder.mode.startswith("I"):
+        return of_deep_grey(name, decoder, need=need)
+
+    def scale(shrink: int) -> int:
+        halvings = min(found.reductions, shrink.bit_length() - 1)
+        decoder.reduce = halvings  # type: ignore[method-assign, assignment]
+        return shrink >> halvings
+
+    return Coloured(
+        name, decoder, lambda shrink: need // min(shrink, 1 << found.reductions) ** 2, scale, slow=found.slow
+    )  # fmt: skip
+
+
+def _check(name: str, size: tuple[int, int], limits: Limits) -> None:
+    if reason := limits.too_many(*size):
+        raise ImageProblem(name, reason)

@@ -1,0 +1,267 @@
+"""What the first bytes of a file say of it: its kind, its size, and how much work its pixels are.
+
+Pillow says most of it; here is what it does not say, or says too late.
+"""
+
+import mmap
+import re
+from dataclasses import dataclass
+from io import BufferedReader
+from typing import BinaryIO
+
+from PIL.JpegImagePlugin import JpegImageFile
+
+# Kinds of file that people give and that no decoder of ours is for.
+_FOREIGN = (
+    (b"%PDF", "is a PDF document: save its pages as PNG"),
+    (b"\x93NUMPY", "is a NumPy array file: give np.load(path) in Python, or save it as TIFF or PNG"),
+    (b"PK\x03\x04", "is a ZIP archive: unpack it first"),
+    (b"\x1f\x8b", "is a gzip archive: unpack it first"),
+    (b"\x89HDF", "is an HDF5 file: save its images as TIFF or PNG"),
+    (b"CDF", "is a NetCDF file: save its images as TIFF"),
+    (b"SIMPLE  =", "is a FITS file: save its image as TIFF"),
+    (b"8BPS", "is a Photoshop file: save it as PNG"),
+    (b"gimp xcf", "is a GIMP file: save it as PNG"),
+    (b"v/1\x01", "is an OpenEXR file: save it as TIFF"),
+    (b"#?RADIANCE", "is a Radiance file: save it as TIFF"),
+    (b"\xff\x0a", "is a JPEG XL file: save it as PNG"),
+    (b"\x00\x00\x00\x0cJXL ", "is a JPEG XL file: save it as PNG"),
+    (b"\xff\xd8\xff\xf7", "is a JPEG-LS file: save it as PNG"),
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the image: run git lfs pull"),
+    (b"<svg", "is an SVG drawing: save it as PNG"),
+    (b"<!DOCTYPE html", "is an HTML page, not an image: download the image itself"),
+    (b"<html", "is an HTML page, not an image: download the image itself"),
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+# A scan costs time on every pixel, however few bytes it has. Photos have about ten.
+_SCANS, _SCANNED = 400, 4_000_000_000
+# Arithmetic coding goes on without bytes.
+_ARITHMETIC = 12
+# Of JPEG 2000: pixels, and tiles and layers, of which each costs time, that are decoded where they can be stopped.
+_MANY = 24_000_000
+_TILES, _LAYERS = 1024, 64
+
+
+def foreign(head: bytes) -> str:
+    """What a file is that is no image of ours, by its first bytes; or nothing."""
+    head = head.lstrip() if head[:1].isspace() else head
+    return next((what for magic, what in _FOREIGN if head.startswith(magic)), "")
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether a file is HEIF with HEVC inside; AVIF, which names its own brand, is Pillow's."""
+    if head[4:8] != b"ftyp":
+        return False
+    brands = [head[start : start + 4] for start in range(8, min(len(head), int.from_bytes(head[:4], "big")), 4)]
+    return any(brand in _HEIF_BRANDS for brand in brands) and not any(brand in (b"avif", b"avis") for brand in brands)
+
+
+def webp_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP file. Pillow's decoder takes memory for them before it tells."""
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return None
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if kind == b"VP8L":
+        packed = int.from_bytes(head[21:25], "little")
+        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return None
+
+
+@dataclass(frozen=True)
+class JpegWork:
+    """What decoding a JPEG takes.
+
+    Attributes:
+        coefficients: bytes a pixel that are kept until the last scan; 0 of a file with one.
+        reason: why it is refused, or nothing.
+    """
+
+    coefficients: float
+    reason: str
+
+
+def jpeg_work(decoder: JpegImageFile, file: BufferedReader) -> JpegWork:
+    """The work of a JPEG whose header was read, by its kind and number of scans; these are only counted, not decoded.
+
+    Args:
+        decoder: Pillow's, which has read as far as the first scan.
+        file: that it reads from.
+    """
+    after = file.tell()
+    file.seek(max(0, after - 2))
+    mark = file.read(5)
+    file.seek(after)
+    of_scan = mark[4] if len(mark) == 5 and mark[:2] == b"\xff\xda" else 0
+    layers = decoder.layer
+    if not decoder.info.get("progressive") and of_scan == len(layers):
+        return JpegWork(0.0, "")
+    most = max((h * v for _, h, v, _ in layers), default=1) or 1
+    coefficients = 2 * sum(h * v for _, h, v, _ in layers) / most
+    width, height = decoder.size
+    cost = _ARITHMETIC if _is_arithmetic(file) else 1
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return JpegWork(coefficients, too_many_scans(content, after - 2, (width, height), cost))
+
+
+def too_many_scans(content: bytes | mmap.mmap, start: int, size: tuple[int, int], cost: int = 1) -> str:
+    """Why a JPEG of many scans is refused, or nothing.
+
+    Args:
+        content: of the file.
+        start: of a marker before the first scan.
+        size: width and height.
+        cost: of a scan, as a multiple of what is usual.
+    """
+    allowed = min(_SCANS, max(1, _SCANNED // max(1, size[0] * size[1] * cost)))
+    if count_scans(content, start, allowed + 1) <= allowed:
+        return ""
+    return (
+        f"it has more than {allowed} scans of {size[0]} x {size[1]} pixels, which would take too long: save it "
+        "again as JPEG or PNG"
+    )
+
+
+@dataclass(frozen=True)
+class Jpeg2000:
+    """What the header of a JPEG 2000 file says.
+
+    Attributes:
+        size: width and height.
+        components: how many bands.
+        bits: of the deepest band.
+        signed: whether values may be negative.
+        slow: whether decoding may take long.
+        reductions: how many times both sides can be halved in decoding.
+    """
+
+    size: tuple[int, int]
+    components: int
+    bits: int
+    signed: bool
+    slow: bool
+    reductions: int
+
+
+def jpeg_2000(file: BinaryIO) -> Jpeg2000 | None:
+    """Reads the size and coding markers of the first codestream; None where they are not as they should be."""
+    start = _codestream(file)
+    if start is None:
+        return None
+    file.seek(start)
+    head = file.read(1 << 16)
+    if head[:4] != b"\xff\x4f\xff\x51" or len(head) < 42:
+        return None
+    words = [int.from_bytes(head[place : place + 4], "big") for place in range(8, 40, 4)]
+    components = int.from_bytes(head[40:42], "big")
+    depths = head[42 : 42 + 3 * components : 3]
+    width, height = words[0] - words[2], words[1] - words[3]
+    if len(depths) != components or not components or min(width, height, words[4], words[5]) < 1:
+        return None
+    tiles = -(-width // words[4]) * -(-height // words[5])
+    layers, levels = _coding(head)
+    slow = width * height * components > 3 * _MANY or tiles > _TILES or layers > _LAYERS
+    bits = max((depth & 0x7F) + 1 for depth in depths)
+    return Jpeg2000((width, height), components, bits, any(depth & 0x80 for depth in depths), slow, levels)
+
+
+def icon_pixels(file: BufferedReader) -> int:
+    """Pixels of the largest image in an icon: what its list says of sizes need not be so."""
+    file.seek(0)
+    head = file.read(6 + 16 * 64)
+    most = 0
+    for number in range(min(64, int.from_bytes(head[4:6], "little"))):
+        entry = head[6 + 16 * number : 22 + 16 * number]
+        file.seek(int.from_bytes(entry[12:16], "little"))
+        inner = file.read(24)
+        if inner[:4] == b"\x89PNG":
+            sides = int.from_bytes(inner[16:20], "big"), int.from_bytes(inner[20:24], "big")
+        else:
+            sides = int.from_bytes(inner[4:8], "little"), int.from_bytes(inner[8:12], "little")
+        most = max(most, sides[0] * sides[1])
+    return most
+
+
+def _codestream(file: BinaryIO) -> int | None:
+    """Where the first codestream of a JPEG 2000 file begins: at once, or in a box of its own."""
+    file.seek(0)
+    if file.read(2) == b"\xff\x4f":
+        return 0
+    place = 0
+    for _ in range(1000):
+        file.seek(place)
+        head = file.read(16)
+        if len(head) < 8:
+            return None
+        size, kind, own = int.from_bytes(head[:4], "big"), head[4:8], 8
+        if size == 1:
+            size, own = int.from_bytes(head[8:16], "big"), 16
+        if kind == b"jp2c":
+            return place + own
+        if size < own:
+            return None
+        place += size
+    return None
+
+
+def _coding(head: bytes) -> tuple[int, int]:
+    """Quality layers and halvings that the coding marker gives; as if there were many where it is not found."""
+    place = 2
+    while place + 4 <= len(head):
+        kind, length = head[place : place + 2], int.from_bytes(head[place + 2 : place + 4], "big")
+        if kind == b"\xff\x52" and place + 10 <= len(head):
+            return int.from_bytes(head[place + 6 : place + 8], "big"), head[place + 9]
+        if kind == b"\xff\x90" or length < 2:
+            break
+        place += 2 + length
+    return _LAYERS + 1, 0
+
+
+_SOF = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def _is_arithmetic(file: BufferedReader) -> bool:
+    """Whether a frame header that says so may be there; one that only looks so costs a stricter limit."""
+    place = file.tell()
+    file.seek(0)
+    found = _SOF.findall(file.read(place))
+    file.seek(place)
+    return any(kind[1] >= 0xC9 for kind in found[-1:])
+
+
+def count_scans(content: bytes | mmap.mmap, start: int, most: int) -> int:
+    """Scans of a JPEG from a marker to its end, no further than ``most``."""
+    place, scans, segments = start, 0, 0
+    while scans < most and segments < 50_000:
+        found = _MARKER.search(content, place)
+        if found is None or found.group()[1] == 0xD9:
+            return scans
+        scans += found.group()[1] == 0xDA
+        segments += 1
+        place = found.start() + 2
+        if place + 2 > len(content):
+            return scans
+        place += int.from_bytes(content[place : place + 2], "big")
+    return most
+
+
+def jpeg_depth(head: bytes, file: BufferedReader) -> int:
+    """Bits of a band of a JPEG; 8 where the frame header is not among its first segments, or is damaged."""
+    place = 2
+    for _ in range(64):
+        part = head[place : place + 5]
+        if len(part) < 5:
+            file.seek(place)
+            part = file.read(5)
+            file.seek(0)
+        if len(part) < 5 or part[0] != 0xFF:
+            return 8
+        if _SOF.match(part):
+            return part[4]
+        place += 2 + int.from_bytes(part[2:4], "big")
+    return 8
