@@ -123,7 +123,7 @@ def test_plain_looks_at_the_plain_view_alone(place: Path) -> None:
     full, plain = classifier.predict_proba(files), classifier.predict_proba(files, plain=True)
     assert not np.array_equal(full, plain)
     assert np.array_equal(plain, classifier._fitted.plain().probabilities(classifier._predictor().viewed(
-        [classifier._views.load(file) for file in files])))  # fmt: skip
+        [classifier.reader.make(file, classifier._views.plain) for file in files])))  # fmt: skip
     assert np.array_equal(classifier.predict_proba(files), full), "nothing stays set"
     assert np.array_equal(classifier.evaluate(place / "test", plain=True).probabilities, plain)
     assert np.array_equal(classifier.compare(place / "test", plain=True)["adapted"].probabilities, plain)

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from atha.data import images
-from atha.data.images import MAX_PIXELS, ImageProblem, content_hash, open_image
+from atha.data.images import ImageProblem, content_hash, open_image
+from atha.defaults import MAX_PIXELS
 
 
 def saved(path: Path, image: Image.Image, **options) -> Path:
@@ -255,10 +255,12 @@ def test_floating_point(tmp_path, values, expected):
         assert np.asarray(open_image(source))[0, :, 0].tolist() == expected
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_no_numbers(tmp_path, value):
-    path = saved(tmp_path / "a.tif", Image.fromarray(np.array([[0, value]], np.float32)))
-    assert problem(path).reason == "the image holds values that are not finite numbers (NaN or infinity)"
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.finfo(np.float32).min])
+def test_values_that_are_no_numbers_are_black(tmp_path, value):
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.array([[500, value, 1000]], np.float32)))
+    assert np.asarray(open_image(path))[0, :, 0].tolist() == [0, 0, 255]
+    none = saved(tmp_path / "b.tif", Image.fromarray(np.full((2, 2), value, np.float32)))
+    assert problem(none).reason == "no value of it is a number (all is NaN, infinity or no data)"
 
 
 def test_missing_file_and_folder(tmp_path):
@@ -270,7 +272,7 @@ def test_missing_file_and_folder(tmp_path):
     assert "cannot be opened" in problem("x" * 5000).reason
     (tmp_path / "file").write_bytes(b"x")
     assert problem(tmp_path / "file" / "a.jpg").reason == "the file does not exist"
-    assert "neither a path nor a PIL image" in problem(np.zeros((2, 2))).reason
+    assert "neither a path, a PIL image nor an array" in problem(3).reason
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
@@ -312,7 +314,9 @@ def test_truncated(tmp_path, format):
 def test_huge_image_is_refused_from_its_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(30_000, 30_000))
-    assert problem(path).reason == "30000 x 30000 is 900 megapixels, the limit is 179"
+    assert problem(path).reason == (
+        "30000 x 30000 is 900 megapixels, the limit is 179: make it smaller, or allow it with --max-pixels 900000000"
+    )
     assert MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS or Image.MAX_IMAGE_PIXELS == MAX_PIXELS // 2
 
 
@@ -326,10 +330,12 @@ def test_large_image_gives_no_warning(tmp_path, monkeypatch):
             assert open_image(path).size == (12, 8)
 
 
-def test_limit_holds_for_images_in_memory(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 50)
-    assert problem(picture()).reason.startswith("12 x 8 is 0 megapixels")
-    assert problem(picture()).path == "<PIL image, RGB, 12 x 8>"
+@pytest.mark.parametrize("source", [picture(), np.asarray(picture())], ids=["PIL", "array"])
+def test_limit_holds_for_images_in_memory(source):
+    with pytest.raises(ImageProblem, match=r"12 x 8 is 0 megapixels.*--max-pixels 96$") as caught:
+        open_image(source, max_pixels=95)
+    assert caught.value.path in ("<PIL image, RGB, 12 x 8>", "<array, uint8, 8 x 12 x 3>")
+    assert open_image(source, max_pixels=96).size == (12, 8)
 
 
 def test_image_without_pixels():
@@ -348,7 +354,7 @@ def test_lazy_image_whose_file_is_damaged(tmp_path):
     ("error", "reason"),
     [
         (MemoryError(), "there is not enough memory to decode the image"),
-        (Image.DecompressionBombError(), "the image has too many pixels, the limit is 179"),
+        (Image.DecompressionBombError(), "the image has too many pixels: make it smaller"),
         (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
         (OSError("odd"), "the image is truncated or corrupt"),
     ],

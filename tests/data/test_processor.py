@@ -381,13 +381,14 @@ import sys
 from pathlib import Path
 from PIL import Image
 from atha.backbones.processor_files import read_processor
+from atha.data.images import open_image
 from atha.data.processor import ImageProcessor
 from atha.data.views import Views
 for made in (ImageProcessor.of({{"image_processor_type": "CLIPImageProcessor", "size": 64, "crop_size": 64}}),
              read_processor(Path({str(NANO_FOLDER)!r}))):
     for transform in ("processor", "cdfsl"):
         views = Views(made, 64, transform)
-        views.normalise(views.load(Image.new("RGB", (90, 70)))[None])
+        views.normalise(views.plain(open_image(Image.new("RGB", (90, 70))))[None])
         views.visible_box((90, 70))
 print(sorted({{"torchvision", "transformers"}} & {{name.partition(".")[0] for name in sys.modules}}))
 """

@@ -253,7 +253,7 @@ def test_the_cache_saves_the_work(small, tmp_path, monkeypatch):
         raise AssertionError("computed again")
 
     second = FrozenModel(small.backbone, "cdfsl", "float32", cache)
-    monkeypatch.setattr("atha.models.frozen.open_image", never)
+    monkeypatch.setattr("atha.models.frozen._decode", never)
     monkeypatch.setattr(second, "features", never)
     moved = [ImageFile(tmp_path / "elsewhere", file.digest) for file in files]  # by content, not by place
     assert np.array_equal(second.image_features(moved), features)

@@ -321,10 +321,10 @@ def to_8_bits(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8
         # A table is several times faster, and smaller, than arithmetic on every pixel.
         entries = np.arange(np.iinfo(pixels.dtype).max + 1)
         table: NDArray[np.uint8] = np.rint(((entries - low) * (255 / span)).clip(0, 255)).astype(np.uint8)
-        return np.asarray(table[pixels], dtype=np.uint8)
+        return np.asarray(np.take(table, pixels))
     with np.errstate(invalid="ignore", over="ignore"):
         unit = (pixels.astype(np.float64) - low) / span
-    return np.rint(np.nan_to_num(unit).clip(0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.nan_to_num(unit).clip(0, 1) * 255), dtype=np.uint8)
 
 
 def in_strips(blocks: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
