@@ -235,9 +235,7 @@ def _opened(source: ImageInput, reading: Reading, limits: Limits) -> Iterator[Op
     else:
         with _open_file(source) as file:
             found = open_file(str(source), file, limits)
-            if found.pages is not None and reading.bands is not None and max(reading.bands) > 1:
-                found = found.pages() or found
-            yield found
+            yield (None if found.other is None else found.other(reading)) or found
 
 
 def _of_pil(image: Image.Image) -> Opened:

@@ -19,7 +19,7 @@ from atha.data.problems import BandsProblem, ImageProblem
 from atha.data.reading import Chosen, Reading, Stretch
 
 # Pixels of a strip.
-STRIP = 1 << 21
+STRIP = 1 << 20
 # Of one image, so many values are kept to find quantiles of a data set's.
 _SAMPLE = 1 << 15
 _QUANTILES = np.linspace(0, 1, 401)
@@ -35,6 +35,7 @@ class Values:
     Attributes:
         colour: whether three bands are wanted, or one.
         floating: whether values are floating-point numbers.
+        bits: of a value.
         low: the smallest value.
         high: the largest.
         quantiles: of the values, evenly from the smallest to the largest.
@@ -42,6 +43,7 @@ class Values:
 
     colour: bool
     floating: bool
+    bits: int
     low: float
     high: float
     quantiles: NDArray[np.float64]
@@ -55,14 +57,14 @@ class Opened(ABC):
         size: width and height.
         deep: whether it has more than 8 bits, so that a `Stretch` is wanted.
         unmarked: how many bands it has, where nothing says which of them are colours; else 0.
-        pages: gives the pages of the file as bands of one image, where they may be; None where there is one.
+        other: gives the same file by another decoder, where a rule needs it.
     """
 
     name: str
     size: tuple[int, int]
     deep: bool = False
     unmarked: int = 0
-    pages: "Callable[[], Opened | None] | None" = None
+    other: "Callable[[Reading], Opened | None] | None" = None
 
     @abstractmethod
     def memory(self, shrink: int) -> int:
@@ -182,7 +184,8 @@ class Samples(Opened):
         if not some:
             raise ImageProblem(self.name, "no value of it is a number (all is NaN, infinity or no data)")
         quantiles = np.quantile(np.concatenate(some), _QUANTILES)
-        return Values(len(chosen.bands) == 3, self._dtype.kind == "f", low, high, quantiles)
+        floating, bits = self._dtype.kind == "f", 8 * self._dtype.itemsize
+        return Values(len(chosen.bands) == 3, floating, bits, low, high, quantiles)
 
     def opacity(self) -> float | None:
         """See `Opened`."""
@@ -211,7 +214,9 @@ class Samples(Opened):
         """Where values are no data, by value."""
         lacking = None
         if self._dtype.kind == "f":
-            lacking = ~(np.abs(colours) < _EXTREME)  # NaN is less than nothing
+            lacking = ~np.isfinite(colours)
+            if self._dtype.itemsize > 2:
+                lacking |= np.abs(colours) > _EXTREME
         if self._nodata is not None:
             here = colours == self._nodata
             lacking = here if lacking is None else lacking | here
@@ -307,7 +312,7 @@ def own_range(values: Values, full: float | None) -> tuple[float, float]:
         return low, high
     if low < 0:
         return low, high
-    if full is not None and high <= full:
+    if full is not None and high <= full < 2**16 - 1:
         return 0.0, full
     return 0.0, next((float(2**depth - 1) for depth in (8, 10, 12, 14, 16) if high < 2**depth), high)
 
@@ -322,9 +327,14 @@ def to_8_bits(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8
         entries = np.arange(np.iinfo(pixels.dtype).max + 1)
         table: NDArray[np.uint8] = np.rint(((entries - low) * (255 / span)).clip(0, 255)).astype(np.uint8)
         return np.asarray(np.take(table, pixels))
+    unit = pixels.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        unit = (pixels.astype(np.float64) - low) / span
-    return np.asarray(np.rint(np.nan_to_num(unit).clip(0, 1) * 255), dtype=np.uint8)
+        unit -= low
+        unit /= span
+    np.nan_to_num(unit, copy=False)
+    unit.clip(0, 1, out=unit)
+    unit *= 255
+    return np.rint(unit, out=unit).astype(np.uint8)
 
 
 def in_strips(blocks: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
@@ -366,7 +376,7 @@ def decide_stretch(found: list[Values]) -> Stretch:
     From 0 to the largest value; where a few values lie far beyond the others (a bright roof in a satellite scene), to
     the value that 99.5% do not pass. What is within a tenth of a full depth (8, 10, 12, 14, 16 bits; 1 or 255 of
     floating-point ones) is taken for it, so that a photo that is not quite white stays as it is. From the smallest
-    value, where values are negative or lie in the upper half of the range.
+    value, where values are negative or all lie in the upper quarter of the range.
     """
     least, most = min(one.low for one in found), max(one.high for one in found)
     pooled = np.concatenate([one.quantiles for one in found])
@@ -375,7 +385,7 @@ def decide_stretch(found: list[Values]) -> Stretch:
     base = 0.0 if least >= 0 else small
     high = most if most - large <= large - base else float(large)
     robust = least if small - least <= large - small else float(small)
-    low = robust if least < 0 or robust > high / 2 else 0.0
+    low = robust if least < 0 or robust > 0.75 * high else 0.0
     if low == 0:
         full = (1.0, 255.0) if floating else tuple(float(2**depth - 1) for depth in (8, 10, 12, 14, 16))
         high = next((depth for depth in full if 0.9 * depth <= high <= depth), high)
@@ -383,5 +393,7 @@ def decide_stretch(found: list[Values]) -> Stretch:
             high = 255.0  # 8-bit values in a deeper file
     if high <= low:
         high = low + 1
-    bits = 16 if least >= -(2**15) and most < 2**16 else 32
+    bits = max(one.bits for one in found)
+    if not floating and bits > 16 and least >= -(2**15) and most < 2**16:
+        bits = 16  # some libraries have 32 for all that is more than 8
     return Stretch(colour=found[0].colour, floating=floating, bits=bits, low=float(low), high=float(high))

@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from atha.data.budget import Limits
 from atha.data.decoders.coloured import Coloured, pixel_bytes
 from atha.data.problems import TRUNCATED, ImageProblem, MissingExtra, trouble_is
+from atha.data.reading import Reading
 from atha.data.samples import STRIP, Opened, Samples
 
 # It logs what it finds odd in files; whatever matters of that is said in our words.
@@ -48,6 +49,7 @@ class TiffHead:
         segment: bytes of a strip or tile.
         segments: how many there are.
         compressed: whether they are.
+        planes: whether each band is stored by itself.
         turned: whether EXIF's orientation is another than upright.
         nodata: value of pixels without data, where a geographic program says it.
         named: bands that are named red, green and blue by such a program, from 0.
@@ -62,6 +64,7 @@ class TiffHead:
     segment: int
     segments: int
     compressed: bool
+    planes: bool
     turned: bool
     nodata: float | None
     named: tuple[int, ...] | None
@@ -93,7 +96,9 @@ class TiffHead:
         if self.bits > 8 or self.kind not in (_UNSIGNED, 4):
             return False
         if self.photometric == _RGB:
-            return self.samples == 3 or (self.samples == 4 and self.named in (None, (0, 1, 2)))
+            # In planes, Pillow knows alpha alone as the fourth.
+            four = self.alpha == 3 or not self.planes
+            return self.samples == 3 or (self.samples == 4 and four and self.named in (None, (0, 1, 2)))
         return self.samples == 2 and self.alpha == 1
 
 
@@ -138,8 +143,10 @@ def open_tiff(
         made = Coloured(
             name, decoder, lambda shrink: need, alpha=not four or head.alpha is not None, tagged=tagged
         )  # fmt: skip
+        if tagged and 1 in head.extra:
+            made.other = partial(_unmultiplied, name, file, head, made)
     if head.samples == 1:
-        made.pages = partial(_pages, name, file, head)
+        made.other = partial(_pages, name, file, head)
     return made
 
 
@@ -167,7 +174,8 @@ def _head(file: BufferedReader) -> TiffHead:
     bits = max(numbers(258, (1,)))
     if min(width, height, samples, bits) < 1:
         raise ValueError("a size is missing")
-    inside = 1 if number(284, 1) == _PLANES else samples
+    planes = number(284, 1) == _PLANES
+    inside = 1 if planes else samples
     if 322 in tags:
         tile = number(322, 0), number(323, 0)
         across, down = ceil(width / tile[0]), ceil(height / tile[1])
@@ -184,6 +192,7 @@ def _head(file: BufferedReader) -> TiffHead:
         tile[0] * tile[1] * inside * max(1, bits // 8),
         across * down * (samples // inside),
         number(259, 1) != 1,
+        planes,
         number(274, 1) not in (0, 1),
         _nodata(tags.get(42113)),
         _named(tags.get(42112), samples),
@@ -220,6 +229,7 @@ def _by_tifffile(name: str, file: BufferedReader, head: TiffHead) -> Opened:
             name, f"its colours (photometric interpretation {head.photometric}) are not read: save it as RGB"
         )
     with trouble_is(name):
+        file.seek(0)
         page = tifffile.TiffFile(file, name=name).pages[0]
         dtype = page.dtype
         if dtype is None or dtype.kind not in "uif":
@@ -234,13 +244,23 @@ def _by_tifffile(name: str, file: BufferedReader, head: TiffHead) -> Opened:
     )  # fmt: skip
 
 
-def _pages(name: str, file: BufferedReader, head: TiffHead) -> Samples | None:
-    """The pages of a file as bands of one image, where they are of one band and alike; None of one page."""
+def _unmultiplied(name: str, file: BufferedReader, head: TiffHead, made: Opened, reading: Reading) -> Opened | None:
+    """Colours as they are, where what the file calls premultiplied alpha is none; Pillow would divide by it."""
+    if reading.alpha or (reading.alpha is None and reading.bands is None and made.opacity() != 0):
+        return None
+    return _by_tifffile(name, file, head)
+
+
+def _pages(name: str, file: BufferedReader, head: TiffHead, reading: Reading) -> Opened | None:
+    """The pages of a file as bands of one image, where they are of one band and alike, and bands are wanted."""
+    if reading.bands is None or max(reading.bands) == 1:
+        return None
     try:
         import tifffile
     except ImportError:
         raise MissingExtra(name, "a TIFF whose pages are bands", "geo") from None
     with trouble_is(name):
+        file.seek(0)
         pages = list(islice(tifffile.TiffFile(file, name=name).pages, _MOST_PAGES))
         first = pages[0]
         alike = [page for page in pages if page.shape == first.shape and page.dtype == first.dtype]
