@@ -12,7 +12,8 @@ from atha.data.cache import Cache
 from atha.data.images import BandsProblem, ImageInput, ImageProblem, ImageReader
 from atha.data.loading import load_ahead
 from atha.data.reading import Reading, check_bands
-from atha.data.samples import Opened, Values, decide_stretch, unknown_bands
+from atha.data.samples import Opened, unknown_bands
+from atha.data.stretch import Values, decide_stretch
 from atha.defaults import MAX_PIXELS
 from atha.errors import DataError
 

@@ -60,7 +60,7 @@ def open_image(
 
     EXIF orientation is applied. Parts that the file says are transparent are laid over white. Images of more than
     8 bits, or of many bands, are read by the rule of their data set; without one, each is stretched by itself (see
-    `atha.data.samples.own_range`). An image that would take more than 0.9 GB at its full size is read at half of it,
+    `atha.data.stretch.own_range`). An image that would take more than 0.9 GB at its full size is read at half of it,
     a quarter or an eighth.
 
     Args:

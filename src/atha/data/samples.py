@@ -7,7 +7,6 @@ Shapes: H rows and W columns of an image, h rows of a strip, C bands that are wa
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atha.data.problems import BandsProblem, ImageProblem
-from atha.data.reading import Chosen, Reading, Stretch
+from atha.data.reading import Chosen, Reading
+from atha.data.stretch import Values, own_range, to_8_bits
 
 # Pixels of a strip.
 STRIP = 1 << 20
@@ -26,27 +26,6 @@ _QUANTILES = np.linspace(0, 1, 401)
 
 Tell = Callable[[str], None]
 """Told, once for a whole data set, of what a user should know."""
-
-
-@dataclass(frozen=True)
-class Values:
-    """What one image says about how its data set is to be read.
-
-    Attributes:
-        colour: whether three bands are wanted, or one.
-        floating: whether values are floating-point numbers.
-        bits: of a value.
-        low: the smallest value.
-        high: the largest.
-        quantiles: of the values, evenly from the smallest to the largest.
-    """
-
-    colour: bool
-    floating: bool
-    bits: int
-    low: float
-    high: float
-    quantiles: NDArray[np.float64]
 
 
 class Opened(ABC):
@@ -185,7 +164,8 @@ class Samples(Opened):
             raise ImageProblem(self.name, "no value of it is a number (all is NaN, infinity or no data)")
         quantiles = np.quantile(np.concatenate(some), _QUANTILES)
         floating, bits = self._dtype.kind == "f", 8 * self._dtype.itemsize
-        return Values(len(chosen.bands) == 3, floating, bits, low, high, quantiles)
+        full = self._full or (65535.0 if self._dtype.kind == "u" and bits == 16 else 0.0)
+        return Values(len(chosen.bands) == 3, floating, bits, low, high, quantiles, full)
 
     def opacity(self) -> float | None:
         """See `Opened`."""
@@ -241,7 +221,7 @@ class Samples(Opened):
             return found.low, found.high
         values = self.values(reading)
         assert values is not None
-        low, high = own_range(values, self._full)
+        low, high = own_range(values)
         kind = f"{'floating-point' if floating else 'deep'} {'colour' if colour else 'grey'}"
         tell(f"there was no image in {kind} to learn from: each is stretched by itself")
         return low, high
@@ -298,45 +278,6 @@ def unknown_bands(name: str, there: int) -> BandsProblem:
     )
 
 
-def own_range(values: Values, full: float | None) -> tuple[float, float]:
-    """What becomes black and white in an image that stands for itself.
-
-    Whole numbers are scaled by the smallest bit depth (8, 10, 12, 14, 16) that holds their maximum, so that a 12-bit
-    radiograph does not come out black; floating-point ones are taken as 0..1 or 0..255 if they lie there, and are
-    stretched from the smallest to the largest otherwise.
-    """
-    low, high = values.low, values.high
-    if values.floating:
-        if low >= 0 and high <= 255:
-            return 0.0, 1.0 if high <= 1 else 255.0
-        return low, high
-    if low < 0:
-        return low, high
-    if full is not None and high <= full < 2**16 - 1:
-        return 0.0, full
-    return 0.0, next((float(2**depth - 1) for depth in (8, 10, 12, 14, 16) if high < 2**depth), high)
-
-
-def to_8_bits(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Maps low..high to 0..255, what lies beyond to the ends; a flat image, which has no range, to 0."""
-    if pixels.dtype == np.uint8 and (low, high) == (0, 255):
-        return np.array(pixels, dtype=np.uint8)
-    span = max(high - low, np.finfo(np.float64).tiny)
-    if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
-        # A table is several times faster, and smaller, than arithmetic on every pixel.
-        entries = np.arange(np.iinfo(pixels.dtype).max + 1)
-        table: NDArray[np.uint8] = np.rint(((entries - low) * (255 / span)).clip(0, 255)).astype(np.uint8)
-        return np.asarray(np.take(table, pixels))
-    unit = pixels.astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        unit -= low
-        unit /= span
-    np.nan_to_num(unit, copy=False)
-    unit.clip(0, 1, out=unit)
-    unit *= 255
-    return np.rint(unit, out=unit).astype(np.uint8)
-
-
 def in_strips(blocks: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
     """The same rows in strips of so many each, the last one of what is left."""
     left: list[NDArray[Any]] = []
@@ -368,32 +309,3 @@ def assemble(size: tuple[int, int], strips: Iterable[Image.Image], shrink: int) 
         whole.paste(small, (0, top))
         top += small.height
     return whole
-
-
-def decide_stretch(found: list[Values]) -> Stretch:
-    """One stretch for images of one kind.
-
-    From 0 to the largest value; where a few values lie far beyond the others (a bright roof in a satellite scene), to
-    the value that 99.5% do not pass. What is within a tenth of a full depth (8, 10, 12, 14, 16 bits; 1 or 255 of
-    floating-point ones) is taken for it, so that a photo that is not quite white stays as it is. From the smallest
-    value, where values are negative or all lie in the upper quarter of the range.
-    """
-    least, most = min(one.low for one in found), max(one.high for one in found)
-    pooled = np.concatenate([one.quantiles for one in found])
-    small, large = np.quantile(pooled, [0.005, 0.995])
-    floating = found[0].floating
-    base = 0.0 if least >= 0 else small
-    high = most if most - large <= large - base else float(large)
-    robust = least if small - least <= large - small else float(small)
-    low = robust if least < 0 or robust > 0.75 * high else 0.0
-    if low == 0:
-        full = (1.0, 255.0) if floating else tuple(float(2**depth - 1) for depth in (8, 10, 12, 14, 16))
-        high = next((depth for depth in full if 0.9 * depth <= high <= depth), high)
-        if not floating and high <= 255:
-            high = 255.0  # 8-bit values in a deeper file
-    if high <= low:
-        high = low + 1
-    bits = max(one.bits for one in found)
-    if not floating and bits > 16 and least >= -(2**15) and most < 2**16:
-        bits = 16  # some libraries have 32 for all that is more than 8
-    return Stretch(colour=found[0].colour, floating=floating, bits=bits, low=float(low), high=float(high))

@@ -92,8 +92,10 @@ def _check_compression(name: str, file: BufferedReader, dataset: Any, size: tupl
 
 
 def _frame(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int]) -> Frame:
+    import pydicom
     from pydicom.pixels import apply_color_lut, pixel_array
 
+    syntax = dataset.file_meta.TransferSyntaxUID
     meaning = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
     samples, palette = int(dataset.get("SamplesPerPixel", 1)), meaning == "PALETTE COLOR"
     floating = "BitsStored" not in dataset
@@ -106,7 +108,9 @@ def _frame(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int])
         if not decoded:
             with trouble_is(name):
                 file.seek(0)
-                found = np.asarray(pixel_array(file, index=0))
+                # What is deflated has to be read as a whole.
+                whole = pydicom.dcmread(file) if syntax.is_deflated else file
+                found = np.asarray(pixel_array(whole, index=0))
                 found = np.asarray(apply_color_lut(found, dataset)) if palette else found
                 found = found if found.ndim == 3 else found[..., None]
                 if found.shape[:2] != (size[1], size[0]):
