@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from io import BufferedReader
 from typing import BinaryIO
 
-from PIL.JpegImagePlugin import JpegImageFile
-
 # Kinds of file that people give and that no decoder of ours is for.
 _FOREIGN = (
     (b"%PDF", "is a PDF document: save its pages as PNG"),
@@ -36,6 +34,12 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 # A scan costs time on every pixel, however few bytes it has. Photos have about ten.
 _SCANS, _SCANNED = 400, 4_000_000_000
+# Segments before the first scan, each of which may be metadata.
+_SEGMENTS = 4096
+_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# Frames whose bands may come in one scan.
+_SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 # Arithmetic coding goes on without bytes.
 _ARITHMETIC = 12
 # Of JPEG 2000: pixels, and tiles and layers, of which each costs time, that are decoded where they can be stopped.
@@ -73,39 +77,62 @@ def webp_size(head: bytes) -> tuple[int, int] | None:
 
 
 @dataclass(frozen=True)
-class JpegWork:
-    """What decoding a JPEG takes.
+class JpegHead:
+    """What a JPEG says before its first scan.
 
     Attributes:
+        bits: of a band.
+        size: width and height.
         coefficients: bytes a pixel that are kept until the last scan; 0 of a file with one.
-        reason: why it is refused, or nothing.
+        arithmetic: whether it is coded so.
+        scan: where the first scan's marker is.
     """
 
+    bits: int
+    size: tuple[int, int]
     coefficients: float
-    reason: str
+    arithmetic: bool
+    scan: int
 
 
-def jpeg_work(decoder: JpegImageFile, file: BufferedReader) -> JpegWork:
-    """The work of a JPEG whose header was read, by its kind and number of scans; these are only counted, not decoded.
+def jpeg_head(file: BufferedReader) -> JpegHead | None:
+    """Goes from marker to marker until the first scan; None where they are not as they should be."""
+    frame, place = b"", 2
+    for _ in range(_SEGMENTS):
+        file.seek(place)
+        mark = file.read(4)
+        while mark[:2] == b"\xff\xff":  # fill bytes
+            place += 1
+            file.seek(place)
+            mark = file.read(4)
+        if len(mark) < 4 or mark[0] != 0xFF:
+            return None
+        length = int.from_bytes(mark[2:4], "big")
+        if _FRAME.match(mark):
+            frame = mark + file.read(length - 2)
+        elif mark[1] == 0xDA:
+            break
+        place += 2 + length
+    else:
+        return None
+    count = frame[9] if len(frame) > 9 else 0
+    if not count or len(frame) < 10 + 3 * count:
+        return None
+    sampling = [(frame[11 + 3 * band] >> 4) * (frame[11 + 3 * band] & 15) for band in range(count)]
+    size = int.from_bytes(frame[7:9], "big"), int.from_bytes(frame[5:7], "big")
+    once = frame[1] in _SEQUENTIAL and file.read(1) == bytes([count])
+    coefficients = 0.0 if once else 2 * sum(sampling) / max(1, *sampling)
+    return JpegHead(frame[4], size, coefficients, frame[1] >= 0xC9, place)
 
-    Args:
-        decoder: Pillow's, which has read as far as the first scan.
-        file: that it reads from.
-    """
-    after = file.tell()
-    file.seek(max(0, after - 2))
-    mark = file.read(5)
-    file.seek(after)
-    of_scan = mark[4] if len(mark) == 5 and mark[:2] == b"\xff\xda" else 0
-    layers = decoder.layer
-    if not decoder.info.get("progressive") and of_scan == len(layers):
-        return JpegWork(0.0, "")
-    most = max((h * v for _, h, v, _ in layers), default=1) or 1
-    coefficients = 2 * sum(h * v for _, h, v, _ in layers) / most
-    width, height = decoder.size
-    cost = _ARITHMETIC if _is_arithmetic(file) else 1
+
+def jpeg_reason(head: JpegHead, file: BufferedReader) -> str:
+    """Why a JPEG is refused, or nothing."""
+    if head.bits != 8:
+        return f"is a JPEG of {head.bits} bits, which is not read: save it as 16-bit PNG or TIFF"
+    if not head.coefficients:
+        return ""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return JpegWork(coefficients, too_many_scans(content, after - 2, (width, height), cost))
+        return too_many_scans(content, head.scan, head.size, _ARITHMETIC if head.arithmetic else 1)
 
 
 def too_many_scans(content: bytes | mmap.mmap, start: int, size: tuple[int, int], cost: int = 1) -> str:
@@ -221,19 +248,6 @@ def _coding(head: bytes) -> tuple[int, int]:
     return _LAYERS + 1, 0
 
 
-_SOF = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-
-def _is_arithmetic(file: BufferedReader) -> bool:
-    """Whether a frame header that says so may be there; one that only looks so costs a stricter limit."""
-    place = file.tell()
-    file.seek(0)
-    found = _SOF.findall(file.read(place))
-    file.seek(place)
-    return any(kind[1] >= 0xC9 for kind in found[-1:])
-
-
 def count_scans(content: bytes | mmap.mmap, start: int, most: int) -> int:
     """Scans of a JPEG from a marker to its end, no further than ``most``."""
     place, scans, segments = start, 0, 0
@@ -248,20 +262,3 @@ def count_scans(content: bytes | mmap.mmap, start: int, most: int) -> int:
             return scans
         place += int.from_bytes(content[place : place + 2], "big")
     return most
-
-
-def jpeg_depth(head: bytes, file: BufferedReader) -> int:
-    """Bits of a band of a JPEG; 8 where the frame header is not among its first segments, or is damaged."""
-    place = 2
-    for _ in range(64):
-        part = head[place : place + 5]
-        if len(part) < 5:
-            file.seek(place)
-            part = file.read(5)
-            file.seek(0)
-        if len(part) < 5 or part[0] != 0xFF:
-            return 8
-        if _SOF.match(part):
-            return part[4]
-        place += 2 + int.from_bytes(part[2:4], "big")
-    return 8

@@ -218,6 +218,7 @@ def _render(found: Opened, reading: Reading, shrink: int, at_least: int | None, 
     with trouble_is(found.name), _no_bomb_warning(found.size):
         image = found.render(reading, shrink, tell)
     turn = _TURNS.get(found.orientation())
+    found.release()
     if turn is not None:
         image = image.transpose(turn)
     # What was applied must not be applied again by whoever opens the result.

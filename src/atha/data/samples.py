@@ -8,6 +8,7 @@ Shapes: H rows and W columns of an image, h rows of a strip, C bands that are wa
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from atha.data.stretch import Values, own_range, to_8_bits
 STRIP = 1 << 20
 # Of one image, so many values are kept to find quantiles of a data set's.
 _SAMPLE = 1 << 15
+_LOOKED_AT = 1 << 24
 _QUANTILES = np.linspace(0, 1, 401)
 
 Tell = Callable[[str], None]
@@ -72,6 +74,9 @@ class Opened(ABC):
     def orientation(self) -> int:
         """EXIF's number, 1 to 8, of what `render` gave; to be asked after it."""
         return 1
+
+    def release(self) -> None:  # noqa: B027 - most hold little
+        """Let go of what `render` was made of."""
 
     def dangerous(self) -> bool:
         """Whether decoding may take long, by what the header says, and cannot be stopped."""
@@ -124,11 +129,13 @@ class Samples(Opened):
         self._nodata, self._inverted, self._full = nodata, inverted, full
         self._fixed = (0.0, 255.0) if fixed is None and dtype == np.uint8 else fixed
         self.deep = self._fixed is None
+        self._share: float | None = None
         self.unmarked = bands if colours is None else 0
 
     def memory(self, shrink: int) -> int:
         """See `Opened`."""
-        return self._need + result_bytes(self.size, shrink)
+        result = result_bytes(self.size, shrink)
+        return max(self._need + result // 2, result)
 
     def check(self, reading: Reading) -> None:
         """See `Opened`."""
@@ -137,10 +144,10 @@ class Samples(Opened):
     def render(self, reading: Reading, shrink: int, tell: Tell) -> Image.Image:
         """See `Opened`."""
         chosen = self._chosen(reading)
+        low, high = self._range(chosen, reading, tell)
         if chosen.alpha is not None and self._tagged and reading.alpha is None and self.opacity() == 0:
             tell(NO_MASK)
             chosen = Chosen(chosen.bands)
-        low, high = self._range(chosen, reading, tell)
         strips = (self._colours_of(strip, chosen, low, high) for strip in self._strips(chosen.all, shrink))
         return assemble(self.size, strips, shrink)
 
@@ -153,15 +160,26 @@ class Samples(Opened):
         chosen = self._chosen(reading)
         if self._fixed is not None:
             return None
-        low, high, some = np.inf, -np.inf, []
-        step = max(1, self.size[0] * self.size[1] * len(chosen.bands) // _SAMPLE)
-        for strip in self._strips(chosen.all, 1):
+        low, high, some, opaque = np.inf, -np.inf, [], 0
+        # Of a very large image, every other row and column, or fewer.
+        apart = ceil(sqrt(self.size[0] * self.size[1] / _LOOKED_AT))
+        step = max(1, self.size[0] * self.size[1] * len(chosen.bands) // apart**2 // _SAMPLE)
+        seen = 0
+        for whole in self._strips(chosen.all, 1):
+            strip = whole[::apart, ::apart]
             valid = self._valid(strip, chosen)
+            seen += strip.shape[0] * strip.shape[1]
+            opaque += 0 if chosen.alpha is None else self._opaque(strip[..., -1])
             if len(valid):
                 low, high = min(low, float(valid.min())), max(high, float(valid.max()))
                 some.append(valid[::step].astype(np.float64))
-        if not some:
+        if chosen.alpha is not None:
+            self._share = opaque / seen
+        if not some and chosen.alpha is None:
             raise ImageProblem(self.name, "no value of it is a number (all is NaN, infinity or no data)")
+        if not some:  # nothing of it is seen
+            low = high = 0.0
+            some.append(np.zeros(1))
         quantiles = np.quantile(np.concatenate(some), _QUANTILES)
         floating, bits = self._dtype.kind == "f", 8 * self._dtype.itemsize
         full = self._full or (65535.0 if self._dtype.kind == "u" and bits == 16 else 0.0)
@@ -171,10 +189,14 @@ class Samples(Opened):
         """See `Opened`."""
         if self._alpha is None or not self._tagged:
             return None
-        full, found = self._full_alpha(), 0
-        for strip in self._strips((self._alpha,), 1):
-            found += int(((strip == 0) | (strip == full)).sum())
-        return found / (self.size[0] * self.size[1])
+        if self._share is None:
+            found = sum(self._opaque(strip) for strip in self._strips((self._alpha,), 1))
+            self._share = found / (self.size[0] * self.size[1])
+        return self._share
+
+    def _opaque(self, alpha: NDArray[Any]) -> int:
+        """How many values are 0 or full."""
+        return int(((alpha == 0) | (alpha == self._full_alpha())).sum())
 
     def _chosen(self, reading: Reading) -> Chosen:
         if reading.bands is not None:

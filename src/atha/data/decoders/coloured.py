@@ -72,6 +72,10 @@ class Coloured(Opened):
         """See `Opened`."""
         return orientation_of(self._image)
 
+    def release(self) -> None:
+        """See `Opened`."""
+        del self._image
+
     def opacity(self) -> float | None:
         """See `Opened`."""
         if not self._tagged:
@@ -97,6 +101,8 @@ class Coloured(Opened):
                 return _to_rgb(part, alpha)
 
         plain = image.mode == "RGB" and not image.has_transparency_data and reading.bands is None
+        if plain and left > 1:
+            return image.reduce(left)  # without a copy of it all
         if plain or image.width * image.height <= 2 * STRIP:
             return assemble(image.size, [to_rgb(image)], left)
         rows = max(left, STRIP // image.width // left * left)

@@ -25,7 +25,7 @@ HEAD = 192  # bytes that tell kinds of file apart
 # Bytes of a pixel that these formats take in decoding, as measured; others take little beside the result.
 _WEBP, _AVIF, _BAND_OF_JPEG_2000 = 16.2, 16.0, 6.5
 # Where a decoder cannot be stopped, more pixels than this go to a process that can.
-_MANY = 48_000_000
+_MANY = 56_000_000
 # A pixel of text takes Pillow so long that more would be too many.
 _PLAIN_TEXT = 40_000_000
 
@@ -61,35 +61,43 @@ def open_file(name: str, file: BufferedReader, limits: Limits) -> Opened:
         too_big = limits.too_big(int(_WEBP * size[0] * size[1]), size[0] * size[1])
         if too_big:
             raise ImageProblem(name, too_big)
-    if head[:2] == b"\xff\xd8" and (depth := headers.jpeg_depth(head, file)) > 8:
-        raise ImageProblem(name, f"is a JPEG of {depth} bits, which is not read: save it as 16-bit PNG or TIFF")
+    if head[:2] == b"\xff\xd8":
+        return _jpeg(name, file)
     decoder = read_header(name, file)
     with trouble_is(name):
-        return of_decoder(name, decoder, file, limits)
+        return of_decoder(name, decoder, file)
 
 
-def of_decoder(name: str, decoder: ImageFile.ImageFile, file: BufferedReader, limits: Limits) -> Opened:
+def _jpeg(name: str, file: BufferedReader) -> Opened:
+    with trouble_is(name):
+        head = headers.jpeg_head(file)
+        reason = headers.jpeg_reason(head, file) if head is not None else ""
+    if reason:
+        raise ImageProblem(name, reason)
+    decoder = read_header(name, file)
+    if head is None or not isinstance(decoder, JpegImageFile) or head.size != decoder.size:
+        raise ImageProblem(name, TRUNCATED)
+    pixels, bytes_each, kept = decoder.width * decoder.height, pixel_bytes(decoder.mode), head.coefficients
+    return Coloured(
+        name, decoder, lambda shrink: int(kept * pixels) + bytes_each * pixels // shrink**2, _draft(decoder)
+    )  # fmt: skip
+
+
+def of_decoder(name: str, decoder: ImageFile.ImageFile, file: BufferedReader) -> Opened:
     """What Pillow has the header of."""
     pixels, kind = decoder.width * decoder.height, decoder.format
     held = pixel_bytes(decoder.mode) * pixels
-    scale, slow = None, False
-    need: Callable[[int], int] = lambda shrink: held  # noqa: E731
-    if isinstance(decoder, JpegImageFile):
-        work = headers.jpeg_work(decoder, file)
-        if work.reason:
-            raise ImageProblem(name, work.reason)
-        scale = _draft(decoder)
-        need = lambda shrink: int(work.coefficients * pixels) + held // shrink**2  # noqa: E731
-    elif kind == "PNG" and deep_png.is_deep(decoder):
+    need, slow = held, False
+    if kind == "PNG" and deep_png.is_deep(decoder):
         return deep_png.open_deep_png(name, decoder)
-    elif kind == "PPM" and (found := netpbm.open_netpbm(name, decoder, file)) is not None:
+    if kind == "PPM" and (found := netpbm.open_netpbm(name, decoder, file)) is not None:
         return found
-    elif kind == "PPM" and "plain" in str(decoder.tile[0][0]) and pixels > _PLAIN_TEXT:
+    if kind == "PPM" and "plain" in str(decoder.tile[0][0]) and pixels > _PLAIN_TEXT:
         raise ImageProblem(name, f"has {pixels:,} pixels as text, which would take too long: save it as PNG")
-    elif kind == "JPEG2000":
+    if kind == "JPEG2000":
         return _jpeg_2000(name, decoder, file)
-    elif kind in ("AVIF", "WEBP"):
-        need = lambda shrink: int((_AVIF if kind == "AVIF" else _WEBP) * pixels)  # noqa: E731
+    if kind in ("AVIF", "WEBP"):
+        need = int((_AVIF if kind == "AVIF" else _WEBP) * pixels)
         slow = pixels > _MANY
     elif kind == "ICO":
         inner = headers.icon_pixels(file)
@@ -97,7 +105,7 @@ def of_decoder(name: str, decoder: ImageFile.ImageFile, file: BufferedReader, li
             raise ImageProblem(name, f"is an icon of {round(inner / 1e6)} megapixels: save it as PNG")
     if decoder.mode.startswith("I") or decoder.mode == "F":
         return of_deep_grey(name, decoder)
-    return Coloured(name, decoder, need, scale, slow=slow)
+    return Coloured(name, decoder, lambda shrink: need, slow=slow)
 
 
 def of_deep_grey(

@@ -7,7 +7,7 @@ from atha.data.problems import MissingExtra, trouble_is
 from atha.data.samples import Opened
 
 # Bytes of a pixel in decoding, at 10 bits with full colour and alpha; and pixels beyond which it may take long.
-_BYTES, _MANY = 16, 48_000_000
+_BYTES, _MANY = 16, 56_000_000
 
 
 def open_heif(name: str, file: BufferedReader) -> Opened:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import ImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from atha.data.budget import Limits
+from atha.data.budget import MEMORY, Limits
 from atha.data.decoders.coloured import Coloured, pixel_bytes
 from atha.data.problems import TRUNCATED, ImageProblem, MissingExtra, trouble_is
 from atha.data.reading import Reading
 from atha.data.samples import STRIP, Opened, Samples
+from atha.defaults import MAX_PIXELS
 
 # It logs what it finds odd in files; whatever matters of that is said in our words.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -31,8 +32,8 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK = range(5)
 _OTHER_COLOURS = (5, 6, 8, 9, 10)
 _UNSIGNED, _SIGNED, _FLOATING = 1, 2, 3
 _PLANES = 2
-# Each strip or tile costs a call, and each page.
-_SEGMENTS, _MOST_PAGES = 1 << 17, 1024
+# Each strip or tile costs a call, and each page; and these are bytes that may be gone through.
+_SEGMENTS, _MOST_PAGES, _MOST_BYTES = 1 << 17, 1024, 2_500_000_000
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,13 @@ def open_tiff(
         raise ImageProblem(name, reason)
     if head.segments > _SEGMENTS:
         raise ImageProblem(name, f"it is cut in {head.segments:,} parts, which would take too long: save it again")
+    if (total := head.segment * head.segments) > _MOST_BYTES * limits.memory / MEMORY:
+        allow = ceil(MAX_PIXELS * total / _MOST_BYTES / 1e6) * 10**6
+        raise ImageProblem(
+            name,
+            f"it holds {total / 1e9:.1f} GB of values, which would take too long: save fewer bands or pixels, or allow "
+            f"it with --max-pixels {allow}",
+        )
     if not head.for_pillow:
         return _by_tifffile(name, file, head)
     decoder = read_header(name, file)
