@@ -7,6 +7,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from PIL import Image
 
 from atha.data.finding import IMAGE_SUFFIXES, did_you_mean, kind_of
@@ -121,8 +122,8 @@ def _sample(index: int, item: Any) -> Sample:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise DataError(f"item {index} is {_shown(item)}, not a pair; give each image as (image, label)")
     image, label = item
-    if not isinstance(image, str | Path | Image.Image):
-        raise DataError(f"the image of item {index} is {_shown(image)}; give a path or a PIL image")
+    if not isinstance(image, str | Path | Image.Image | np.ndarray):
+        raise DataError(f"the image of item {index} is {_shown(image)}; give a path, a PIL image or an array")
     # True is a whole number to Python, but as a label it is a slip.
     if isinstance(label, Integral) and not isinstance(label, bool):
         label = str(int(label))

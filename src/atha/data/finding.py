@@ -13,9 +13,10 @@ from atha.errors import DataError
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm",
     ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ico", ".avif", ".tga",
+    ".heic", ".heif", ".hif", ".dcm", ".dicom", ".dic",
 })
 # fmt: on
-"""File name endings, in lower case, of the formats that can be read."""
+"""File name endings, in lower case, of the formats that can be read, some of them with an extra."""
 
 _HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
@@ -32,11 +33,24 @@ def is_hidden(path_part_name: str) -> bool:
     return path_part_name.startswith(".") or path_part_name.lower() in _HIDDEN_NAMES
 
 
+def looks_like_image(file: Path) -> bool:
+    """Whether a file has the ending of an image, or is DICOM, which often has none or a number for one."""
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    try:
+        if not stat.S_ISREG(file.stat().st_mode) or file.name == "DICOMDIR":
+            return False
+        with file.open("rb") as opened:
+            return opened.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):
+        return False
+
+
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """Lists the image files that are meant by paths, folders and patterns.
 
     A file is kept whatever its suffix. A folder gives the files below it, at any depth, that have the suffix of an
-    image; hidden ones are passed over. A pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth) gives the files
+    image or are DICOM; hidden ones are passed over. A pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth) gives the files
     that it matches: with the suffix of an image, unless the pattern spells a suffix out. A file whose very name
     looks like a pattern, such as ``a[1].jpg``, wins over the pattern.
 
@@ -129,7 +143,7 @@ def _find(item: str | Path) -> Iterable[Path]:
     if kind == "file":
         return [path]
     if kind == "folder":
-        files = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
+        files = [file for file in walk_files(path) if looks_like_image(file)]
         if not files:
             raise DataError(f"the folder '{item}' holds no image; give a folder with files such as .jpg, .png or .tif")
         return files
@@ -153,7 +167,7 @@ def _match(pattern: str) -> list[Path]:
         path
         for path in matches
         if kind_of(path) == "file"
-        and (any_suffix or path.suffix.lower() in IMAGE_SUFFIXES)
+        and (any_suffix or looks_like_image(path))
         and not any(is_hidden(part) for part in path.parts if part not in spelled)
     ]
 

@@ -248,7 +248,7 @@ def _of_pil(image: Image.Image) -> Opened:
         alpha = any(what in (1, 2) for what in image.tag_v2.get(338, ()))
     else:
         tagged = False
-    return Coloured(name, image, lambda shrink: 0, alpha=alpha, tagged=alpha and tagged)
+    return Coloured(name, image, lambda shrink: 0, own=False, alpha=alpha, tagged=alpha and tagged)
 
 
 def _of_array(array: NDArray[Any]) -> Samples:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from atha.data.problems import ImageProblem, trouble_is
@@ -24,6 +24,7 @@ class Coloured(Opened):
         need: bytes that this takes, at a size smaller by a factor.
         scale: makes the image smaller by a factor before its pixels are made, and says by what is left to do; None
             where its format cannot.
+        own: whether nobody else has the image.
         slow: see `Opened.dangerous`.
         alpha: whether what Pillow takes for alpha is, by the file.
         tagged: whether a TIFF file calls it so.
@@ -36,13 +37,14 @@ class Coloured(Opened):
         need: Callable[[int], int],
         scale: Callable[[int], int] | None = None,
         *,
+        own: bool = True,
         slow: bool = False,
         alpha: bool = True,
         tagged: bool = False,
     ) -> None:
         self.name, self.size = name, image.size
         self._image, self._need, self._scale, self._slow = image, need, scale, slow
-        self._alpha, self._tagged = alpha, tagged
+        self._own, self._alpha, self._tagged = own, alpha, tagged
 
     def at_least(self, side: int) -> None:
         """Let a JPEG come out smaller, by a power of two, as long as both sides have this many pixels."""
@@ -103,6 +105,8 @@ class Coloured(Opened):
         plain = image.mode == "RGB" and not image.has_transparency_data and reading.bands is None
         if plain and left > 1:
             return image.reduce(left)  # without a copy of it all
+        if plain and isinstance(image, ImageFile.ImageFile) and self._own and not image.readonly:
+            return image._new(image.im)  # nobody else has it, and it is no map of the file
         if plain or image.width * image.height <= 2 * STRIP:
             return assemble(image.size, [to_rgb(image)], left)
         rows = max(left, STRIP // image.width // left * left)

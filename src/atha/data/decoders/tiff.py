@@ -151,7 +151,9 @@ def open_tiff(
         made = Coloured(
             name, decoder, lambda shrink: need, alpha=not four or head.alpha is not None, tagged=tagged
         )  # fmt: skip
-        if tagged and 1 in head.extra:
+        if len(decoder.getbands()) < head.samples:
+            made.other = partial(_beyond, name, file, head, len(decoder.getbands()))
+        elif tagged and 1 in head.extra:
             made.other = partial(_unmultiplied, name, file, head, made)
     if head.samples == 1:
         made.other = partial(_pages, name, file, head)
@@ -250,6 +252,11 @@ def _by_tifffile(name: str, file: BufferedReader, head: TiffHead) -> Opened:
         tagged=True, nodata=head.nodata, inverted=head.photometric == _WHITE_IS_ZERO,
         turned=lambda: orientation if 1 <= orientation <= 8 else 1,
     )  # fmt: skip
+
+
+def _beyond(name: str, file: BufferedReader, head: TiffHead, there: int, reading: Reading) -> Opened | None:
+    """All bands, where one is wanted that Pillow leaves out."""
+    return None if reading.bands is None or max(reading.bands) <= there else _by_tifffile(name, file, head)
 
 
 def _unmultiplied(name: str, file: BufferedReader, head: TiffHead, made: Opened, reading: Reading) -> Opened | None:
