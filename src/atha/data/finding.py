@@ -50,9 +50,9 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """Lists the image files that are meant by paths, folders and patterns.
 
     A file is kept whatever its suffix. A folder gives the files below it, at any depth, that have the suffix of an
-    image or are DICOM; hidden ones are passed over. A pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth) gives the files
-    that it matches: with the suffix of an image, unless the pattern spells a suffix out. A file whose very name
-    looks like a pattern, such as ``a[1].jpg``, wins over the pattern.
+    image or are DICOM; hidden ones are passed over. A pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth) gives
+    the files that it matches: with the suffix of an image, unless the pattern spells a suffix out. A file whose very
+    name looks like a pattern, such as ``a[1].jpg``, wins over the pattern.
 
     Args:
         inputs: Files, folders and patterns.

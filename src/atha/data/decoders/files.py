@@ -188,13 +188,23 @@ def _jpeg_2000(name: str, decoder: ImageFile.ImageFile, file: BufferedReader) ->
     if decoder.mode.startswith("I"):
         return of_deep_grey(name, decoder, need=need)
 
+    def times(shrink: int) -> int:
+        """How often both sides are halved; Pillow rounds where OpenJPEG does not, and refuses sizes that differ."""
+        agreed = 0
+        for count in range(1, min(found.reductions, shrink.bit_length() - 1) + 1):
+            power = 1 << count
+            if any((side + power // 2) // power != -(-side // power) for side in found.size):
+                break
+            agreed = count
+        return agreed
+
     def scale(shrink: int) -> int:
-        halvings = min(found.reductions, shrink.bit_length() - 1)
+        halvings = times(shrink)
         decoder.reduce = halvings  # type: ignore[method-assign, assignment]
         return shrink >> halvings
 
     return Coloured(
-        name, decoder, lambda shrink: need // min(shrink, 1 << found.reductions) ** 2, scale, slow=found.slow
+        name, decoder, lambda shrink: need >> 2 * times(shrink), scale, slow=found.slow
     )  # fmt: skip
 
 
