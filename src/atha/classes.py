@@ -1,7 +1,7 @@
 """The classes of a task: the label a user sees, and the text that the model reads, in one fixed order."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from atha.errors import DataError
@@ -50,6 +50,34 @@ class Classes:
             return cls(tuple(named), tuple(named.values()))._checked()
         return cls(tuple(classes), tuple(classes))._checked()
 
+    def joined(self, labels: Sequence[str], classes: Mapping[str, str] | None, source: str) -> "Classes":
+        """These classes, and behind them those of some data that are none of them.
+
+        Args:
+            labels: that the data use.
+            classes: texts of new classes, by label; others are cleaned labels.
+            source: where the labels are from, for the message.
+
+        Raises:
+            DataError: a text is of none of the data's new classes, or one that there is already.
+        """
+        find = self._finder()
+        new = [label for label in labels if find(label) is None]
+        if unknown := [label for label in classes or () if label not in new]:
+            raise DataError(
+                f"a text is given for '{unknown[0]}', which is no new class of {source}: texts of classes that are "
+                "there already stay"
+            )
+        own = dict(zip(self.labels, self.texts, strict=True))
+        named = name_classes([*self.labels, *new], own | dict(classes or {}))
+        return Classes(tuple(named), tuple(named.values()))._checked()
+
+    def _finder(self) -> Callable[[str], int | None]:
+        """Gives the index of a class by its label or its text, however they are spelled."""
+        exact = {label: index for index, label in enumerate(self.labels)}
+        known = {_plain(name): index for names in (self.texts, self.labels) for index, name in enumerate(names)}
+        return lambda label: exact.get(label, known.get(_plain(label)))
+
     def _checked(self) -> "Classes":
         if len(self.labels) < 2:
             found = f"only '{self.labels[0]}'" if self.labels else "none"
@@ -71,10 +99,9 @@ class Classes:
         Raises:
             DataError: a label that is none of the classes.
         """
-        known = {_plain(name): index for names in (self.texts, self.labels) for index, name in enumerate(names)}
-        exact = {label: index for index, label in enumerate(self.labels)}
-        found = {label: exact.get(label, known.get(_plain(label), -1)) for label in set(labels)}
-        foreign = sorted(label for label, index in found.items() if index < 0)
+        find = self._finder()
+        found = {label: find(label) for label in set(labels)}
+        foreign = sorted(label for label, index in found.items() if index is None)
         if foreign:
             near = difflib.get_close_matches(foreign[0], self.labels, n=1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
@@ -82,7 +109,7 @@ class Classes:
                 f"class '{foreign[0]}' of {source} is none of the classifier's classes{hint}, which are "
                 f"{', '.join(self.labels)}: rename it or leave it out"
             )
-        return found
+        return {label: index for label, index in found.items() if index is not None}
 
 
 def _plain(name: str) -> str:

@@ -23,7 +23,7 @@ from atha.devices import resolve_device, resolve_precision
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
 from atha.explain import Explanation, look_inside
-from atha.fitting import learn
+from atha.fitting import Learned, learn, learn_more
 from atha.methods import restore
 from atha.methods.base import Fitted, Support
 from atha.methods.linear_probe import linear_probe
@@ -206,6 +206,34 @@ class Classifier:
         observer = None if progress is None else lambda step, steps, loss, _: progress(step, steps, loss)
         return self._learn(support, lambda asked: fit_recipe(self.recipe, asked, observer), seed, bands)
 
+    def add(self, images: LabelledSource, classes: Mapping[str, str] | None = None) -> "Classifier":
+        """Learn from more labelled images, of its classes or of new ones, where it is a blend.
+
+        Probes are fitted anew, in milliseconds, from features that are kept of the images that were there. Without an
+        adapted member the result is that of `fit` on all images. An adapted member stays as it was trained, as do the
+        weights; it allows no new class.
+
+        Args:
+            images: as for `fit`. An image that is there already is named and not used.
+            classes: texts of new classes, by label; by default their labels, cleaned.
+
+        Returns:
+            This classifier.
+
+        Raises:
+            DataError: nothing was fitted yet, it is no blend or was saved without its support set, images or classes
+                cannot be used, or an image is there already in another class.
+
+        Warns:
+            AthaWarning: for each image that is not used.
+        """
+        if self._fitted is None or self.record is None or self.classes is None:
+            raise DataError("there is nothing to add to yet: call fit first")
+        if self._support is None:
+            raise DataError("the support set's features were not kept: fit again on all images")
+        before = Learned(self.classes, self._fitted, self._support, self.record)
+        return self._take(learn_more(images, before, classes, self.recipe, self._views, self._frozen, self.reader))
+
     def predict(self, images: Sequence[ImageInput], *, plain: bool = False) -> list[str]:
         """The label of each image, that of the largest probability.
 
@@ -385,8 +413,12 @@ class Classifier:
             support, self._given, self.recipe, self._views, self._frozen, str(self._device), seed, bands, most, fit
         )
         self.reader = ImageReader(found.record.read_as, most)
+        return self._take(found)
+
+    def _take(self, found: Learned) -> "Classifier":
+        """Be what was learned."""
         self.classes, self._fitted = found.classes, found.fitted
-        self._support, self.record, self.history = found.support, found.record, found.fitted.losses
+        self._support, self.record, self.history = found.support, found.record, list(found.record.run.losses)
         return self
 
     def _evaluate(

@@ -1,12 +1,15 @@
 """Fitting: from labelled images to a fitted model, with what its adapter says and keeps of how it was made."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from atha.adapter.record import BackboneRecord, Record, SupportSetRecord
 from atha.adapter.support import SupportRecord, choose_pictures, picture
@@ -15,13 +18,15 @@ from atha.data import LabelledSource, read_labelled
 from atha.data.deciding import decide_reading
 from atha.data.images import ImageReader
 from atha.data.reading import Reading
-from atha.data.support import decode_support
+from atha.data.support import SupportImages, decode_support
 from atha.data.views import Views, crop_source
-from atha.errors import DataError
+from atha.errors import AthaWarning, DataError
+from atha.methods.automatic import refit_blend, views_of
 from atha.methods.base import Fitted, Support
-from atha.methods.images import ViewedImages
+from atha.methods.blend import Blend
+from atha.methods.images import KnownImages, ViewedImages
 from atha.models.frozen import Frozen
-from atha.recipe import Recipe
+from atha.recipe import ADAPTED, Recipe
 
 
 @dataclass(frozen=True)
@@ -85,19 +90,14 @@ def learn(
         ImageReader(reading, max_pixels),
         lambda image: (views.plain(image), crop_source(image, views.size) if crops else None, picture(image)),
     )
-    targets = [index[raw] for raw in found.labels]
-    counts = {label: targets.count(position) for position, label in enumerate(classes.labels)}
-    if empty := [label for label, count in counts.items() if count == 0]:
-        reason = f" ({found.left_out[0]})" if found.left_out else ""
-        raise DataError(
-            f"class '{empty[0]}' has no support image that can be read{reason}: add one, or leave the class out"
-        )
+    labels = np.array([index[raw] for raw in found.labels])
+    counts = _counts(classes, labels, found.left_out)
     plain = torch.stack([view for view, _, _ in found.made])
     images = ViewedImages(plain, views, frozen, [crop for _, crop, _ in found.made if crop is not None])
-    labels = np.array(targets)
     fitted = fit(Support(images, labels, classes.texts, recipe.prompt.template, seed))
-    shown = choose_pictures(targets)
-    kept = SupportRecord(images.features, labels, tuple(found.made[place][2] for place in shown), shown)
+    shown = choose_pictures(labels.tolist())
+    pictures = tuple(found.made[place][2] for place in shown)
+    kept = SupportRecord({"plain": images.features} | images.known, labels, pictures, shown)
     lora = fitted.tuners.lora
     record = Record.of(
         fitted.definition(),
@@ -113,7 +113,130 @@ def learn(
             "trained": fitted.trained,
             "lora_layers": 0 if lora is None else len(lora.names),
             "losses": fitted.losses,
-            "versions": {name: version(name) for name in ("atha", "torch")},
+            "versions": _versions(),
         },
     )
     return Learned(classes, fitted, kept, record)
+
+
+def learn_more(
+    source: LabelledSource,
+    before: Learned,
+    given: Mapping[str, str] | None,
+    recipe: Recipe,
+    views: Views,
+    frozen: Frozen,
+    reader: ImageReader,
+) -> Learned:
+    """Fit a blend anew to its support set and more labelled images, from the features that are kept of the former.
+
+    Args:
+        source: as for `learn`; classes may be new.
+        before: what is there.
+        given: texts of new classes, by label.
+        recipe: that it was fitted by.
+        views: as for `learn`.
+        frozen: as for `learn`.
+        reader: reads images as those that are there were read.
+
+    Raises:
+        DataError: images or classes cannot be used, an image is there already in another class, or what was fitted or
+            kept does not allow it.
+
+    Warns:
+        AthaWarning: for each image that is not used, as it cannot be read or is there already.
+    """
+    started = time.perf_counter()
+    blend, kept, record = before.fitted, before.support, before.record
+    if recipe.blend is None or not isinstance(blend, Blend):
+        raise DataError(
+            f"recipe '{recipe.name}' fits no blend, which alone can be fitted to more images without all of the "
+            "others: fit again on all of them"
+        )
+    wanted = views_of(recipe.blend) if ADAPTED not in blend.parts else blend.aspects
+    if lacking := [name for name in wanted if name not in kept.aspects]:
+        raise DataError(f"no features are kept of the support images' view '{lacking[0]}': fit again on all images")
+    data = read_labelled(source)
+    classes = before.classes.joined(data.labels, given, data.source)
+    new = classes.labels[len(before.classes.labels) :]
+    if new and ADAPTED in blend.parts:
+        raise DataError(
+            f"class '{new[0]}' is new, and the adapted model was trained on {', '.join(before.classes.labels)}: fit "
+            "again on all images, or with --recipe probes, which takes new classes"
+        )
+    index = classes.index(data.labels, data.source)
+    found = decode_support(data, reader, lambda image: (views.plain(image), picture(image)))
+    there = {digest: int(label) for digest, label in zip(record.support.sha256, kept.labels, strict=True)}
+    places, again = _not_there(found, index, there, classes)
+    left_out = [*found.left_out, *again]
+    labels = np.concatenate([kept.labels, [index[found.labels[place]] for place in places]]).astype(np.int64)
+    counts = _counts(classes, labels, left_out)
+    if not places:
+        raise DataError(f"{data.source} holds no image to add ({left_out[0]}): give others")
+    images = ViewedImages(torch.stack([found.made[place][0] for place in places]), views, frozen)
+    known = {name: np.concatenate([kept.aspects[name], images.aspect(name).features]) for name in kept.aspects}
+    task = Support(KnownImages(known, frozen), labels, classes.texts, recipe.prompt.template, record.run.seed)
+    fitted = refit_blend(recipe.blend, blend, task)
+    pictures = dict(zip(kept.shown, kept.pictures, strict=True))
+    pictures |= {len(kept.labels) + rank: found.made[place][1] for rank, place in enumerate(places)}
+    shown = tuple(place for place in choose_pictures(labels.tolist()) if place in pictures)
+    support = SupportSetRecord(
+        counts=counts,
+        sha256=[*record.support.sha256, *(found.hashes[place] for place in places)],
+        left_out=[*record.support.left_out, *data.ignored, *left_out],
+    )
+    seconds = record.run.seconds + time.perf_counter() - started
+    run = record.run.model_dump(exclude={"logit_scale"}) | {
+        "seconds": seconds,
+        "trained": fitted.trained,
+        "versions": _versions(),
+    }
+    renewed = Record.of(fitted.definition(), record.backbone, support, record.read_as, run)
+    keep = SupportRecord(known, labels, tuple(pictures[place] for place in shown), shown)
+    return Learned(classes, fitted, keep, renewed)
+
+
+def _not_there(
+    found: SupportImages[Any], index: Mapping[str, int], there: Mapping[str, int], classes: Classes
+) -> tuple[list[int], list[str]]:
+    """Places of images that are not in the support set, and sentences on those that are.
+
+    Args:
+        found: the images.
+        index: class index by raw label.
+        there: class index by content hash.
+        classes: the classes.
+
+    Raises:
+        DataError: one is there in another class.
+    """
+    places, again = [], []
+    for place, (name, raw, digest) in enumerate(zip(found.names, found.labels, found.hashes, strict=True)):
+        own = there.get(digest)
+        if own is None:
+            places.append(place)
+        elif own == index[raw]:
+            again.append(f"{name} is in the support set already")
+            warnings.warn(f"not used: {again[-1]}", AthaWarning, stacklevel=5)
+        else:
+            raise DataError(f"{name} ({raw}) is in the support set already, as {classes.labels[own]}: leave it out")
+    return places, again
+
+
+def _counts(classes: Classes, labels: Int[np.ndarray, "n"], left_out: Sequence[str]) -> dict[str, int]:
+    """Images of each class.
+
+    Raises:
+        DataError: one has none.
+    """
+    counts = {label: int((labels == place).sum()) for place, label in enumerate(classes.labels)}
+    if empty := [label for label, count in counts.items() if count == 0]:
+        reason = f" ({left_out[0]})" if left_out else ""
+        raise DataError(
+            f"class '{empty[0]}' has no support image that can be read{reason}: add one, or leave the class out"
+        )
+    return counts
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("atha", "torch")}

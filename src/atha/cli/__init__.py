@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from atha.cli import bench, data, demo, evaluate, explain, fit, info, predict, report, study
+from atha.cli import add, bench, data, demo, evaluate, explain, fit, info, predict, report, study
 
 app = typer.Typer(
     name="atha",
@@ -15,7 +15,16 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo.demo, fit.fit, predict.predict, evaluate.evaluate, explain.explain, report.report, info.info):
+for verb in (
+    demo.demo,
+    fit.fit,
+    add.add,
+    predict.predict,
+    evaluate.evaluate,
+    explain.explain,
+    report.report,
+    info.info,
+):
     app.command()(verb)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")

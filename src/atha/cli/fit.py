@@ -1,19 +1,15 @@
 """``atha fit``: adapt a model to labelled images and save the adapter."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
+from atha.cli.saving import save_and_tell
 from atha.documents.tables import Table, to_terminal
-
-if TYPE_CHECKING:
-    from atha.adapter.record import Record
-    from atha.evaluation import Evaluation
 
 
 @verb
@@ -89,45 +85,4 @@ def fit(
     else:
         common.say(f"Fitting ({chosen.name}) ...")
         classifier.fit(data, seed=seed, bands=reading)
-    # Saved before the evaluation: a fault there must not cost the training.
-    classifier.save_pretrained(out, overwrite=overwrite, keep_support=keep_support)
-    results = {}
-    if test is not None:
-        with common.progress("Evaluating", len(test.samples)) as advance:
-            results = classifier.compare(test, batch_size, advance)
-        classifier.save_evaluation(out, results)
-    record = classifier.record
-    assert record is not None
-    if json:
-        evaluation = {name: result.to_dict() for name, result in results.items()}
-        common.print_json(
-            {
-                "adapter": str(out),
-                "classes": classifier.class_texts,
-                "fitted": record.definition,
-                "evaluation": evaluation,
-            }
-        )
-        return
-    _tell(record, results)
-    common.print_text(f"Adapter saved in {out}")
-
-
-def _tell(record: "Record", results: "Mapping[str, Evaluation]") -> None:
-    from atha.adapter.members import members_table
-
-    run = record.run
-    losses = (
-        f"loss {run.losses[0]:.3f} at the first step, {run.losses[-1]:.3f} at the last of {run.steps}; "
-        if run.losses
-        else ""
-    )
-    common.say(f"Trained {record.learned}; {losses}{run.seconds:.1f} s on {run.device} in {run.precision}.")
-    if (members := members_table(record)) is not None:
-        common.print_table(members)
-    if results:
-        named = record.named(results)
-        common.print_table(common.comparison(named))
-        common.print_text(common.difference(named, list(named)[-1], "linear probe"))
-    else:
-        common.say("How good it is, nobody knows yet: evaluate it on other labelled images.")
+    save_and_tell(classifier, out, test, batch_size, overwrite=overwrite, keep_support=keep_support, json=json)

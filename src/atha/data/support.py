@@ -22,12 +22,14 @@ class SupportImages(Generic[Made]):
 
     Attributes:
         made: what was made of each image.
+        names: what the images are called.
         labels: raw labels.
         hashes: see `atha.data.images.content_hash`.
         left_out: sentences on images that cannot be read.
     """
 
     made: list[Made] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -71,6 +73,7 @@ def decode_support(
                 "image in two classes: remove one"
             )
         found.made.append(made)
+        found.names.append(image_name(sample.image))
         found.labels.append(sample.label)
         found.hashes.append(digest)
     for sentence in data.ignored:

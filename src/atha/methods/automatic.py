@@ -104,23 +104,18 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
         train: fits what is adapted.
     """
     probes = [name for name in recipe.members if name in PROBES]
-    given = None if isinstance(recipe.views, str) else aspects_of(recipe.views)
-    looked_at = given or (_ANY_WAY_UP if probes else ("plain",))
+    looked_at = views_of(recipe)
     features = {name: unit(support.images.aspect(name).features.astype(np.float64)) for name in looked_at}
     task = _Task(features, support.labels, len(support.texts), support.seed)
     text = zero_shot(support.text_features, 1.0)
-    if given is not None:
-        aspects, why = given, "as the recipe says"
+    if not isinstance(recipe.views, str):
+        aspects, why = looked_at, "as the recipe says"
     elif probes:
         aspects, why = _choose_aspects(task, text, probes)
     else:
         aspects, why = looked_at, "there are no probes"
     seen = task.seen(aspects)
-    on_features: dict[str, OnFeatures] = {name: PROBES[name](seen, task.labels, task.classes) for name in probes}
-    if TEXT in recipe.members:
-        on_features[TEXT] = text
-    scales = {name: scale_of(member.score(seen)) for name, member in on_features.items()}
-    members: dict[str, Fitted] = dict(on_features)
+    members, scales = _on_features(recipe, task, seen, text)
     if ADAPTED in recipe.members:
         members[ADAPTED] = train(support, on_half=False)
         scales[ADAPTED] = scale_of(members[ADAPTED].scores(support.images))
@@ -136,6 +131,50 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
         one = weights[name]
         parts[name] = Part(members[name], one.weight, scales[name], one.accuracy, one.images, one.why)
     return Blend(parts, aspects, why)
+
+
+def refit_blend(recipe: BlendRecipe, blend: Blend, support: Support) -> Blend:
+    """Fit a blend anew to a support set that has grown, as far as features of the images alone allow.
+
+    Without an adapted member that is all, as in `fit_blend`. Beside one, which stays as it was trained, views and
+    weights stay too: what it is worth cannot be asked without the images.
+
+    Args:
+        recipe: of the blend.
+        blend: that was fitted to some of the images.
+        support: all of them, of which features of the aspects are known that the recipe may look at.
+    """
+    if ADAPTED not in blend.parts:
+        return fit_blend(recipe, support, _trains_nothing)
+    features = {name: unit(support.images.aspect(name).features.astype(np.float64)) for name in blend.aspects}
+    task = _Task(features, support.labels, len(support.texts), support.seed)
+    text = zero_shot(support.text_features, 1.0)
+    members, scales = _on_features(recipe, task, task.seen(blend.aspects), text)
+    renewed = {name: replace(blend.parts[name], fitted=members[name], scale=scales[name]) for name in members}
+    return replace(blend, parts={**blend.parts, **renewed})
+
+
+def views_of(recipe: BlendRecipe) -> tuple[str, ...]:
+    """Aspects of the support images that `fit_blend` may look at."""
+    if not isinstance(recipe.views, str):
+        return aspects_of(recipe.views)
+    return _ANY_WAY_UP if set(recipe.members) & PROBES.keys() else ("plain",)
+
+
+def _on_features(
+    recipe: BlendRecipe, task: _Task, seen: Float[np.ndarray, "n E"], text: OnFeatures
+) -> tuple[dict[str, Fitted], dict[str, float]]:
+    """The members that see features alone, and the scales of their scores."""
+    members: dict[str, OnFeatures] = {
+        name: PROBES[name](seen, task.labels, task.classes) for name in recipe.members if name in PROBES
+    }
+    if TEXT in recipe.members:
+        members[TEXT] = text
+    return dict(members), {name: scale_of(member.score(seen)) for name, member in members.items()}
+
+
+def _trains_nothing(support: Support, *, on_half: bool) -> Fitted:
+    raise AssertionError("the recipe has an adapted member and the blend has none")
 
 
 def halves(labels: Int[np.ndarray, "n"], seed: int) -> list[Bool[np.ndarray, "n"]]:

@@ -4,9 +4,8 @@ Shapes: n images, E joint width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from atha.data.aspects import ASPECTS
 from atha.data.views import Views
+from atha.errors import DataError
 from atha.models.frozen import Frozen, FrozenModel, ImageFile
 
 
@@ -98,20 +98,26 @@ class ViewedImages(Images):
         maker: what made them.
         frozen: the frozen backbone.
         sources: the images themselves, where a method wants them.
+        seen: the aspect.
+        known: features of each aspect that were asked for: members of a blend and their baselines ask for the same.
     """
 
     made: UInt8[Tensor, "n 3 H W"]
     maker: Views
     frozen: Frozen
     sources: Sequence[Image.Image] = ()
+    seen: str = "plain"
+    known: dict[str, Float[np.ndarray, "n E"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.made)
 
-    @cached_property
+    @property
     def features(self) -> Float[np.ndarray, "n E"]:
-        """See `Images`; several members of a blend and their baselines ask for the same."""
-        return self.frozen.features(self.made, self.maker)
+        """See `Images`."""
+        if self.seen not in self.known:
+            self.known[self.seen] = self.frozen.features(self.made, self.maker)
+        return self.known[self.seen]
 
     def plain(self, squeeze_to_size: bool = False) -> UInt8[Tensor, "n 3 H W"]:
         """See `Images`."""
@@ -127,9 +133,52 @@ class ViewedImages(Images):
 
     def aspect(self, name: str) -> "ViewedImages":
         """See `Images`."""
-        return self if name == "plain" else replace(self, made=ASPECTS[name](self.made))
+        return self if name == self.seen else replace(self, made=ASPECTS[name](self.made), seen=name)
 
     def take(self, places: Sequence[int]) -> "ViewedImages":
         """See `Images`."""
         sources = [self.sources[place] for place in places] if self.sources else ()
-        return replace(self, made=self.made[list(places)], sources=sources)
+        return replace(self, made=self.made[list(places)], sources=sources, known={})
+
+
+@dataclass(frozen=True)
+class KnownImages(Images):
+    """Images of which frozen features are all that is known.
+
+    Attributes:
+        known: features by aspect.
+        frozen: what they are of.
+        seen: the aspect.
+    """
+
+    known: Mapping[str, Float[np.ndarray, "n E"]]
+    frozen: Frozen
+    seen: str = "plain"
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def features(self) -> Float[np.ndarray, "n E"]:
+        """See `Images`."""
+        return self.known[self.seen]
+
+    def aspect(self, name: str) -> "KnownImages":
+        """See `Images`."""
+        return replace(self, seen=name)
+
+    def take(self, places: Sequence[int]) -> "KnownImages":
+        """See `Images`."""
+        return replace(self, known={name: rows[list(places)] for name, rows in self.known.items()})
+
+    def plain(self, squeeze_to_size: bool = False) -> UInt8[Tensor, "n 3 H W"]:
+        """There are none."""
+        raise DataError("the images themselves are not at hand, only features of them: fit on the images")
+
+    def views(self, squeeze_to_size: bool = False) -> Views:
+        """There are none."""
+        raise DataError("the images themselves are not at hand, only features of them: fit on the images")
+
+    def decoded(self) -> list[Image.Image]:
+        """There are none."""
+        raise DataError("the images themselves are not at hand, only features of them: fit on the images")

@@ -1,0 +1,52 @@
+"""``atha add``: more labelled images for an adapter, without training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atha.cli import common
+from atha.cli.common import verb
+from atha.cli.saving import save_and_tell
+
+
+@verb
+def add(
+    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit, of a blend such as auto or probes.")],
+    images: Annotated[str, typer.Argument(help="Labelled images: class folders or a CSV (path, label).")],
+    out: Annotated[Path, typer.Option(help="Folder to make for the new adapter; may be ADAPTER, with --overwrite.")],
+    eval_: Annotated[str | None, typer.Option("--eval", help="Labelled images to evaluate on.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="JSON: label of a new class -> text for the model.")] = None,
+    model: common.Backbone = None,
+    device: common.Device = "auto",
+    batch_size: common.BatchSize = None,
+    max_pixels: common.MaxPixels = None,
+    overwrite: common.Overwrite = False,
+    json: common.Json = False,
+    debug: common.Debug = False,
+) -> None:
+    """Fit the probes of ADAPTER anew with more IMAGES, of its classes or of new ones, and save the result.
+
+    What was adapted in the backbone stays as it was trained.
+    """
+    from atha.adapter.files import check_free, read_adapter
+    from atha.data import read_labelled
+    from atha.errors import DataError
+
+    saved = read_adapter(adapter)
+    check_free(out, overwrite)
+    data = read_labelled(images)
+    texts = common.read_classes(classes)
+    if texts is not None and not isinstance(texts, dict):
+        raise DataError(f'{classes} is a list: give texts of new classes by label, such as {{"label": "text"}}')
+    test = None if eval_ is None else read_labelled(eval_)
+
+    from atha.classifier import Classifier
+
+    most = common.most_pixels(max_pixels)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
+    classifier.add(data, texts)
+    if test is not None:
+        assert classifier.classes is not None
+        classifier.classes.index(test.labels, test.source)
+    save_and_tell(classifier, out, test, batch_size, overwrite=overwrite, json=json)

@@ -1,0 +1,120 @@
+"""More images for a fitted blend: what fitting on all of them gives, and nothing is lost on the way."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import atha
+from atha.cli import app
+from atha.errors import AthaWarning, DataError
+from atha.recipe import Recipe
+from conftest import COLOURS, write_images
+
+VIOLET = {"violet thing": (150, 60, 200)}
+
+
+def pairs(folder):
+    return [(file, file.parent.name) for file in sorted(folder.glob("*/*.png"))]
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory):
+    """Of one class that the support set has, and of a new one."""
+    red = {"red_thing": COLOURS["red_thing"]}
+    return write_images(tmp_path_factory.mktemp("more"), red | VIOLET, 3, seed=5)
+
+
+def fit(images, recipe="probes", **settings):
+    chosen = Recipe.load(recipe, [f"{key.replace('__', '.')}={value}" for key, value in settings.items()])
+    return atha.Classifier.from_pretrained("nano", recipe=chosen, device="cpu").fit(images)
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("recipe", ["probes", "gaussian"])
+def test_adding_is_fitting_on_all(recipe, support, more, test_folder, tmp_path):
+    """Bit for bit: members, weights, views and probabilities, after saving and loading too."""
+    at_once = fit(pairs(support) + pairs(more), recipe)
+    fit(pairs(support), recipe).save_pretrained(tmp_path / "few")
+    grown = atha.Classifier.from_pretrained(tmp_path / "few").add(pairs(more))
+    files = sorted(test_folder.glob("*/*.png"))
+    assert grown.classes == at_once.classes and "violet thing" in grown.classes.labels
+    assert np.array_equal(grown.predict_proba(files), at_once.predict_proba(files))
+    assert grown.record.definition == at_once.record.definition
+    assert grown.record.support == at_once.record.support
+    assert grown.support.shown == at_once.support.shown and grown.support.pictures == at_once.support.pictures
+    grown.save_pretrained(tmp_path / "many")
+    again = atha.Classifier.from_pretrained(tmp_path / "many")
+    assert np.array_equal(again.predict_proba(files), at_once.predict_proba(files))
+    third = again.add([(file, "GreenThing") for file in files if file.parent.name == "GreenThing"])
+    assert third.record.support.counts == {"red_thing": 5, "GreenThing": 6, "blue thing": 2, "violet thing": 3}
+
+
+def test_what_is_adapted_stays(support, test_folder):
+    """And so do weights and views; probes learn from the new images."""
+    clf = fit(pairs(support), "auto", training__steps=2)
+    before, weights = clf._fitted, {name: part.weight for name, part in clf._fitted.parts.items()}
+    with pytest.raises(DataError, match="'violet thing' is new, and the adapted model was trained on"):
+        clf.add([(file, "violet thing") for file, _ in pairs(test_folder)])
+    assert clf._fitted is before, "what fails changes nothing"
+    clf.add(pairs(test_folder))
+    assert clf._fitted.parts["adapted"] is before.parts["adapted"]
+    assert {name: part.weight for name, part in clf._fitted.parts.items()} == weights
+    assert clf._fitted.aspects == before.aspects
+    changed = [np.abs(clf._fitted.parts[name].fitted.weights - before.parts[name].fitted.weights).max()
+               for name in ("prototypes", "gaussian")]  # fmt: skip
+    assert min(changed) > 1e-3
+    assert clf.history == before.losses and len(clf.support.labels) == len(pairs(support) + pairs(test_folder))
+
+
+def test_images_that_are_there(support, more):
+    clf = fit(pairs(support))
+    file, label = pairs(support)[0]
+    with pytest.warns(AthaWarning, match="is in the support set already"):
+        clf.add([*pairs(more), (file, label)])
+    assert sum(clf.record.support.counts.values()) == len(pairs(support) + pairs(more))
+    with pytest.raises(DataError, match=f"is in the support set already, as {label}"):
+        clf.add([(file, "violet thing")])
+    with pytest.warns(AthaWarning), pytest.raises(DataError, match="no image to add"):
+        clf.add([(file, label)])
+
+
+def test_what_cannot_grow(support, more, tmp_path):
+    with pytest.raises(DataError, match="call fit first"):
+        atha.Classifier.from_pretrained("nano", recipe="probes").add(more)
+    with pytest.raises(DataError, match="fits no blend"):
+        fit(pairs(support), "lora", training__steps=1).add(more)
+    clf = fit(pairs(support))
+    with pytest.raises(DataError, match="a text is given for 'red_thing'"):
+        clf.add(more, {"red_thing": "a ruby"})
+    clf.save_pretrained(tmp_path / "bare", keep_support=False)
+    with pytest.raises(DataError, match="not kept"):
+        atha.Classifier.from_pretrained(tmp_path / "bare").add(more)
+
+
+def test_command(support, more, test_folder, tmp_path):
+    def run(*arguments, code=0):
+        done = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
+        assert done.exit_code == code, done.output
+        return done.output
+
+    out = tmp_path / "adapter"
+    run("fit", support, "--model", "nano", "--recipe", "probes", "--out", out)
+    (tmp_path / "texts.json").write_text(json.dumps({"violet thing": "a plum"}))
+    told = run(
+        "add", out, more, "--out", out, "--overwrite", "--classes", tmp_path / "texts.json", "--eval", test_folder
+    )
+    assert "Members of the blend" in told and "linear probe" in told
+    assert json.loads((out / "classes.json").read_text())["violet thing"] == "a plum"
+    assert "in the support set already" in run("add", out, more, "--out", tmp_path / "x", code=2)
+    assert not (tmp_path / "x").exists()
+    assert "give texts of new classes by label" in run(
+        "add", out, more, "--out", tmp_path / "x", "--classes", _listed(tmp_path), code=2
+    )
+    assert "there is no adapter folder" in run("add", tmp_path / "none", more, "--out", tmp_path / "x", code=2)
+
+
+def _listed(folder):
+    (folder / "list.json").write_text('["a", "b"]')
+    return folder / "list.json"
