@@ -32,6 +32,10 @@ class Values:
     full: float = 0.0
 
 
+# 255 x 16 and 255 x 256 are white too, where 8 bits were shifted: what is nearer to a full depth stays as it is.
+_NEARLY = 0.996
+
+
 def own_range(values: Values) -> tuple[float, float]:
     """What becomes black and white in an image that stands for itself.
 
@@ -91,9 +95,9 @@ def decide_stretch(found: list[Values]) -> Stretch:
     if low == 0:
         full = (1.0, 255.0) if floating else tuple(float(2**depth - 1) for depth in (8, 10, 12, 14, 16))
         declared = found[0].full
-        if all(one.full == declared for one in found) and declared / 2 < high <= declared:
+        if all(one.full == declared for one in found) and declared / 2 < high <= _NEARLY * declared:
             high = declared
-        high = next((depth for depth in full if 0.9 * depth <= high <= depth), high)
+        high = next((depth for depth in full if 0.9 * depth <= high <= _NEARLY * depth), high)
         if not floating and high <= 255:
             high = 255.0  # 8-bit values in a deeper file
     if high <= low:
