@@ -173,7 +173,7 @@ print(peak_memory(), len(made))
 """
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     peak, count = map(int, done.stdout.split())
-    assert count == 4 and peak < 1.4 * GIGABYTE  # with torch, which load_ahead's threads are set by
+    assert count == 4 and peak < 1.6 * GIGABYTE  # with torch, which takes 0.6 GB
 
 
 def test_room_is_shared_in_order():

@@ -1,9 +1,10 @@
 """How much work one image may be: pixels, memory and time, all known from headers, before pixels are made."""
 
+import ctypes
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 
@@ -15,6 +16,8 @@ MEMORY = 880 << 20
 SECONDS = 20
 """Longer than this no image is decoded."""
 
+# Bytes that are worth the time of giving them back to the system.
+_LARGE = 256 << 20
 # Largest factor by which an image is made smaller to fit, where `MEMORY` is not enough for its full size.
 _SMALLEST = 8
 
@@ -89,9 +92,17 @@ class Room:
         try:
             yield
         finally:
+            if needed > _LARGE:
+                _give_back()
             with self._changed:
                 self._taken -= needed
                 self._changed.notify_all()
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: the C library of Linux keeps what each thread has freed for that thread."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 ROOM = Room(MEMORY)

@@ -137,7 +137,10 @@ class ImageReader:
         """
         limits = Limits(self.max_pixels)
         with _opened(source, self.reading, limits) as found, ROOM.taken(_fitting(found, limits)[1]):
-            return use(found)
+            try:
+                return use(found)
+            finally:
+                found.release()
 
     def _tell(self, sentence: str) -> None:
         if self.quiet or self.reading == AS_BEFORE:
@@ -236,13 +239,16 @@ def _opened(source: ImageInput, reading: Reading, limits: Limits) -> Iterator[Op
     else:
         with _open_file(source) as file:
             found = open_file(str(source), file, limits)
-            yield (None if found.other is None else found.other(reading)) or found
+            try:
+                yield (None if found.other is None else found.other(reading)) or found
+            finally:
+                found.release()
 
 
 def _of_pil(image: Image.Image) -> Opened:
     name = image_name(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return of_deep_grey(name, image)
+        return of_deep_grey(name, image, own=False)
     alpha = tagged = True
     if isinstance(image, TiffImageFile) and image.mode == "RGBA":
         alpha = any(what in (1, 2) for what in image.tag_v2.get(338, ()))

@@ -75,8 +75,8 @@ class Opened(ABC):
         """EXIF's number, 1 to 8, of what `render` gave; to be asked after it."""
         return 1
 
-    def release(self) -> None:  # noqa: B027 - most hold little
-        """Let go of what `render` was made of."""
+    def release(self) -> None:  # noqa: B027 - some hold little
+        """Let go of the pixels that `render` was made of; may be asked again."""
 
     def dangerous(self) -> bool:
         """Whether decoding may take long, by what the header says, and cannot be stopped."""
@@ -102,6 +102,7 @@ class Samples(Opened):
         fixed: the values that the file itself says are black and white.
         full: the value that is white by the file's depth, where it says so.
         turned: gives EXIF's orientation, once pixels are made.
+        close: lets go of what is read.
     """
 
     def __init__(
@@ -122,8 +123,9 @@ class Samples(Opened):
         fixed: tuple[float, float] | None = None,
         full: float | None = None,
         turned: Callable[[], int] = lambda: 1,
+        close: Callable[[], object] = lambda: None,
     ) -> None:
-        self.name, self.size, self._turned = name, size, turned
+        self.name, self.size, self._turned, self._close = name, size, turned, close
         self._bands, self._dtype, self._read, self._colours, self._need = bands, dtype, read, colours, need
         self._alpha, self._premultiplied, self._tagged = alpha, premultiplied, tagged
         self._nodata, self._inverted, self._full = nodata, inverted, full
@@ -154,6 +156,10 @@ class Samples(Opened):
     def orientation(self) -> int:
         """See `Opened`."""
         return self._turned()
+
+    def release(self) -> None:
+        """See `Opened`."""
+        self._close()
 
     def values(self, reading: Reading) -> Values | None:
         """See `Opened`."""

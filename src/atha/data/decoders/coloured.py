@@ -76,7 +76,8 @@ class Coloured(Opened):
 
     def release(self) -> None:
         """See `Opened`."""
-        del self._image
+        if self._own:
+            self._image.close()  # Pillow's decoders hold themselves, and would keep their pixels for a while
 
     def opacity(self) -> float | None:
         """See `Opened`."""

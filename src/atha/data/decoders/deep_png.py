@@ -62,6 +62,7 @@ def open_deep_png(name: str, decoder: ImageFile.ImageFile) -> Samples:
     return Samples(
         name, size, count, np.dtype(np.uint16), read, colours, passes * 4 * size[0] * size[1] + 64 * STRIP,
         alpha=None if count == 3 else count - 1, turned=lambda: orientation_of(halves[0]),
+        close=halves.clear,
     )  # fmt: skip
 
 

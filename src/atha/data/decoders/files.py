@@ -109,7 +109,13 @@ def of_decoder(name: str, decoder: ImageFile.ImageFile, file: BufferedReader) ->
 
 
 def of_deep_grey(
-    name: str, image: Image.Image, *, nodata: float | None = None, inverted: bool = False, need: int = 0
+    name: str,
+    image: Image.Image,
+    *,
+    own: bool = True,
+    nodata: float | None = None,
+    inverted: bool = False,
+    need: int = 0,
 ) -> Samples:
     """An image of one band of whole numbers of more than 8 bits, or of floating-point ones, that Pillow reads."""
 
@@ -126,6 +132,7 @@ def of_deep_grey(
     return Samples(
         name, image.size, 1, dtype, read, (0,), max(held, need) + 64 * STRIP,
         nodata=nodata, inverted=inverted, turned=lambda: orientation_of(image),
+        close=image.close if own else lambda: None,
     )  # fmt: skip
 
 
