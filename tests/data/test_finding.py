@@ -96,3 +96,16 @@ def test_links_in_a_circle_end(album):
     except OSError:
         pytest.skip("no links on this system")
     assert found(album, "") == ["a.PNG", "a[1].jpg", "b.jpg", "sub/c.tif"]
+
+
+def test_dicom_is_found_without_an_ending(tmp_path):
+    dicom = bytes(128) + b"DICM"
+    for name in ("IM0001", "1.2.840.113619", "sub/scan", "DICOMDIR", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(dicom)
+    for name in ("notes", "a.txt", "short"):
+        (tmp_path / name).write_bytes(b"no picture")
+    (tmp_path / "photo.HEIC").write_bytes(b"")
+    found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])]
+    assert found == ["1.2.840.113619", "IM0001", "photo.HEIC", "sub/scan"]
+    assert len(find_images([f"{tmp_path}/*"])) == 3

@@ -138,7 +138,8 @@ class ImageReader:
         limits = Limits(self.max_pixels)
         with _opened(source, self.reading, limits) as found, ROOM.taken(_fitting(found, limits)[1]):
             try:
-                return use(found)
+                with trouble_is(found.name):
+                    return use(found)
             finally:
                 found.release()
 
@@ -238,11 +239,14 @@ def _opened(source: ImageInput, reading: Reading, limits: Limits) -> Iterator[Op
         yield _of_array(source)
     else:
         with _open_file(source) as file:
-            found = open_file(str(source), file, limits)
+            with trouble_is(str(source)):
+                found = open_file(str(source), file, limits)
+                chosen = (None if found.other is None else found.other(reading)) or found
             try:
-                yield (None if found.other is None else found.other(reading)) or found
+                yield chosen
             finally:
                 found.release()
+                chosen.release()
 
 
 def _of_pil(image: Image.Image) -> Opened:
