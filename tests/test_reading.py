@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import imagecodecs
@@ -18,7 +19,7 @@ from typer.testing import CliRunner, Result
 import atha
 from atha.adapter.files import read_adapter
 from atha.adapter.record import RECORD
-from atha.backbones import load_backbone
+from atha.backbones import Backbone, load_backbone
 from atha.bench.plan import make_plan
 from atha.bench.work import EpisodeRunner, Job
 from atha.cli import app
@@ -84,8 +85,14 @@ def in_form(source: Path, target: Path, form: str) -> Path:
     return target
 
 
+@cache
+def backbone() -> Backbone:
+    """Nobody changes it."""
+    return load_backbone("nano")
+
+
 def fit(support: Path, **options: object) -> atha.Classifier:
-    classifier = atha.Classifier.from_pretrained("nano", recipe="probes", device="cpu")
+    classifier = atha.Classifier(backbone(), recipe="gaussian", device="cpu")
     return classifier.fit(support, **options)  # type: ignore[arg-type]
 
 
@@ -113,7 +120,13 @@ def expected(pictures: Path) -> np.ndarray:
     return fit(pictures / "support").predict_proba(files(pictures / "test"))
 
 
-@pytest.mark.parametrize("form", FORMS)
+#: In the default run; the others differ in their files alone, which have tests of their own.
+QUICK = ("deep TIFF", "infrared called alpha", "DICOM", "HEIC")
+
+
+@pytest.mark.parametrize(
+    "form", [form if form in QUICK else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
+)
 def test_both_halves_of_a_pair(pictures: Path, expected: np.ndarray, tmp_path: Path, form: str) -> None:
     support = in_form(pictures / "support", tmp_path / "support", form)
     test = in_form(pictures / "test", tmp_path / "test", form)
@@ -121,13 +134,9 @@ def test_both_halves_of_a_pair(pictures: Path, expected: np.ndarray, tmp_path: P
     made = classifier.predict_proba(files(test))
     # HEIC turns colours into luminance and back.
     assert np.abs(made - expected).max() < (0.02 if form == "HEIC" else 1e-6)
-    classifier.save_pretrained(tmp_path / "adapter")
-    again = atha.Classifier.from_pretrained(tmp_path / "adapter", device="cpu")
-    assert again.reader.reading == classifier.reader.reading
-    assert np.array_equal(again.predict_proba(files(test)), made)
     # Eight-bit pictures of the same things are what they are, beside those of the form.
     if form != "many bands":
-        assert np.abs(again.predict_proba(files(pictures / "test")) - expected).max() < 0.02
+        assert np.abs(classifier.predict_proba(files(pictures / "test")) - expected).max() < 0.02
 
 
 def test_arrays_are_images(pictures: Path, expected: np.ndarray) -> None:
@@ -150,7 +159,7 @@ def many(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("many")
     for part in ("support", "test"):
         in_form(pictures / part, root / part, "many bands")
-    asked = ["--model", "nano", "--recipe", "probes", "--device", "cpu", "--bands", "4,3,2"]
+    asked = ["--model", "nano", "--recipe", "gaussian", "--device", "cpu", "--bands", "4,3,2"]
     done = run("fit", root / "support", "--out", root / "adapter", *asked, "--eval", root / "test")
     (root / "said.txt").write_text(done.output)
     return root
@@ -168,7 +177,7 @@ def test_said_once_saved_and_used_by_all(many: Path, tmp_path: Path) -> None:
     assert shown["images"] == 6 and not shown["left_out"]
     some = next((many / "test").rglob("*.tif"))
     run("explain", many / "adapter", some, "--out", tmp_path / "a.png")
-    run("report", many / "adapter", "--test", many / "test", "--out", tmp_path / "a.html", "--mistakes", "1")
+    run("report", many / "adapter", "--test", many / "test", "--out", tmp_path / "a.html", "--mistakes", "0")
     assert "Bands 4, 3, 2 are taken as red" in (tmp_path / "a.html").read_text()
 
 
@@ -197,7 +206,7 @@ def test_an_adapter_without_a_rule(many: Path, tmp_path: Path) -> None:
 
 def test_larger_images_on_request(pictures: Path, many: Path, tmp_path: Path) -> None:
     some = next((pictures / "test").rglob("*.png"))
-    run("fit", pictures / "support", "--out", tmp_path / "a", "--model", "nano", "--recipe", "probes")
+    run("fit", pictures / "support", "--out", tmp_path / "a", "--model", "nano", "--recipe", "gaussian")
     refused = run("predict", tmp_path / "a", some, "--max-pixels", 719, code=2)
     assert "30 x 24 is 0 megapixels" in refused.output and "--max-pixels 720" in refused.output
     run("predict", tmp_path / "a", some, "--max-pixels", 720)
@@ -206,24 +215,23 @@ def test_larger_images_on_request(pictures: Path, many: Path, tmp_path: Path) ->
 
 
 def test_the_benchmark_reads_the_same(pictures: Path, many: Path, tmp_path: Path) -> None:
-    backbone = load_backbone("nano")
     found = []
     for folder, bands in ((pictures / "test", None), (many / "test", (4, 3, 2))):
         pool = open_pool(str(folder))
         drawn = draw_episodes(pool, 3, 1, 1, 2)
         plan, _ = make_plan(
-            [(pool, drawn)], ["prototypes"], "nano", precision="float32", device="cpu", backbone=backbone, bands=bands,
-            cache=tmp_path / "cache.db",
+            [(pool, drawn)], ["prototypes"], "nano", precision="float32", device="cpu", backbone=backbone(),
+            bands=bands, cache=tmp_path / "cache.db",
         )  # fmt: skip
         data = plan.definitions[0][0]["dataset"]
         assert ("reading" in data) == (bands is not None), "what is of 8 bits keeps its hash"
-        frozen = FrozenModel(backbone, "cdfsl", "float32", Cache(tmp_path / "cache.db"))
+        frozen = FrozenModel(backbone(), "cdfsl", "float32", Cache(tmp_path / "cache.db"))
         images = FileImages(list(plan.settings[0].files.values()), frozen)
         found.append((images.features, images.plain()))
-        runner = EpisodeRunner(plan, backbone)
+        runner = EpisodeRunner(plan, backbone())
         assert [result.probabilities.shape for result in runner.run(Job(0, (0, 1), (0,)))] == [(3, 3)] * 2
         runner.close()
     assert data["reading"]["bands"] == [4, 3, 2] and data["reading"]["stretches"]
     assert np.array_equal(found[0][0], found[1][0]) and np.array_equal(found[0][1], found[1][1])
     with pytest.raises(DataError, match="does not say which are red"):
-        make_plan([(pool, drawn)], ["prototypes"], "nano", device="cpu", backbone=backbone)
+        make_plan([(pool, drawn)], ["prototypes"], "nano", device="cpu", backbone=backbone())

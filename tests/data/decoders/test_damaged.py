@@ -112,7 +112,7 @@ BANDS = st.sampled_from([None, (1,), (3, 2, 1), (2, 2, 2)])
 FRONT = st.lists(st.tuples(st.floats(0, 0.15), st.sampled_from([0, 1, 2, 4, 16, 127, 255])), max_size=4)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(number=st.integers(0, 24), keep=st.sampled_from([1.0, 1.0, 0.9, 0.4]), changes=CHANGES, front=FRONT, bands=BANDS)
 def test_damaged_files_give_only_image_problems(kinds, scratch, number, keep, changes, front, bands):
     attempt(scratch, damaged(kinds[number], keep, changes + front), bands)
