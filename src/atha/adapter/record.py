@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, model_validator
+from pydantic import Field, InstanceOf, ValidationError, model_validator
 
 from atha.data.reading import AS_BEFORE, Reading
 from atha.errors import AdapterError
 from atha.recipe import ADAPTED
+from atha.schema import Part
 
 if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
     from atha.backbones import Backbone
@@ -32,12 +33,6 @@ BLEND = "blend"
 Text = InstanceOf[str]
 Count = Annotated[int, Field(ge=0)]
 Checksum = Annotated[str, Field(min_length=1)]
-
-
-class Part(BaseModel):
-    """Base of the record's parts: frozen, strict types, unknown entries kept."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
 class BackboneRecord(Part):
@@ -69,8 +64,8 @@ class SupportSetRecord(Part):
     """The support set: images of each class, all images' content hashes, and what was left out."""
 
     counts: dict[Text, Count]
-    sha256: list[Text] = []
-    left_out: list[Text] = []
+    sha256: list[Text] = Field(default_factory=list)
+    left_out: list[Text] = Field(default_factory=list)
     kept: bool = False  # whether pictures and features of it are in the folder
 
 
@@ -85,7 +80,7 @@ class RunRecord(Part):
     seconds: float
     trained: dict[Text, Count]  # values by tuner, or by tensor
     lora_layers: Count
-    losses: list[float] = []  # of each step
+    losses: list[float] = Field(default_factory=list)  # of each step
     versions: dict[Text, Text]
 
 
@@ -133,7 +128,7 @@ class Figures(Part):
 class EvaluationRecord(Figures):
     """Figures of the adapted model, and of others on the same images."""
 
-    baselines: dict[Text, Figures] = {}
+    baselines: dict[Text, Figures] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, evaluations: "Mapping[str, Evaluation]") -> Self:
@@ -156,7 +151,7 @@ class Record(Part):
     reading: Reading | None = None  # of versions that had no such rule
     run: RunRecord
     evaluation: EvaluationRecord | None = None
-    sha256: dict[str, Checksum] = {}
+    sha256: dict[str, Checksum] = Field(default_factory=dict)
 
     @classmethod
     def of(

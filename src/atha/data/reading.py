@@ -8,18 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from atha.errors import DataError
+from atha.schema import Part
 
 Band = Annotated[int, Field(ge=1, le=65535)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Part(BaseModel):
-    """Frozen, strict types; entries of later versions are kept."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
 class Stretch(Part):
@@ -115,9 +110,7 @@ class Reading(Part):
         return said
 
 
-AS_BEFORE = Reading(
-    alpha=True, stretches=(Stretch(colour=True, floating=False, bits=16, low=0.0, high=65535.0),)
-)  # fmt: skip
+AS_BEFORE = Reading(alpha=True, stretches=(Stretch(colour=True, floating=False, bits=16, low=0.0, high=65535.0),))
 """Of adapters whose record says nothing: 16-bit colour by its full range, as the versions that made them read it."""
 
 

@@ -1,0 +1,9 @@
+"""What the parts of files that are read back have in common."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Part(BaseModel):
+    """Frozen, strict types; entries of later versions are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
