@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.cli.saving import save_and_tell
@@ -20,7 +21,7 @@ def add(
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
-    max_pixels: common.MaxPixels = None,
+    max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
@@ -43,8 +44,7 @@ def add(
 
     from atha.classifier import Classifier
 
-    most = common.most_pixels(max_pixels)
-    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
     classifier.add(data, texts)
     if test is not None:
         assert classifier.classes is not None

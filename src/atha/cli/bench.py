@@ -82,7 +82,7 @@ def run(
     group_pattern: GroupPattern = None,
     ignore_groups: IgnoreGroups = False,
     bands: common.Bands = None,
-    max_pixels: common.MaxPixels = None,
+    max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     way: Way = None,
     shot: Shot = None,
     query: Query = None,
@@ -139,7 +139,7 @@ def run(
         shots=shots_of(shot, episodes, fixed.episodes if fixed else {5: 400}),
     )
     part = _shard(shard)
-    wanted_bands, most = common.read_bands(bands), common.most_pixels(max_pixels)
+    wanted_bands = common.read_bands(bands)
     if ray_address is not None and executor != "ray":
         raise DataError("--ray-address is for --executor ray: add it, or leave the address out")
     check_store(store)
@@ -164,7 +164,7 @@ def run(
             precision=precision or (fixed.precision if fixed else "auto"), device=device,
             threads=threads, together=together, cache=cache_folder() / "bench.db" if cache_size else None,
             cache_limit=int(cache_size * 1e9), progress=lambda done, total: advance("Images", done, total),
-            bands=wanted_bands, max_pixels=most,
+            bands=wanted_bands, max_pixels=max_pixels,
         )  # fmt: skip
     for sentence in dict.fromkeys(
         f"{setting.pool.name}: {said}" for setting in plan.settings for said in setting.reader.reading.describe()

@@ -48,10 +48,7 @@ Bands = Annotated[
         "for grey. (default: as each file says)",
     ),
 ]
-MaxPixels = Annotated[
-    int | None,
-    typer.Option(min=1, help=f"Larger images are refused. Memory grows with it. (default: {defaults.MAX_PIXELS:,})"),
-]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images are refused. Memory grows with it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Backbone = Annotated[
     str | None, typer.Option("--model", help="Where the adapter's backbone is now, if not where it was.")
@@ -212,11 +209,6 @@ def difference(evaluations: Mapping[str, "Evaluation"], name: str, baseline: str
     from atha.documents.words import paired_sentence
 
     return paired_sentence(name, baseline, *evaluations[name].minus(evaluations[baseline]))
-
-
-def most_pixels(given: int | None) -> int:
-    """The value of ``--max-pixels``."""
-    return defaults.MAX_PIXELS if given is None else given
 
 
 def read_bands(given: str | None) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.documents.tables import Table, to_csv
@@ -57,7 +58,7 @@ def check(
         Path | None, typer.Option(help="Write the images without copies as a CSV of path,label, which --keep reads.")
     ] = None,
     bands: common.Bands = None,
-    max_pixels: common.MaxPixels = None,
+    max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
@@ -74,11 +75,9 @@ def check(
 
     if write_list is not None:
         _check_list(write_list, duplicates, overwrite)
-    wanted, most = common.read_bands(bands), common.most_pixels(max_pixels)
+    wanted = common.read_bands(bands)
     with common.stages() as advance:
-        found = check_data(
-            dataset, root, duplicates=duplicates, progress=advance, bands=wanted, max_pixels=most
-        )  # fmt: skip
+        found = check_data(dataset, root, duplicates=duplicates, progress=advance, bands=wanted, max_pixels=max_pixels)
     if json:
         common.print_json(found.describe())
     else:

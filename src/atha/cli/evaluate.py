@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.documents.tables import Table
@@ -21,7 +22,7 @@ def evaluate(
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
-    max_pixels: common.MaxPixels = None,
+    max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:
@@ -36,8 +37,7 @@ def evaluate(
     from atha.classifier import Classifier
     from atha.documents.words import share_percent
 
-    most = common.most_pixels(max_pixels)
-    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
     with common.progress("Evaluating", len(data.samples)) as advance:
         result = classifier.evaluate(data, batch_size, advance, plain=plain)
     if json:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.documents.tables import Table
@@ -34,7 +35,7 @@ def explain(
     ] = None,
     model: common.Backbone = None,
     device: common.Device = "auto",
-    max_pixels: common.MaxPixels = None,
+    max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
@@ -59,15 +60,14 @@ def explain(
             f"{adapter} is no adapter: give the folder that atha fit --out made, or --classes for a model as it is"
         )
     given = common.read_classes(classes)
-    most = common.most_pixels(max_pixels)
-    open_image(image, Reading() if saved is None else saved.record.read_as, max_pixels=most)
+    open_image(image, Reading() if saved is None else saved.record.read_as, max_pixels=max_pixels)
 
     from atha.classifier import Classifier
 
     if saved is not None:
-        classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
+        classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
     else:
-        classifier = Classifier.from_pretrained(adapter, given, backbone=model, device=device, max_pixels=most)
+        classifier = Classifier.from_pretrained(adapter, given, backbone=model, device=device, max_pixels=max_pixels)
     found = classifier.explain(image)
     label = class_ if class_ is not None else found.label
     found.index(label)

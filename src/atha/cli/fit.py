@@ -36,7 +36,7 @@ def fit(
     device: common.Device = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     batch_size: common.BatchSize = None,
-    max_pixels: common.MaxPixels = None,
+    max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
     debug: common.Debug = False,
@@ -50,7 +50,7 @@ def fit(
     # All that can be wrong is looked at before the model is loaded.
     chosen = Recipe.load(recipe, set_ or ())
     check_free(out, overwrite)
-    wanted, most = common.read_bands(bands), common.most_pixels(max_pixels)
+    wanted = common.read_bands(bands)
     data = read_labelled(support)
     names = common.read_classes(classes)
     task = Classes.of_support(data.labels, names)
@@ -70,7 +70,7 @@ def fit(
 
     from atha.data.deciding import decide_reading
 
-    reading = decide_reading([sample.image for sample in data.samples], wanted, most)
+    reading = decide_reading([sample.image for sample in data.samples], wanted, max_pixels)
     for sentence in reading.describe():
         common.say(sentence)
 
@@ -78,7 +78,7 @@ def fit(
     from atha.classifier import Classifier
 
     common.say(f"Loading {model} ...")
-    classifier = Classifier(load_backbone(model, revision), names, chosen, device, most)
+    classifier = Classifier(load_backbone(model, revision), names, chosen, device, max_pixels)
     if chosen.trains:
         with common.progress(f"Training ({chosen.name})") as advance:
             classifier.fit(data, seed=seed, progress=advance, bands=reading)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.errors import DataError
@@ -25,7 +26,7 @@ def predict(
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
-    max_pixels: common.MaxPixels = None,
+    max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per image and line.")] = False,
     debug: common.Debug = False,
@@ -41,8 +42,7 @@ def predict(
 
     from atha.classifier import Classifier
 
-    most = common.most_pixels(max_pixels)
-    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
     labels = saved.classes.labels
     header = ["label", "probability", "file", *(labels if all_classes else ())]
     done = failed = 0

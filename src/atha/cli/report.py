@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from atha import defaults
 from atha.cli import common
 from atha.cli.common import verb
 from atha.errors import DataError
@@ -19,7 +20,7 @@ def report(
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
-    max_pixels: common.MaxPixels = None,
+    max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
     debug: common.Debug = False,
 ) -> None:
@@ -38,8 +39,7 @@ def report(
     from atha.classifier import Classifier
     from atha.reports.adaptation import adaptation_report
 
-    most = common.most_pixels(max_pixels)
-    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=most)
+    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
     with common.stages() as advance:
         html = adaptation_report(classifier, data, adapter.resolve().name, mistakes, batch_size, advance)
     write_whole(out, html, overwrite)
