@@ -53,7 +53,6 @@ class Classifier:
         backbone: the frozen model.
         recipe: how `fit` adapts it.
         classes: labels and texts; None until they are given or found by `fit`.
-        history: the loss of each training step.
         reader: how images are read, as it was decided on the support set.
     """
 
@@ -72,7 +71,6 @@ class Classifier:
         # A mapping may name some of the classes that the support set will have: one alone is no task yet.
         partial = classes is None or (isinstance(classes, Mapping) and len(classes) < 2)
         self.classes = None if partial else Classes.given(classes)  # type: ignore[arg-type]
-        self.history: list[float] = []
         self.record: Record | None = None
         self.reader = ImageReader(max_pixels=max_pixels)
         self._precision = resolve_precision(self.recipe.training.precision, self._device)
@@ -141,7 +139,6 @@ class Classifier:
         made = cls(loaded, texts, saved.recipe, device, max_pixels)
         made.reader = ImageReader(saved.record.read_as, max_pixels)
         made.record, made._support = saved.record, saved.support
-        made.history = list(saved.record.run.losses)
         try:
             made._fitted = restore(saved.record.definition, saved.tensors, saved.recipe, made._frozen)
         except AdapterError as error:
@@ -156,6 +153,11 @@ class Classifier:
     def class_texts(self) -> dict[str, str]:
         """Label -> text that the model reads; empty until classes are known."""
         return dict(zip(self.classes.labels, self.classes.texts, strict=True)) if self.classes else {}
+
+    @property
+    def history(self) -> list[float]:
+        """The loss of each training step."""
+        return [] if self.record is None else list(self.record.run.losses)
 
     @property
     def support(self) -> SupportRecord | None:
@@ -418,7 +420,7 @@ class Classifier:
     def _take(self, found: Learned) -> "Classifier":
         """Be what was learned."""
         self.classes, self._fitted = found.classes, found.fitted
-        self._support, self.record, self.history = found.support, found.record, list(found.record.run.losses)
+        self._support, self.record = found.support, found.record
         return self
 
     def _evaluate(

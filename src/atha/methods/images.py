@@ -173,12 +173,16 @@ class KnownImages(Images):
 
     def plain(self, squeeze_to_size: bool = False) -> UInt8[Tensor, "n 3 H W"]:
         """There are none."""
-        raise DataError("the images themselves are not at hand, only features of them: fit on the images")
+        raise _not_at_hand()
 
     def views(self, squeeze_to_size: bool = False) -> Views:
         """There are none."""
-        raise DataError("the images themselves are not at hand, only features of them: fit on the images")
+        raise _not_at_hand()
 
     def decoded(self) -> list[Image.Image]:
         """There are none."""
-        raise DataError("the images themselves are not at hand, only features of them: fit on the images")
+        raise _not_at_hand()
+
+
+def _not_at_hand() -> DataError:
+    return DataError("the images themselves are not at hand, only features of them: fit on the images")
