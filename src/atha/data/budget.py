@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 
+from atha.data.problems import ImageProblem
 from atha.defaults import MAX_PIXELS
 
 MEMORY = 880 << 20
@@ -37,14 +38,19 @@ class Limits:
         """Bytes for one image."""
         return max(MEMORY, ceil(MEMORY * self.pixels / MAX_PIXELS))
 
-    def too_many(self, width: int, height: int) -> str:
-        """What is wrong with a size, or nothing."""
-        if width * height <= self.pixels:
-            return ""
-        return (
-            f"{width} x {height} is {round(width * height / 1e6)} megapixels, the limit is {round(self.pixels / 1e6)}: "
-            f"make it smaller, or allow it with --max-pixels {width * height}"
-        )
+    def check(self, name: str, size: tuple[int, int]) -> None:
+        """See that an image has no more pixels.
+
+        Raises:
+            ImageProblem: it has.
+        """
+        width, height = size
+        if width * height > self.pixels:
+            raise ImageProblem(
+                name,
+                f"{width} x {height} is {round(width * height / 1e6)} megapixels, the limit is "
+                f"{round(self.pixels / 1e6)}: make it smaller, or allow it with --max-pixels {width * height}",
+            )
 
     def too_big(self, needed: int, pixels: int) -> str:
         """What is wrong with bytes that an image takes at its smallest, or nothing."""

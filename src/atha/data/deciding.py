@@ -119,7 +119,7 @@ def _look(reader: ImageReader, image: ImageInput) -> Looked | None:
         if reader.reading.bands is None and found.unmarked:
             return Looked(unmarked=found.unmarked, problem=str(unknown_bands(found.name, found.unmarked)))
         found.check(reader.reading)
-        values = found.values(reader.reading) if found.deep and not found.dangerous() else None
+        values = found.values(reader.reading) if found.deep and not found.slow else None
         return Looked(values, found.opacity() if reader.reading.bands is None else None)
 
     try:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -22,7 +23,7 @@ from atha.data.decoders.coloured import Coloured
 from atha.data.decoders.files import of_deep_grey, open_file
 from atha.data.problems import BandsProblem, ImageProblem, trouble_is
 from atha.data.reading import AS_BEFORE, Reading
-from atha.data.samples import STRIP, Opened, Samples, Tell
+from atha.data.samples import STRIP, Opened, Samples, Tell, rows_of
 from atha.defaults import MAX_PIXELS
 from atha.errors import AthaWarning
 
@@ -123,7 +124,7 @@ class ImageReader:
         with _opened(source, self.reading, limits) as found:
             shrink, need = _fitting(found, limits)
             with ROOM.taken(need):
-                if found.dangerous() and isinstance(source, str | Path):
+                if found.slow and isinstance(source, str | Path):
                     from atha.data.apart import decode_apart
 
                     return use(decode_apart(Path(source), self.reading, limits, shrink))
@@ -206,8 +207,7 @@ def _fitting(found: Opened, limits: Limits) -> tuple[int, int]:
     """The smallest factor by which an image fits into memory, and the bytes that it then takes."""
     if found.size[0] * found.size[1] == 0:
         raise ImageProblem(found.name, f"the image has no pixels ({found.size[0]} x {found.size[1]})")
-    if reason := limits.too_many(*found.size):
-        raise ImageProblem(found.name, reason)
+    limits.check(found.name, found.size)
     need = 0
     for factor in shrinks():
         need = found.memory(factor)
@@ -253,12 +253,9 @@ def _of_pil(image: Image.Image) -> Opened:
     name = image_name(image)
     if image.mode.startswith("I") or image.mode == "F":
         return of_deep_grey(name, image, own=False)
-    alpha = tagged = True
-    if isinstance(image, TiffImageFile) and image.mode == "RGBA":
-        alpha = any(what in (1, 2) for what in image.tag_v2.get(338, ()))
-    else:
-        tagged = False
-    return Coloured(name, image, lambda shrink: 0, own=False, alpha=alpha, tagged=alpha and tagged)
+    tiff = image if isinstance(image, TiffImageFile) and image.mode == "RGBA" else None
+    alpha = tiff is None or any(what in (1, 2) for what in tiff.tag_v2.get(338, ()))
+    return Coloured(name, image, lambda shrink: 0, own=False, alpha=alpha, tagged=tiff is not None and alpha)
 
 
 def _of_array(array: NDArray[Any]) -> Samples:
@@ -278,14 +275,10 @@ def _of_array(array: NDArray[Any]) -> Samples:
     if array.dtype.kind == "b":
         whole = whole.astype(np.uint8) * 255
 
-    def read(bands: tuple[int, ...]) -> Iterator[NDArray[Any]]:
-        rows = max(1, STRIP // shape[1])
-        for top in range(0, shape[0], rows):
-            yield whole[top : top + rows][..., list(bands)]
-
     count = whole.shape[2]
     colours = {1: (0,), 3: (0, 1, 2)}.get(count)
-    return Samples(name, (shape[1], shape[0]), count, whole.dtype, read, colours, 64 * STRIP)
+    size, read = (shape[1], shape[0]), partial(rows_of, whole)
+    return Samples(name, size, count, whole.dtype, read, colours, 64 * STRIP)
 
 
 @contextmanager

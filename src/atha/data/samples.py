@@ -6,7 +6,7 @@ Shapes: H rows and W columns of an image, h rows of a strip, C bands that are wa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from math import ceil, sqrt
 from typing import Any
@@ -38,6 +38,7 @@ class Opened(ABC):
         size: width and height.
         deep: whether it has more than 8 bits, so that a `Stretch` is wanted.
         unmarked: how many bands it has, where nothing says which of them are colours; else 0.
+        slow: whether decoding may take long, by what the header says, and cannot be stopped.
         other: gives the same file by another decoder, where a rule needs it.
     """
 
@@ -45,6 +46,7 @@ class Opened(ABC):
     size: tuple[int, int]
     deep: bool = False
     unmarked: int = 0
+    slow: bool = False
     other: "Callable[[Reading], Opened | None] | None" = None
 
     @abstractmethod
@@ -78,10 +80,6 @@ class Opened(ABC):
     def release(self) -> None:  # noqa: B027 - some hold little
         """Let go of the pixels that `render` was made of; may be asked again."""
 
-    def dangerous(self) -> bool:
-        """Whether decoding may take long, by what the header says, and cannot be stopped."""
-        return False
-
 
 class Samples(Opened):
     """An image of any depth and number of bands, read in rows.
@@ -103,6 +101,7 @@ class Samples(Opened):
         full: the value that is white by the file's depth, where it says so.
         turned: gives EXIF's orientation, once pixels are made.
         close: lets go of what is read.
+        slow: see `Opened`.
     """
 
     def __init__(
@@ -124,8 +123,9 @@ class Samples(Opened):
         full: float | None = None,
         turned: Callable[[], int] = lambda: 1,
         close: Callable[[], object] = lambda: None,
+        slow: bool = False,
     ) -> None:
-        self.name, self.size, self._turned, self._close = name, size, turned, close
+        self.name, self.size, self.slow, self._turned, self._close = name, size, slow, turned, close
         self._bands, self._dtype, self._read, self._colours, self._need = bands, dtype, read, colours, need
         self._alpha, self._premultiplied, self._tagged = alpha, premultiplied, tagged
         self._nodata, self._inverted, self._full = nodata, inverted, full
@@ -304,6 +304,13 @@ def unknown_bands(name: str, there: int) -> BandsProblem:
         f"has {there} bands and does not say which are red, green and blue: fit with --bands, such as --bands "
         f"{'4,3,2' if there > 3 else '1'}",
     )
+
+
+def rows_of(whole: NDArray[Any], bands: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Some bands of an array (H, W, bands), in strips."""
+    rows = max(1, STRIP // whole.shape[1])
+    for top in range(0, len(whole), rows):
+        yield whole[top : top + rows][..., list(bands)]
 
 
 def in_strips(blocks: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:

@@ -25,7 +25,7 @@ class Coloured(Opened):
         scale: makes the image smaller by a factor before its pixels are made, and says by what is left to do; None
             where its format cannot.
         own: whether nobody else has the image.
-        slow: see `Opened.dangerous`.
+        slow: see `Opened`.
         alpha: whether what Pillow takes for alpha is, by the file.
         tagged: whether a TIFF file calls it so.
     """
@@ -43,7 +43,7 @@ class Coloured(Opened):
         tagged: bool = False,
     ) -> None:
         self.name, self.size = name, image.size
-        self._image, self._need, self._scale, self._slow = image, need, scale, slow
+        self._image, self._need, self._scale, self.slow = image, need, scale, slow
         self._own, self._alpha, self._tagged = own, alpha, tagged
 
     def at_least(self, side: int) -> None:
@@ -65,10 +65,6 @@ class Coloured(Opened):
         """See `Opened`."""
         if reading.bands is not None:
             wanted_bands(self.name, reading.bands, _bands(self._image))
-
-    def dangerous(self) -> bool:
-        """See `Opened`."""
-        return self._slow
 
     def orientation(self) -> int:
         """See `Opened`."""

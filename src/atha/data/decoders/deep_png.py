@@ -1,6 +1,7 @@
 """16-bit PNG with colour or alpha, of which Pillow keeps the high bytes alone unless it is asked twice."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,6 @@ def open_deep_png(name: str, decoder: ImageFile.ImageFile) -> Samples:
     colours = (0,) if bands == 2 else (0, 1, 2)
     keyed = bands == 3 and isinstance(clear, tuple)
     passes = 1 if bands == 2 else 2
-    halves: list[Image.Image] = []
 
     def half(form: str) -> Image.Image:
         with trouble_is(name):
@@ -41,14 +41,16 @@ def open_deep_png(name: str, decoder: ImageFile.ImageFile) -> Samples:
             again.load()
             return again
 
+    @cache
+    def halves() -> list[Image.Image]:
+        # Grey and alpha are four bytes, as red, green, blue and alpha of 8 bits are.
+        return [half(form) for form in (("RGBA",) if bands == 2 else (raw, raw.replace("16B", "16L")))]
+
     def read(wanted: tuple[int, ...]) -> Iterator[NDArray[Any]]:
-        if not halves:
-            # Grey and alpha are four bytes, as red, green, blue and alpha of 8 bits are.
-            halves.extend(map(half, ("RGBA",) if bands == 2 else (raw, raw.replace("16B", "16L"))))
         rows = max(1, STRIP // size[0])
         for top in range(0, size[1], rows):
             box = (0, top, size[0], min(size[1], top + rows))
-            parts = [np.asarray(image.crop(box)) for image in halves]
+            parts = [np.asarray(image.crop(box)) for image in halves()]
             if bands == 2:
                 values = parts[0].view(">u2").astype(np.uint16)
             else:
@@ -61,8 +63,8 @@ def open_deep_png(name: str, decoder: ImageFile.ImageFile) -> Samples:
     count = bands + keyed
     return Samples(
         name, size, count, np.dtype(np.uint16), read, colours, passes * 4 * size[0] * size[1] + 64 * STRIP,
-        alpha=None if count == 3 else count - 1, turned=lambda: orientation_of(halves[0]),
-        close=halves.clear,
+        alpha=None if count == 3 else count - 1, turned=lambda: orientation_of(halves()[0]),
+        close=halves.cache_clear,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """DICOM, the format of clinics, through pydicom (extra ``dicom``): the first frame, as a viewer shows it."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from io import BufferedReader, BytesIO
 from typing import Any
 
@@ -11,23 +12,13 @@ from numpy.typing import NDArray
 from atha.data import headers
 from atha.data.budget import Limits
 from atha.data.problems import TRUNCATED, ImageProblem, MissingExtra, trouble_is
-from atha.data.samples import STRIP, Samples
+from atha.data.samples import STRIP, Samples, rows_of
 
 # It logs what it finds odd in files; whatever matters of that is said in our words.
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _DEFLATE_RATIO = 1032  # at most
-
-
-class Frame(Samples):
-    """The first frame of a DICOM file."""
-
-    slow = False
-
-    def dangerous(self) -> bool:
-        """See `atha.data.samples.Opened`."""
-        return self.slow
 
 
 def open_dicom(name: str, file: BufferedReader, limits: Limits) -> Samples:
@@ -55,13 +46,10 @@ def open_dicom(name: str, file: BufferedReader, limits: Limits) -> Samples:
         modality = str(dataset.get("Modality", ""))[:16]
     if min(size) < 1:
         raise ImageProblem(name, f"is a DICOM file without an image{f' ({modality})' if modality else ''}")
-    if reason := limits.too_many(*size):
-        raise ImageProblem(name, reason)
+    limits.check(name, size)
     with trouble_is(name):
         slow = _check_compression(name, file, dataset, size)  # begins where reading ended, at the pixels
-        made = _frame(name, file, dataset, size)
-        made.slow = slow
-        return made
+        return _frame(name, file, dataset, size, slow)
 
 
 def _check_compression(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int]) -> bool:
@@ -91,7 +79,8 @@ def _check_compression(name: str, file: BufferedReader, dataset: Any, size: tupl
     return found is not None and (found.slow or found.size != size)
 
 
-def _frame(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int]) -> Frame:
+def _frame(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int], slow: bool) -> Samples:
+    """The first frame."""
     import pydicom
     from pydicom.pixels import apply_color_lut, pixel_array
 
@@ -102,21 +91,19 @@ def _frame(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int])
     bits = int(dataset.get("BitsStored", dataset.get("BitsAllocated", 16)))
     signed = int(dataset.get("PixelRepresentation", 0)) == 1
     bytes_each = max(1, int(dataset.get("BitsAllocated", 8)) // 8)
-    decoded: list[NDArray[Any]] = []
 
+    @cache
     def pixels() -> NDArray[Any]:
-        if not decoded:
-            with trouble_is(name):
-                file.seek(0)
-                # What is deflated has to be read as a whole.
-                whole = pydicom.dcmread(file) if syntax.is_deflated else file
-                found = np.asarray(pixel_array(whole, index=0))
-                found = np.asarray(apply_color_lut(found, dataset)) if palette else found
-                found = found if found.ndim == 3 else found[..., None]
-                if found.shape[:2] != (size[1], size[0]):
-                    raise ImageProblem(name, TRUNCATED)
-                decoded.append(found)
-        return decoded[0]
+        with trouble_is(name):
+            file.seek(0)
+            # What is deflated has to be read as a whole.
+            whole = pydicom.dcmread(file) if syntax.is_deflated else file
+            found = np.asarray(pixel_array(whole, index=0))
+            found = np.asarray(apply_color_lut(found, dataset)) if palette else found
+            found = found if found.ndim == 3 else found[..., None]
+            if found.shape[:2] != (size[1], size[0]):
+                raise ImageProblem(name, TRUNCATED)
+            return found
 
     convert: Callable[[NDArray[Any]], NDArray[Any]] = lambda strip: strip  # noqa: E731
     dtype: np.dtype[Any] = _stored(bytes_each, signed, floating)
@@ -138,15 +125,12 @@ def _frame(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int])
         if (padding := dataset.get("PixelPaddingValue")) is not None and fixed is None:
             nodata = float(padding) * slope + intercept
 
-    def read(wanted: tuple[int, ...]) -> Iterator[NDArray[Any]]:
-        whole, rows = pixels(), max(1, STRIP // size[0])
-        for top in range(0, size[1], rows):
-            yield convert(whole[top : top + rows][..., list(wanted)])
-
-    return Frame(
-        name, size, bands, dtype, read, (0,) if bands == 1 else (0, 1, 2),
+    return Samples(
+        name, size, bands, dtype, lambda wanted: map(convert, rows_of(pixels(), wanted)),
+        (0,) if bands == 1 else (0, 1, 2),
         (4 * bytes_each * samples + (12 if palette else 0)) * size[0] * size[1] + 96 * STRIP,
         nodata=nodata, inverted=meaning == "MONOCHROME1", fixed=fixed, full=full,
+        close=pixels.cache_clear, slow=slow,
     )  # fmt: skip
 
 

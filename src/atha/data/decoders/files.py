@@ -57,7 +57,7 @@ def open_file(name: str, file: BufferedReader, limits: Limits) -> Opened:
     if what := headers.foreign(head):
         raise ImageProblem(name, what)
     if (size := headers.webp_size(head)) is not None:
-        _check(name, size, limits)
+        limits.check(name, size)
         too_big = limits.too_big(int(_WEBP * size[0] * size[1]), size[0] * size[1])
         if too_big:
             raise ImageProblem(name, too_big)
@@ -78,9 +78,11 @@ def _jpeg(name: str, file: BufferedReader) -> Opened:
     if head is None or not isinstance(decoder, JpegImageFile) or head.size != decoder.size:
         raise ImageProblem(name, TRUNCATED)
     pixels, bytes_each, kept = decoder.width * decoder.height, pixel_bytes(decoder.mode), head.coefficients
-    return Coloured(
-        name, decoder, lambda shrink: int(kept * pixels) + bytes_each * pixels // shrink**2, _draft(decoder)
-    )  # fmt: skip
+
+    def need(shrink: int) -> int:
+        return int(kept * pixels) + bytes_each * pixels // shrink**2
+
+    return Coloured(name, decoder, need, _draft(decoder))
 
 
 def of_decoder(name: str, decoder: ImageFile.ImageFile, file: BufferedReader) -> Opened:
@@ -210,11 +212,4 @@ def _jpeg_2000(name: str, decoder: ImageFile.ImageFile, file: BufferedReader) ->
         decoder.reduce = halvings  # type: ignore[method-assign, assignment]
         return shrink >> halvings
 
-    return Coloured(
-        name, decoder, lambda shrink: need >> 2 * times(shrink), scale, slow=found.slow
-    )  # fmt: skip
-
-
-def _check(name: str, size: tuple[int, int], limits: Limits) -> None:
-    if reason := limits.too_many(*size):
-        raise ImageProblem(name, reason)
+    return Coloured(name, decoder, lambda shrink: need >> 2 * times(shrink), scale, slow=found.slow)

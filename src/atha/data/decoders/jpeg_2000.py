@@ -1,6 +1,6 @@
 """JPEG 2000 with colours of more than 8 bits, of which Pillow keeps the high ones; by imagecodecs (extra ``geo``)."""
 
-from collections.abc import Iterator
+from functools import cache
 from io import BufferedReader
 from typing import Any
 
@@ -9,18 +9,10 @@ from numpy.typing import NDArray
 
 from atha.data.headers import Jpeg2000
 from atha.data.problems import TRUNCATED, ImageProblem, MissingExtra, trouble_is
-from atha.data.samples import STRIP, Samples
+from atha.data.samples import STRIP, Samples, rows_of
 
 # Bytes of a value in decoding.
 _BYTES = 10
-
-
-class Slow(Samples):
-    """One whose header says that it may take long."""
-
-    def dangerous(self) -> bool:
-        """See `atha.data.samples.Opened`."""
-        return True
 
 
 def open_jpeg_2000(name: str, head: Jpeg2000, file: BufferedReader) -> Samples:
@@ -35,23 +27,21 @@ def open_jpeg_2000(name: str, head: Jpeg2000, file: BufferedReader) -> Samples:
         raise MissingExtra(name, f"JPEG 2000 of {head.bits} bits in colour", "geo") from None
     if head.bits > 16:
         raise ImageProblem(name, f"has {head.bits} bits, and 16 are read: save it as TIFF")
-    decoded: list[NDArray[Any]] = []
     width, height = head.size
 
-    def read(wanted: tuple[int, ...]) -> Iterator[NDArray[Any]]:
-        if not decoded:
-            with trouble_is(name):
-                file.seek(0)
-                made = np.asarray(jpeg2k_decode(file.read()))
-                if made.shape != (height, width, head.components):
-                    raise ImageProblem(name, TRUNCATED)
-                decoded.append(made)
-        rows = max(1, STRIP // width)
-        for top in range(0, height, rows):
-            yield decoded[0][top : top + rows][..., list(wanted)]
+    @cache
+    def pixels() -> NDArray[Any]:
+        with trouble_is(name):
+            file.seek(0)
+            made = np.asarray(jpeg2k_decode(file.read()))
+            if made.shape != (height, width, head.components):
+                raise ImageProblem(name, TRUNCATED)
+            return made
 
     need = _BYTES * head.components * width * height + 64 * STRIP
-    kind = Slow if head.slow else Samples
     dtype = np.dtype(np.int16 if head.signed else np.uint16)
     colours = (0, 1, 2) if head.components < 5 else None
-    return kind(name, head.size, head.components, dtype, read, colours, need, full=float(2**head.bits - 1))
+    return Samples(
+        name, head.size, head.components, dtype, lambda wanted: rows_of(pixels(), wanted), colours, need,
+        full=float(2**head.bits - 1), close=pixels.cache_clear, slow=head.slow,
+    )  # fmt: skip

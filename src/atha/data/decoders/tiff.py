@@ -123,8 +123,7 @@ def open_tiff(
     """
     with trouble_is(name):
         head = _head(file)
-    if reason := limits.too_many(*head.size):
-        raise ImageProblem(name, reason)
+    limits.check(name, head.size)
     if head.segments > _SEGMENTS:
         raise ImageProblem(name, f"it is cut in {head.segments:,} parts, which would take too long: save it again")
     if (total := head.segment * head.segments) > _MOST_BYTES * limits.memory / MEMORY:
@@ -148,9 +147,8 @@ def open_tiff(
     else:
         four = decoder.mode in ("RGBA", "RGBa", "RGBX")
         tagged = decoder.mode == "RGBA" and head.alpha is not None
-        made = Coloured(
-            name, decoder, lambda shrink: need, alpha=not four or head.alpha is not None, tagged=tagged
-        )  # fmt: skip
+        alpha = not four or head.alpha is not None
+        made = Coloured(name, decoder, lambda shrink: need, alpha=alpha, tagged=tagged)
         if len(decoder.getbands()) < head.samples:
             made.other = partial(_beyond, name, file, head, len(decoder.getbands()))
         elif tagged and 1 in head.extra:
