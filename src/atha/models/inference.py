@@ -5,7 +5,9 @@ images as any other, the last one filled up with copies, and on a CPU each is wo
 time as there are threads. An image's numbers are then the same in any batch, at any place, beside any neighbours and
 with any number of threads.
 
-A group that comes alone need not wait for one core and for copies where that is seen to change no bit, see `_Alone`.
+In float32, a group that comes alone need not wait for one core and for copies where that is seen to change no bit, see
+`_Alone`. In less precision every group goes the same way: rounding hides another order of terms from most images that it
+could be tried on, and shows it in others.
 
 Shapes: B images of a group.
 """
@@ -71,7 +73,7 @@ def in_groups(
     def run(group: Sequence[Tensor]) -> Tensor:
         return work(views.normalise(torch.stack(list(group))).to(device)).cpu()
 
-    if device.type == "cpu" and len(images) <= size and not watched:
+    if device.type == "cpu" and encoder.precision == "float32" and len(images) <= size and not watched:
         return _alone_of(encoder)(list(images), size, run)
     groups = [_filled(list(images[start : start + size]), size) for start in range(0, len(images), size)]
     threads = torch.get_num_threads()
@@ -101,7 +103,7 @@ class _Alone:
 
     The order in which a product's terms are added up depends on its shapes and threads, not on the numbers. So one
     group tells for all of its length whether another way gives the same: if the order differed anywhere in the tower,
-    some last bit behind it would. This is tried when a length comes for the second time.
+    some last bit of float32 behind it would. This is tried when a length comes for the second time.
 
     Attributes:
         ways: by the number of images and of threads; None: not tried yet.
