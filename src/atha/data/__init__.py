@@ -19,7 +19,6 @@ __all__ = ["LabelledImages", "LabelledSource", "Sample", "read_labelled"]
 _ARCHIVE_SUFFIXES = frozenset(
     {".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 )
-_EXPECTED = "a folder with one sub-folder of images per class, or a .csv or .tsv table"
 
 
 @dataclass(frozen=True)
@@ -81,29 +80,34 @@ def read_labelled(source: LabelledSource) -> LabelledImages:
     if isinstance(source, LabelledImages):
         return source
     if isinstance(source, str | Path):
-        return _read_path(source)
+        return _read_path(str(source))
     return _read_pairs(source)
 
 
-def _read_path(source: str | Path) -> LabelledImages:
-    # Imported here because these modules need the classes above.
-    from atha.data.sources.folder import read_folder
-    from atha.data.sources.table import read_table
+def _read_path(source: str) -> LabelledImages:
+    # Imported here because the layouts' modules need the classes above.
+    from atha.data.sources import LAYOUTS
 
+    if source:
+        for layout in LAYOUTS:
+            if layout.fits(source):
+                return layout.read(source)
     path = Path(source)
-    kind = kind_of(path) if str(source) else ""
+    if not source or not kind_of(path):
+        raise DataError(f"there is no file or folder '{source}'{did_you_mean(path)}; give {_expected()}")
     suffix = path.suffix.lower()
-    if not kind:
-        raise DataError(f"there is no file or folder '{source}'{did_you_mean(path)}; give {_EXPECTED}")
-    if kind == "folder":
-        return read_folder(path)
-    if suffix in (".csv", ".tsv"):
-        return read_table(path)
     if suffix in _ARCHIVE_SUFFIXES:
         raise DataError(f"'{source}' is an archive; unpack it first and give the folder")
     if suffix in IMAGE_SUFFIXES:
-        raise DataError(f"'{source}' is a single image, and labelled images are needed; give {_EXPECTED}")
-    raise DataError(f"'{source}' is not a source of labelled images; give {_EXPECTED}")
+        raise DataError(f"'{source}' is a single image, and labelled images are needed; give {_expected()}")
+    raise DataError(f"'{source}' is not a source of labelled images; give {_expected()}")
+
+
+def _expected() -> str:
+    """What can be given, for messages."""
+    from atha.data.sources import LAYOUTS
+
+    return ", or ".join(layout.what for layout in LAYOUTS)
 
 
 def _read_pairs(source: Iterable[tuple[ImageInput, str | int]]) -> LabelledImages:
@@ -111,7 +115,7 @@ def _read_pairs(source: Iterable[tuple[ImageInput, str | int]]) -> LabelledImage
         items = list(source)
     except TypeError as error:
         raise DataError(
-            f"labelled images cannot be read from {_shown(source)}; give {_EXPECTED}, or pairs of image and label"
+            f"labelled images cannot be read from {_shown(source)}; give {_expected()}, or pairs of image and label"
         ) from error
     if not items:
         raise DataError("the list of labelled images is empty; give at least one pair of image and label")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from atha.data import LabelledImages, Sample
 from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
+from atha.data.sources.layout import Layout
 from atha.errors import DataError
 
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -75,3 +76,10 @@ def _some(paths: list[Path], limit: int = 5) -> str:
     """The first few names."""
     names = [path.name for path in paths[:limit]]
     return ", ".join(names + ["..."] * (len(paths) > limit))
+
+
+LAYOUT = Layout(
+    "a folder with one sub-folder of images per class",
+    lambda source: kind_of(Path(source)) == "folder",
+    lambda source: read_folder(Path(source)),
+)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atha.data import LabelledImages, Sample
+from atha.data.finding import kind_of
+from atha.data.sources.layout import Layout
 from atha.errors import DataError
 
 IMAGE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
@@ -232,3 +234,10 @@ def _repetition(numbers: list[int], limit: int = 5) -> tuple[str, ...]:
     if len(numbers) == 1:
         return (f"1 row repeats an earlier one and is not used: row {listed}",)
     return (f"{len(numbers)} rows repeat earlier ones and are not used: rows {listed}",)
+
+
+LAYOUT = Layout(
+    "a .csv or .tsv table",
+    lambda source: kind_of(Path(source)) == "file" and Path(source).suffix.lower() in (".csv", ".tsv"),
+    lambda source: read_table(Path(source)),
+)
