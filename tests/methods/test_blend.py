@@ -1,74 +1,23 @@
-"""Probes, evidence and blends: against formulas written another way, their own laws, and real saving and loading."""
+"""Evidence and blends: against formulas written another way, their own laws, and real saving and loading."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from support_sets import task
 
 import atha
 from atha.data.aspects import ASPECTS, aspects_of
 from atha.errors import RecipeError
 from atha.methods import automatic
-from atha.methods.base import unit
 from atha.methods.blend import ADAPTED, Blend
 from atha.methods.evidence import above_chance, folds, held_out, log_likelihood, weigh
-from atha.methods.gaussian import gaussian
 from atha.methods.probes import PROBES
-from atha.methods.prototypes import prototypes
 from atha.probability import softmax
 from atha.recipe import Recipe, presets
 
 COUNTS = st.lists(st.integers(1, 20), min_size=2, max_size=6)
-
-
-def task(counts, width=8, seed=0, spread=0.5):
-    """Classes around directions of their own."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(len(counts)), counts)
-    centres = rng.normal(size=(len(counts), width)) + 3
-    return unit(centres[labels] + spread * rng.normal(size=(len(labels), width))), labels, centres
-
-
-@given(counts=COUNTS, seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
-def test_gaussian_is_a_normal_distribution_a_class(counts, seed):
-    """By the covariance itself, whichever of images and features are more."""
-    for width in (4, 40):
-        features, labels, _ = task(counts, width, seed)
-        means = np.stack([features[labels == label].mean(0) for label in range(len(counts))])
-        centre = means.mean(0)
-        covariance = np.zeros((width, width))
-        for label, count in enumerate(counts):
-            away = features[labels == label] - centre
-            covariance += away.T @ away / count / len(counts)
-        covariance += np.trace(covariance) / len(labels) * np.eye(width)
-        wanted = (features - centre) @ np.linalg.solve(covariance, (means - centre).T)
-        np.testing.assert_allclose(gaussian(features, labels, len(counts)).score(features), wanted, atol=1e-8)
-
-
-@pytest.mark.parametrize("name", PROBES)
-@given(counts=COUNTS, seed=st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
-def test_probes_are_linear_and_know_what_is_easy(name, counts, seed):
-    features, labels, centres = task(counts, 16, seed, spread=0.05)
-    found = PROBES[name](features, labels, len(counts))
-    assert found.weights.shape == (len(counts), 16)
-    assert np.isfinite(found.weights).all() and np.isfinite(found.bias).all()
-    assert (found.score(centres).argmax(1) == np.arange(len(counts))).mean() > 0.8
-
-
-def test_prototypes_do_not_see_what_all_images_share():
-    features, labels, _ = task([3, 4, 5])
-    moved = features + 10
-    one, other = prototypes(features, labels, 3), prototypes(moved, labels, 3)
-    np.testing.assert_allclose(one.weights, other.weights, atol=1e-9)
-
-
-def test_identical_images_are_no_division_by_zero():
-    features = unit(np.ones((4, 6)))
-    for name in ("prototypes", "gaussian"):
-        assert np.isfinite(PROBES[name](features, np.array([0, 0, 1, 1]), 2).score(features)).all()
 
 
 @given(counts=COUNTS, count=st.integers(2, 5), seed=st.integers(0, 99))
@@ -84,14 +33,14 @@ def test_folds_empty_no_class(counts, count, seed):
 
 
 def test_held_out_answers_know_nothing_of_their_fold():
-    features, labels, _ = task([4, 4, 1])
-    where, asked = folds(labels, 2, 0), []
+    examples, _ = task([4, 4, 1])
+    where, asked = folds(examples.labels, 2, 0), []
 
-    def fit(known, own, classes):
-        asked.append({tuple(row) for row in known})
-        return lambda other: np.array([[tuple(row) in asked[-1] for _ in range(classes)] for row in other], float)
+    def fit(known):
+        asked.append({tuple(row) for row in known.features})
+        return lambda other: np.array([[tuple(row) in asked[-1]] * known.classes for row in other], float)
 
-    found = held_out(fit, features, labels, 3, where)
+    found = held_out(fit, examples, where)
     assert (found[where >= 0] == 0).all()
     assert np.isnan(found[where < 0]).all()
 
@@ -169,7 +118,7 @@ def fitted(recipe, photos, **changes):
         ("probes", {}),
         ("prototypes", {}),
         ("gaussian", {}),
-        ("logistic", {}),
+        ("probes", {"blend.members": list(PROBES)}),
         ("probes", {"blend.members": ["text"]}),
         ("probes", {"blend.views": ["quarter-turns"], "blend.weights": {"text": 0.5, "prototypes": 1, "gaussian": 2}}),
     ],
@@ -228,7 +177,7 @@ def test_queries_are_never_learned_from(photos):
 
 
 def test_recipes_of_blends():
-    assert {"auto", "probes", "prototypes", "gaussian", "logistic"} <= set(presets())
+    assert {"auto", "probes", *PROBES} <= set(presets())
     probes = Recipe.load("probes")
     assert not probes.trains and probes.lora is None
     assert "blend" not in Recipe.load("paper").model_dump(mode="json")

@@ -26,6 +26,7 @@ from atha.data.aspects import TURNS, aspects_of
 from atha.methods.base import Fitted, Support, unit
 from atha.methods.blend import Blend, Part, centred, joined
 from atha.methods.evidence import FOLDS, above_chance, accuracy_of, folds, held_out, log_likelihood, weigh
+from atha.methods.examples import Examples
 from atha.methods.probes import PROBES
 from atha.methods.prototypes import prototypes
 from atha.methods.scores import OnFeatures
@@ -55,12 +56,24 @@ class _Task:
 
     features: dict[str, Float[np.ndarray, "n E"]]
     labels: Int[np.ndarray, "n"]
-    classes: int
+    texts: Float[np.ndarray, "N E"]
+    scale: float
     seed: int
     _asked: dict[tuple[str, tuple[str, ...], int], Float[np.ndarray, "n N"]] = field(default_factory=dict)
 
-    def seen(self, aspects: Sequence[str]) -> Float[np.ndarray, "n E"]:
-        return joined([self.features[name] for name in aspects])
+    @classmethod
+    def of(cls, support: Support, aspects: Sequence[str]) -> "_Task":
+        features = {name: unit(support.images.aspect(name).features.astype(np.float64)) for name in aspects}
+        texts = unit(support.text_features.astype(np.float64))
+        return cls(features, support.labels, texts, support.frozen.logit_scale, support.seed)
+
+    @property
+    def classes(self) -> int:
+        return len(self.texts)
+
+    def seen(self, aspects: Sequence[str]) -> Examples:
+        features = joined([self.features[name] for name in aspects])
+        return Examples(features, self.labels, self.texts, self.scale)
 
     def folds(self, count: int) -> Int[np.ndarray, "n"]:
         return folds(self.labels, count, self.seed)
@@ -69,17 +82,14 @@ class _Task:
         """A probe's answers; which aspects to look at and what weight to give are asked of the same ones."""
         key = name, aspects, count
         if key not in self._asked:
-            where = self.folds(count)
-            self._asked[key] = held_out(partial(scaled, name), self.seen(aspects), self.labels, self.classes, where)
+            self._asked[key] = held_out(partial(scaled, name), self.seen(aspects), self.folds(count))
         return self._asked[key]
 
 
-def scaled(
-    name: str, features: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], classes: int
-) -> Callable[[Float[np.ndarray, "Q E"]], Float[np.ndarray, "Q N"]]:
+def scaled(name: str, examples: Examples) -> Callable[[Float[np.ndarray, "Q E"]], Float[np.ndarray, "Q N"]]:
     """A probe whose centred scores have standard deviation 1 on what it was fitted to."""
-    probe = PROBES[name](features, labels, classes)
-    scale = scale_of(probe.score(features))
+    probe = PROBES[name](examples)
+    scale = scale_of(probe.score(examples.features))
     return lambda other: centred(probe.score(other)) / scale
 
 
@@ -105,8 +115,7 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
     """
     probes = [name for name in recipe.members if name in PROBES]
     looked_at = views_of(recipe)
-    features = {name: unit(support.images.aspect(name).features.astype(np.float64)) for name in looked_at}
-    task = _Task(features, support.labels, len(support.texts), support.seed)
+    task = _Task.of(support, looked_at)
     text = zero_shot(support.text_features, 1.0)
     if not isinstance(recipe.views, str):
         aspects, why = looked_at, "as the recipe says"
@@ -115,12 +124,12 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
     else:
         aspects, why = looked_at, "there are no probes"
     seen = task.seen(aspects)
-    members, scales = _on_features(recipe, task, seen, text)
+    members, scales = _on_features(recipe, seen, text)
     if ADAPTED in recipe.members:
         members[ADAPTED] = train(support, on_half=False)
         scales[ADAPTED] = scale_of(members[ADAPTED].scores(support.images))
     if isinstance(recipe.weights, str):
-        asked = centred(text.score(seen)) / scales[TEXT] if TEXT in recipe.members else None
+        asked = centred(text.score(seen.features)) / scales[TEXT] if TEXT in recipe.members else None
         weights = _decide(task, aspects, probes, asked)
         if ADAPTED in recipe.members:
             weights = _decide_adapted(task, aspects, weights, asked, support, train)
@@ -146,10 +155,9 @@ def refit_blend(recipe: BlendRecipe, blend: Blend, support: Support) -> Blend:
     """
     if ADAPTED not in blend.parts:
         return fit_blend(recipe, support, _trains_nothing)
-    features = {name: unit(support.images.aspect(name).features.astype(np.float64)) for name in blend.aspects}
-    task = _Task(features, support.labels, len(support.texts), support.seed)
+    task = _Task.of(support, blend.aspects)
     text = zero_shot(support.text_features, 1.0)
-    members, scales = _on_features(recipe, task, task.seen(blend.aspects), text)
+    members, scales = _on_features(recipe, task.seen(blend.aspects), text)
     renewed = {name: replace(blend.parts[name], fitted=members[name], scale=scales[name]) for name in members}
     return replace(blend, parts={**blend.parts, **renewed})
 
@@ -161,16 +169,12 @@ def views_of(recipe: BlendRecipe) -> tuple[str, ...]:
     return _ANY_WAY_UP if set(recipe.members) & PROBES.keys() else ("plain",)
 
 
-def _on_features(
-    recipe: BlendRecipe, task: _Task, seen: Float[np.ndarray, "n E"], text: OnFeatures
-) -> tuple[dict[str, Fitted], dict[str, float]]:
+def _on_features(recipe: BlendRecipe, seen: Examples, text: OnFeatures) -> tuple[dict[str, Fitted], dict[str, float]]:
     """The members that see features alone, and the scales of their scores."""
-    members: dict[str, OnFeatures] = {
-        name: PROBES[name](seen, task.labels, task.classes) for name in recipe.members if name in PROBES
-    }
+    members: dict[str, OnFeatures] = {name: PROBES[name](seen) for name in recipe.members if name in PROBES}
     if TEXT in recipe.members:
         members[TEXT] = text
-    return dict(members), {name: scale_of(member.score(seen)) for name, member in members.items()}
+    return dict(members), {name: scale_of(member.score(seen.features)) for name, member in members.items()}
 
 
 def _trains_nothing(support: Support, *, on_half: bool) -> Fitted:

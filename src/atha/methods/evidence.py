@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from atha.methods.examples import Examples
 from atha.probability import log_softmax
 
-#: (features, labels, classes) to a function from features to scores.
-Fit = Callable[
-    [Float[np.ndarray, "n E"], Int[np.ndarray, "n"], int],
-    Callable[[Float[np.ndarray, "Q E"]], Float[np.ndarray, "Q N"]],
-]
+#: To a function from features to scores.
+Fit = Callable[[Examples], Callable[[Float[np.ndarray, "Q E"]], Float[np.ndarray, "Q N"]]]
 FOLDS = 5
 
 
@@ -37,26 +35,18 @@ def folds(labels: Int[np.ndarray, "n"], count: int, seed: int) -> Int[np.ndarray
     return found
 
 
-def held_out(
-    fit: Fit,
-    features: Float[np.ndarray, "n E"],
-    labels: Int[np.ndarray, "n"],
-    classes: int,
-    where: Int[np.ndarray, "n"],
-) -> Float[np.ndarray, "n N"]:
+def held_out(fit: Fit, examples: Examples, where: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n N"]:
     """Scores of each image by what was fitted without its fold; not a number where it was never held out.
 
     Args:
         fit: fits.
-        features: of the support images.
-        labels: their class indices.
-        classes: N.
+        examples: the support set.
         where: see `folds`.
     """
-    found = np.full((len(labels), classes), np.nan)
+    found = np.full((len(where), examples.classes), np.nan)
     for fold in np.unique(where[where >= 0]):
         out = where == fold
-        found[out] = fit(features[~out], labels[~out], classes)(features[out])
+        found[out] = fit(examples.take(~out))(examples.features[out])
     return found
 
 

@@ -8,12 +8,28 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
+from atha.methods.examples import Examples
 from atha.methods.gaussian import gaussian
 from atha.methods.linear_probe import linear_probe
 from atha.methods.prototypes import prototypes
-from atha.methods.scores import LinearScores
+from atha.methods.scores import LinearScores, OnFeatures
+from atha.methods.tip_adapter import tip_adapter
 
-#: (features at unit length, labels, number of classes) to a probe. Each class has an image at least.
-Probe = Callable[[Float[np.ndarray, "n E"], Int[np.ndarray, "n"], int], LinearScores]
+Probe = Callable[[Examples], OnFeatures]
 
-PROBES: Mapping[str, Probe] = {"prototypes": prototypes, "gaussian": gaussian, "logistic": linear_probe}
+
+def of_images(fit: Callable[[Float[np.ndarray, "n E"], Int[np.ndarray, "n"], int], LinearScores]) -> Probe:
+    """A probe that reads no class texts.
+
+    Args:
+        fit: from features at unit length, labels and the number of classes.
+    """
+    return lambda examples: fit(examples.features, examples.labels, examples.classes)
+
+
+PROBES: Mapping[str, Probe] = {
+    "prototypes": of_images(prototypes),
+    "gaussian": of_images(gaussian),
+    "logistic": of_images(linear_probe),
+    "tip-adapter": tip_adapter,
+}

@@ -1,8 +1,9 @@
 """Tip-Adapter (arXiv 2111.03930): zero-shot logits plus a cache of support features, as it is and fine-tuned.
 
 logits = scale * f T' + alpha * exp(-beta (1 - f F')) L, for f an image, T class texts and F support features at unit
-length, L one-hot support labels (eq. 4 to 6). alpha and beta are the published starting values: there is no validation
-set to search them on. Support features are of one plain view; the published code averages ten random crops.
+length, L one-hot support labels (eq. 4 to 6), weighted so that each class counts the same where numbers of images
+differ. alpha and beta are published starting values: there is no validation set to search them on. Support features are
+of one plain view; the published code averages ten random crops.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,13 @@ from torch import Tensor, nn
 
 from atha.devices import seeded
 from atha.methods.base import Method, Support, unit
+from atha.methods.examples import Examples
 from atha.methods.scores import OnFeatures, check_names
 from atha.models.frozen import Frozen
 from atha.recipe import Recipe
+
+#: The published starting values.
+ALPHA, BETA = 1.0, 5.5
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class CacheScores(OnFeatures, kind="tip-adapter"):
 
     Attributes:
         keys: support features at unit length, or what was trained from them.
-        values: one-hot labels.
+        values: one-hot labels, weighted.
         texts: class text features at unit length.
         scale: of the zero-shot logits.
         alpha: of the cache's.
@@ -75,18 +80,34 @@ class CacheScores(OnFeatures, kind="tip-adapter"):
         return made
 
 
+def tip_adapter(examples: Examples, alpha: float = ALPHA, beta: float = BETA) -> CacheScores:
+    """The cache of a support set.
+
+    Args:
+        examples: the support set.
+        alpha: see `CacheScores`.
+        beta: see `CacheScores`.
+    """
+    counts = np.bincount(examples.labels, minlength=examples.classes)
+    values = np.eye(examples.classes)[examples.labels] * (counts.mean() / counts[examples.labels])[:, None]
+    keys, values, texts = (
+        torch.from_numpy(rows.astype(np.float32)) for rows in (examples.features, values, examples.texts)
+    )
+    return CacheScores(keys, values, texts, examples.scale, alpha, beta)
+
+
 class TipAdapter(Method):
     """The cache as it is: nothing is trained."""
 
     summary = "zero-shot plus a cache of support features, nothing trained"
-    alpha, beta = 1.0, 5.5
+    alpha, beta = ALPHA, BETA
 
     def fit(self, support: Support) -> CacheScores:
         """Build the cache."""
-        keys = torch.from_numpy(unit(support.images.features).astype(np.float32))
-        values = torch.from_numpy(support.one_hot.astype(np.float32))
-        texts = torch.from_numpy(unit(support.text_features).astype(np.float32))
-        return CacheScores(keys, values, texts, support.frozen.logit_scale, self.alpha, self.beta)
+        # Lengths in float32, as stored results have them.
+        features, texts = unit(support.images.features), unit(support.text_features)
+        examples = Examples(features, support.labels, texts, support.frozen.logit_scale)
+        return tip_adapter(examples, self.alpha, self.beta)
 
     def definition(self) -> dict[str, Any]:
         """alpha and beta."""

@@ -1,0 +1,44 @@
+"""A support set as probes see it: features of its images and of its class texts.
+
+Shapes: n support images, N classes, E joint width.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from atha.methods.base import Support, unit
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a probe is fitted to.
+
+    Attributes:
+        features: of the images, at unit length.
+        labels: class indices; each class has an image at least.
+        texts: features of the class texts, at unit length.
+        scale: of zero-shot logits, which are cosines else.
+    """
+
+    features: Float[np.ndarray, "n E"]
+    labels: Int[np.ndarray, "n"]
+    texts: Float[np.ndarray, "N E"]
+    scale: float
+
+    @classmethod
+    def of(cls, support: Support) -> "Examples":
+        """The plain view of a support set."""
+        features, texts = support.images.features, support.text_features
+        unit_features, unit_texts = unit(features.astype(np.float64)), unit(texts.astype(np.float64))
+        return cls(unit_features, support.labels, unit_texts, support.frozen.logit_scale)
+
+    @property
+    def classes(self) -> int:
+        """N."""
+        return len(self.texts)
+
+    def take(self, rows: Bool[np.ndarray, "n"]) -> "Examples":
+        """Some of the images."""
+        return replace(self, features=self.features[rows], labels=self.labels[rows])

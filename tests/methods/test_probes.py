@@ -1,0 +1,93 @@
+"""Probes: what all of them keep to, and each against its formula written another way."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support_sets import task
+
+from atha.methods.base import unit
+from atha.methods.gaussian import gaussian
+from atha.methods.probes import PROBES
+from atha.methods.prototypes import prototypes
+
+COUNTS = st.lists(st.integers(1, 20), min_size=2, max_size=6)
+UNEVEN, ONE_EACH, TWO = (1, 3, 20), (1, 1, 1, 1), (2, 5)
+
+
+def queries(width, count=7):
+    return unit(np.random.default_rng(1).normal(size=(count, width)) + 3)
+
+
+@pytest.mark.parametrize("name", PROBES)
+@given(counts=COUNTS, seed=st.integers(0, 99))
+@settings(max_examples=10, deadline=None, derandomize=True)
+def test_probes_know_what_is_easy(name, counts, seed):
+    examples, centres = task(counts, 16, seed, spread=0.05)
+    found = PROBES[name](replace(examples, texts=centres)).score(centres)
+    assert np.isfinite(found).all()
+    assert (found.argmax(1) == np.arange(len(counts))).mean() > 0.8
+
+
+@pytest.mark.parametrize("counts", [UNEVEN, ONE_EACH, TWO])
+@pytest.mark.parametrize("name", PROBES)
+def test_order_is_no_matter(name, counts):
+    """Of classes and of images: beyond rounding, the same scores."""
+    examples, _ = task(counts, 12)
+    rng = np.random.default_rng(2)
+    classes, images = rng.permutation(len(counts)), rng.permutation(len(examples.labels))
+    place = np.argsort(classes)  # of a class, among those in the other order
+    other = replace(
+        examples,
+        features=examples.features[images],
+        labels=place[examples.labels[images]],
+        texts=examples.texts[classes],
+    )
+    wanted = PROBES[name](examples).score(queries(12))
+    found = PROBES[name](other).score(queries(12))
+    np.testing.assert_allclose(found, wanted[:, classes], atol=1e-4 * np.ptp(wanted))
+    assert np.ptp(wanted) > 0
+
+
+@pytest.mark.parametrize("counts", [UNEVEN, ONE_EACH, TWO])
+@pytest.mark.parametrize("name", PROBES)
+def test_an_image_is_classified_on_its_own(name, counts):
+    examples, _ = task(counts, 12)
+    probe, again = PROBES[name](examples), PROBES[name](examples)
+    found = probe.score(queries(12))
+    assert np.array_equal(again.score(queries(12)), found), "nothing is drawn"
+    assert np.array_equal(np.concatenate([probe.score(row[None]) for row in queries(12)]), found)
+    np.testing.assert_allclose(probe.of_features(queries(12)).sum(1), 1, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", sorted(PROBES.keys() - {"logistic"}))
+def test_identical_images_are_no_division_by_zero(name):
+    examples, _ = task((2, 2), 6)
+    same = replace(examples, features=unit(np.ones((4, 6))))
+    assert np.isfinite(PROBES[name](same).score(same.features)).all()
+
+
+def test_prototypes_do_not_see_what_all_images_share():
+    examples, _ = task([3, 4, 5])
+    one, other = (prototypes(rows, examples.labels, 3) for rows in (examples.features, examples.features + 10))
+    np.testing.assert_allclose(one.weights, other.weights, atol=1e-9)
+
+
+@given(counts=COUNTS, seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_gaussian_is_a_normal_distribution_a_class(counts, seed):
+    """By the covariance itself, whichever of images and features are more."""
+    for width in (4, 40):
+        examples, _ = task(counts, width, seed)
+        features, labels = examples.features, examples.labels
+        means = np.stack([features[labels == label].mean(0) for label in range(len(counts))])
+        centre = means.mean(0)
+        covariance = np.zeros((width, width))
+        for label, count in enumerate(counts):
+            away = features[labels == label] - centre
+            covariance += away.T @ away / count / len(counts)
+        covariance += np.trace(covariance) / len(labels) * np.eye(width)
+        wanted = (features - centre) @ np.linalg.solve(covariance, (means - centre).T)
+        np.testing.assert_allclose(gaussian(features, labels, len(counts)).score(features), wanted, atol=1e-8)
