@@ -1,9 +1,10 @@
 """The classes of a task: the label a user sees, and the text that the model reads, in one fixed order."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from atha.data import LabelledImages
 from atha.errors import DataError
 from atha.prompts import clean_class_name, name_classes
 
@@ -36,37 +37,43 @@ class Classes:
         return cls(tuple(named), tuple(named.values()))._checked()
 
     @classmethod
-    def of_support(cls, labels: Sequence[str], classes: Sequence[str] | Mapping[str, str] | None) -> "Classes":
+    def of_support(cls, images: LabelledImages, classes: Sequence[str] | Mapping[str, str] | None = None) -> "Classes":
         """Classes of a support set, named by its labels and by what the user gave.
 
         A list of names fixes labels and order, a mapping the texts of the labels it names; other texts are cleaned
         labels.
 
         Raises:
-            DataError: names and labels do not match, texts are equal, or there are fewer than two.
+            DataError: names and labels do not match, texts are equal, there are fewer than two, or the labels may be
+                no classes and the names do not say so.
         """
+        labels = images.labels
+        if images.doubt and not {_plain(str(name)) for name in classes or ()} >= {_plain(label) for label in labels}:
+            raise DataError(images.doubt)
         named = name_classes(labels, classes)
         if classes is None or isinstance(classes, Mapping):
             return cls(tuple(named), tuple(named.values()))._checked()
         return cls(tuple(classes), tuple(classes))._checked()
 
-    def joined(self, labels: Sequence[str], classes: Mapping[str, str] | None, source: str) -> "Classes":
-        """These classes, and behind them those of some data that are none of them.
+    def joined(self, images: LabelledImages, classes: Mapping[str, str] | None) -> "Classes":
+        """These classes, and behind them those of some images that are none of them.
 
         Args:
-            labels: that the data use.
+            images: whose labels may be new.
             classes: texts of new classes, by label; others are cleaned labels.
-            source: where the labels are from, for the message.
 
         Raises:
-            DataError: a text is of none of the data's new classes, or one that there is already.
+            DataError: a text is of none of the images' new classes, or one that there is already; or a new label may be
+                no class, and no text is given for it.
         """
         find = self._finder()
-        new = [label for label in labels if find(label) is None]
+        new = [label for label in images.labels if find(label) is None]
+        if images.doubt and not set(new) <= set(classes or ()):
+            raise DataError(images.doubt)
         if unknown := [label for label in classes or () if label not in new]:
             raise DataError(
-                f"a text is given for '{unknown[0]}', which is no new class of {source}: texts of classes that are "
-                "there already stay"
+                f"a text is given for '{unknown[0]}', which is no new class of {images.source}: texts of classes that "
+                "are there already stay"
             )
         own = dict(zip(self.labels, self.texts, strict=True))
         named = name_classes([*self.labels, *new], own | dict(classes or {}))
@@ -89,24 +96,22 @@ class Classes:
                 raise DataError(f"the class name {label!r} is not UTF-8 text, rename it") from None
         return self
 
-    def index(self, labels: Iterable[str], source: str) -> dict[str, int]:
-        """Class index of each of the labels that some data uses.
-
-        Args:
-            labels: as a folder or table has them; case, ``_`` and CamelCase may differ from the classes' own.
-            source: where they are from, for the message.
+    def index(self, images: LabelledImages) -> dict[str, int]:
+        """Class index of each label that images have; case, ``_`` and CamelCase may differ from the classes' own.
 
         Raises:
             DataError: a label that is none of the classes.
         """
         find = self._finder()
-        found = {label: find(label) for label in set(labels)}
-        foreign = sorted(label for label, index in found.items() if index is None)
+        found = {label: find(label) for label in images.labels}
+        foreign = [label for label, index in found.items() if index is None]
+        if foreign and images.doubt:
+            raise DataError(images.doubt)
         if foreign:
             near = difflib.get_close_matches(foreign[0], self.labels, n=1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise DataError(
-                f"class '{foreign[0]}' of {source} is none of the classifier's classes{hint}, which are "
+                f"class '{foreign[0]}' of {images.source} is none of the classifier's classes{hint}, which are "
                 f"{', '.join(self.labels)}: rename it or leave it out"
             )
         return {label: index for label, index in found.items() if index is not None}

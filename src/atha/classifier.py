@@ -428,7 +428,7 @@ class Classifier:
     ) -> dict[str, Evaluation]:
         classes = self._known_classes()
         data = read_labelled(test)
-        index = classes.index(data.labels, data.source)
+        index = classes.index(data)
         known = frozenset(self.record.support.sha256 if self.record is not None else ())
         predictor, size = self._predictor(plain), self._size(batch_size)
         found = predictor.classify(data, index, known, size, baselines, progress)

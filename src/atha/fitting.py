@@ -80,8 +80,8 @@ def learn(
     """
     started = time.perf_counter()
     data = read_labelled(source)
-    classes = Classes.of_support(data.labels, given)
-    index = classes.index(data.labels, data.source)
+    classes = Classes.of_support(data, given)
+    index = classes.index(data)
     samples = [sample.image for sample in data.samples]
     reading = bands if isinstance(bands, Reading) else decide_reading(samples, bands, max_pixels)
     crops = recipe.views.support == "random-crop"
@@ -157,14 +157,14 @@ def learn_more(
     if lacking := [name for name in wanted if name not in kept.aspects]:
         raise DataError(f"no features are kept of the support images' view '{lacking[0]}': fit again on all images")
     data = read_labelled(source)
-    classes = before.classes.joined(data.labels, given, data.source)
+    classes = before.classes.joined(data, given)
     new = classes.labels[len(before.classes.labels) :]
     if new and ADAPTED in blend.parts:
         raise DataError(
             f"class '{new[0]}' is new, and the adapted model was trained on {', '.join(before.classes.labels)}: fit "
             "again on all images, or with --recipe probes, which takes new classes"
         )
-    index = classes.index(data.labels, data.source)
+    index = classes.index(data)
     found = decode_support(data, reader, lambda image: (views.plain(image), picture(image)))
     there = {digest: int(label) for digest, label in zip(record.support.sha256, kept.labels, strict=True)}
     places, again = _not_there(found, index, there, classes)

@@ -105,10 +105,10 @@ def read_classes_file(path: Path) -> dict[str, str] | list[str]:
 
 def _words(name: str) -> str:
     """A label as words; empty if it has none."""
-    return " ".join(_split_camel_case(unicodedata.normalize("NFC", name)).replace("_", " ").split())
+    return " ".join(split_camel_case(unicodedata.normalize("NFC", name)).replace("_", " ").split())
 
 
-def _split_camel_case(name: str) -> str:
+def split_camel_case(name: str) -> str:
     """Puts a space before each capital that starts a word: after a small letter, or before one at a capitals' end."""
     parts: list[str] = []
     for index, letter in enumerate(name):

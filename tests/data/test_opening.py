@@ -66,7 +66,7 @@ def test_table_without_a_group_in_a_row(here):
 
 
 def test_one_image_in_two_spellings(here):
-    (here / "t.csv").write_text(f"path,label\nmine/b/p1_1.jpg,x\n{here}/mine/b/p1_1.jpg,x\n")
+    (here / "t.csv").write_text(f"path,label\nmine/b/p1_1.jpg,x\n{here}/mine/b/p1_1.jpg,x\nother.jpg,y\n")
     assert "'mine/b/p1_1.jpg' twice" in refusal(str(here / "t.csv"))
 
 

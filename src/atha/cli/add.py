@@ -48,5 +48,5 @@ def add(
     classifier.add(data, texts)
     if test is not None:
         assert classifier.classes is not None
-        classifier.classes.index(test.labels, test.source)
+        classifier.classes.index(test)
     save_and_tell(classifier, out, test, batch_size, overwrite=overwrite, json=json)

@@ -32,7 +32,7 @@ def evaluate(
 
     saved = read_adapter(adapter)
     data = read_labelled(test)
-    saved.classes.index(data.labels, data.source)
+    saved.classes.index(data)
 
     from atha.classifier import Classifier
     from atha.documents.words import share_percent

@@ -53,11 +53,11 @@ def fit(
     wanted = common.read_bands(bands)
     data = read_labelled(support)
     names = common.read_classes(classes)
-    task = Classes.of_support(data.labels, names)
-    index = task.index(data.labels, data.source)
+    task = Classes.of_support(data, names)
+    index = task.index(data)
     test = None if eval_ is None else read_labelled(eval_)
     if test is not None:
-        task.index(test.labels, test.source)
+        task.index(test)
 
     from atha.devices import resolve_device
 

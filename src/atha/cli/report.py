@@ -34,7 +34,7 @@ def report(
     check_free(out, overwrite)
     saved = read_adapter(adapter)
     data = read_labelled(test)
-    saved.classes.index(data.labels, data.source)
+    saved.classes.index(data)
 
     from atha.classifier import Classifier
     from atha.reports.adaptation import adaptation_report

@@ -42,11 +42,14 @@ class LabelledImages:
         samples: The images, in an order that depends on the source alone.
         source: What they were read from, for messages.
         ignored: Sentences about things that were passed over.
+        doubt: Why the labels may be no classes, with what to give instead; empty where they are. It is an error
+            wherever they are not known to be classes.
     """
 
     samples: tuple[Sample, ...]
     source: str
     ignored: tuple[str, ...] = ()
+    doubt: str = ""
 
     @property
     def counts(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from atha.classes import Classes
 from atha.data import LabelledImages, read_labelled
 from atha.data.finding import did_you_mean, kind_of
 from atha.data.pool import Pool, listing_hash
@@ -110,6 +111,7 @@ def _own(name: str, path: Path, classes: Texts | None) -> Pool:
         labels_hash = hashlib.sha256(path.read_bytes()).hexdigest()
     else:
         table, base, labels_hash = GroupedTable(read_labelled(path)), path, ""
+    Classes.of_support(table.images, classes)  # refuses what fit refuses
     texts = name_classes(table.images.labels, classes)
     order = {label: index for index, label in enumerate(texts)}
     groups = table.groups or ("",) * len(table.images.samples)

@@ -107,14 +107,6 @@ def test_empty_class_folders_are_named(tmp_path):
     assert "this class folder holds no image" in text and ": c;" in text
 
 
-def test_splits_are_not_taken_for_classes(tmp_path):
-    text = message(tree(tmp_path, "train/a/x.jpg", "val/a/y.jpg", "test/a/z.jpg"))
-    assert "splits, not classes" in text and str(tmp_path / "train") in text
-    # As names of classes, the same words are fine.
-    assert read_folder(tree(tmp_path / "vehicles", "train/a.jpg", "test/b.jpg")).labels == ("test", "train")
-    assert read_folder(tree(tmp_path / "more", "train/a/a.jpg", "car/b.jpg")).labels == ("car", "train")
-
-
 def test_missing_folder(tmp_path):
     text = message(tmp_path / "no")
     assert str(tmp_path / "no") in text and "cannot be listed" in text

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from atha.data import LabelledImages, Sample
 from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
+from atha.data.sources import splits
 from atha.data.sources.layout import Layout
 from atha.errors import DataError
-
-_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
 def read_folder(root: Path) -> LabelledImages:
@@ -20,11 +19,11 @@ def read_folder(root: Path) -> LabelledImages:
         root: The folder that holds the class folders.
 
     Returns:
-        The images, by class and then by relative path. Files beside the class folders are in ``ignored``.
+        The images, by class and then by relative path. Files beside the class folders are in ``ignored``. Whether the
+        folders may be splits such as ``train`` and ``test``, and not classes, is in ``doubt``.
 
     Raises:
-        DataError: There are no class folders, some are empty, they are splits such as ``train`` and ``test`` and not
-            classes, or a folder cannot be listed.
+        DataError: There are no class folders, some are empty, or a folder cannot be listed.
     """
     try:
         entries = sorted((entry for entry in root.iterdir() if not is_hidden(entry.name)), key=lambda path: path.name)
@@ -34,18 +33,15 @@ def read_folder(root: Path) -> LabelledImages:
     beside = [entry for entry in entries if kind_of(entry) != "folder"]
     if not folders:
         raise _no_classes(root, beside)
-    if all(folder.name.lower() in _SPLITS and _holds_only_folders(folder) for folder in folders):
-        one = next((folder for folder in folders if folder.name.lower().startswith("train")), folders[0])
-        raise DataError(
-            f"the sub-folders of '{root}' ({_some(folders)}) are splits, not classes; give one, such as '{one}'"
-        )
     files = {folder: walk_files(folder) for folder in folders}
     empty = [folder for folder in folders if not files[folder]]
     if empty:
         those = "this class folder holds" if len(empty) == 1 else f"these {len(empty)} class folders hold"
         raise DataError(f"{those} no image in '{root}': {_some(empty, 20)}; add images or remove the empty folder")
     samples = tuple(Sample(path, folder.name) for folder in folders for path in files[folder])
-    return LabelledImages(samples, str(root), (_passed_over(beside),) if beside else ())
+    doubt = splits.doubt(root, files, beside)
+    notes = (_passed_over(beside) if beside else "", "" if doubt else splits.named_as_splits(root, folders))
+    return LabelledImages(samples, str(root), tuple(filter(None, notes)), doubt)
 
 
 def _no_classes(root: Path, beside: list[Path]) -> DataError:
@@ -56,14 +52,6 @@ def _no_classes(root: Path, beside: list[Path]) -> DataError:
             f"{root / 'melanoma' / example}"
         )
     return DataError(f"the folder '{root}' has no class folders; give a folder such as {root / 'melanoma' / 'x.jpg'}")
-
-
-def _holds_only_folders(folder: Path) -> bool:
-    try:
-        entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
-    except OSError as error:
-        raise unlistable(folder, error) from error
-    return bool(entries) and all(kind_of(entry) == "folder" for entry in entries)
 
 
 def _passed_over(files: list[Path]) -> str:
