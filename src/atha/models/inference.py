@@ -6,8 +6,8 @@ time as there are threads. An image's numbers are then the same in any batch, at
 with any number of threads.
 
 In float32, a group that comes alone need not wait for one core and for copies where that is seen to change no bit, see
-`_Alone`. In less precision every group goes the same way: rounding hides another order of terms from most images that it
-could be tried on, and shows it in others.
+`_Alone`. In less precision every group goes the same way: rounding hides another order of terms from most images that
+it could be tried on, and shows it in others.
 
 Shapes: B images of a group.
 """
