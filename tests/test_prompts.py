@@ -164,8 +164,8 @@ def test_classes_file(tmp_path, content, expected):
         ('{"a": 1}', ["'a'", "1", "give a string"]),
         ('["a", null]', ["at 1", "None", "give a string"]),
         ('{"a": "x", "b": "y", "a": "z"}', ["'a'", "twice", "keep one"]),
-        ("[" * 100_000, ["not JSON"]),
-        ("[" + "1" * 5000 + "]", ["not JSON", "list of strings"]),
+        ("[" * 100_000, ["nested more than 64 deep"]),
+        ("[" + "1" * 5000 + "]", ["the number 111", "too large"]),
         (b'{"a": "M\xe9n"}', ["not UTF-8", "byte 8", "as UTF-8"]),
     ],
 )

@@ -18,6 +18,7 @@ import numpy as np
 from atha.data.pool import Pool
 from atha.errors import DataError
 from atha.files import write_whole
+from atha.texts import LISTS, TextError, json_table, read_text
 
 #: Of the rule by which episodes are drawn, and of the file; a change of either changes this number.
 VERSION = 1
@@ -161,12 +162,10 @@ def read_episodes(path: Path, pool: Pool) -> EpisodeSet:
             an image or class that the pool does not have, an image twice, or a group on both sides.
     """
     try:
-        content = json.loads(path.read_text("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}), check the path") from None
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON ({error}), write it with atha bench episodes") from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT or content.get("version") != VERSION:
+        content = json_table(read_text(path, LISTS, "surrogateescape"))
+    except TextError as error:
+        raise DataError(f"{path} {error}: {error.mend}, or write it again with atha bench episodes") from None
+    if content.get("format") != _FORMAT or content.get("version") != VERSION:
         raise DataError(f"{path} holds no episodes of version {VERSION}, write it with atha bench episodes")
     try:
         spec = EpisodeSpec(**{**content["spec"], "classes": tuple(content["spec"]["classes"])})

@@ -4,6 +4,11 @@
 class AthaError(Exception):
     """Base of all errors that a user can mend; the command line exits with code 2 on it."""
 
+    def __str__(self) -> str:
+        """In one line, whatever values are named in it; a long one without its middle."""
+        line = " ".join(super().__str__().splitlines())
+        return line if len(line) <= 1000 else f"{line[:700]} ... {line[-200:]}"
+
 
 class DataError(AthaError):
     """Images, folders, tables or class names cannot be used as they are."""

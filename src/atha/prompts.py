@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atha.errors import DataError
+from atha.texts import LISTS, TextError, parse_json, read_text
 
 
 def clean_class_name(name: str) -> str:
@@ -78,21 +79,9 @@ def read_classes_file(path: Path) -> dict[str, str] | list[str]:
         DataError: The file cannot be read, is not JSON, has a key twice or holds anything else.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(
-            f"{path}: the classes file cannot be read ({error.strerror or error}); check the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (at byte {error.start}); save the file as UTF-8") from error
-    try:
-        content = json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: not JSON at line {error.lineno}, column {error.colno} ({error.msg}); correct it there"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON that can be read ({error}); give an object or a list of strings") from error
+        content = parse_json(read_text(path, LISTS), unique=True)
+    except TextError as error:
+        raise DataError(f"{path}: the classes file {error}; {error.mend}") from error
     if not isinstance(content, dict | list):
         raise DataError(f"{path}: holds {content!r}; give an object of strings or a list of strings")
     if not content:
@@ -219,11 +208,3 @@ def _nearest(name: str, labels: Sequence[str]) -> str:
 def _quoted(names: Sequence[str], limit: int = 20) -> str:
     listed = [f"'{name}'" for name in names[:limit]]
     return ", ".join(listed + [f"... ({len(names)} in all)"] * (len(names) > limit))
-
-
-def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which no key may come twice; JSON would silently keep the last."""
-    twice = _first_repeated(key for key, _ in pairs)
-    if twice is not None:
-        raise DataError(f"{path}: the key '{twice}' is there twice; keep one of the two")
-    return dict(pairs)

@@ -7,7 +7,6 @@ ill-typed keys are errors that name the nearest valid key. The resolved recipe i
 import difflib
 import hashlib
 import json
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from pydantic import (
 )
 
 from atha.errors import RecipeError
+from atha.texts import TextError, parse_json, parse_toml, read_json, read_text
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -275,28 +275,19 @@ def presets() -> list[str]:
 def _read(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if isinstance(source, str) and source in presets():
-        text, name, is_json = (resources.files("atha") / "presets" / f"{source}.toml").read_text("utf-8"), source, False
-    elif path.suffix.lower() in {".toml", ".json"}:
-        try:
-            text, name, is_json = path.read_text("utf-8"), path.stem, path.suffix.lower() == ".json"
-        except UnicodeDecodeError:
-            raise RecipeError(f"recipe file {path} is not UTF-8 text, save it as such") from None
-        except OSError as error:
-            raise RecipeError(f"cannot read recipe file {path} ({error.strerror}), check the path") from None
-    else:
+        values = parse_toml((resources.files("atha") / "presets" / f"{source}.toml").read_text("utf-8"))
+        return {"name": source} | values
+    if path.suffix.lower() not in {".toml", ".json"}:
         near = difflib.get_close_matches(str(source), presets(), n=1)
         hint = f"did you mean '{near[0]}'? Presets" if near else "presets"
         raise RecipeError(
             f"no recipe is called '{source}': {hint} are {', '.join(presets())}; a recipe file ends in .toml or .json"
         )
     try:
-        values = json.loads(text) if is_json else tomllib.loads(text)
-    except ValueError as error:
-        raise RecipeError(f"recipe file {path} cannot be parsed: {error}") from None
-    if not isinstance(values, dict):
-        raise RecipeError(f"recipe file {path} holds a {type(values).__name__}, it must hold a table of keys")
-    values.setdefault("name", name)
-    return values
+        values = read_json(path) if path.suffix.lower() == ".json" else parse_toml(read_text(path))
+    except TextError as error:
+        raise RecipeError(f"recipe file {path} {error}: {error.mend}") from None
+    return {"name": path.stem} | values
 
 
 def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -314,7 +305,7 @@ def _split_override(text: str) -> tuple[str, Any]:
         raise RecipeError(f"'{text}' is no override, write it as key=value, for example training.steps=50")
     value = value.strip()
     try:
-        return key.strip(), None if value.lower() in {"none", "null"} else json.loads(value)
+        return key.strip(), None if value.lower() in {"none", "null"} else parse_json(value)
     except ValueError:
         lowered = {"true": True, "false": False}
         return key.strip(), lowered.get(value.lower(), value)

@@ -277,7 +277,7 @@ def test_recipe(refused: Refused, options: tuple[str, ...], naming: tuple[str, .
         ("mine.toml", "[training]\nstep = 3\n", ("'training.step'", "'training.steps'")),
         ("mine.json", '{"lora": {"rnk": 3}}', ("'lora.rnk'", "'lora.rank'")),
         ("mine.toml", "steps = = 3\n", ("mine.toml", "line 1")),
-        ("mine.json", "[1]", ("mine.json", "list", "must hold a table")),
+        ("mine.json", "[1]", ("mine.json", "holds no table of keys")),
     ],
     ids=["unknown key in TOML", "unknown key in JSON", "not TOML", "a list"],
 )

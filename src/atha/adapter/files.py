@@ -9,7 +9,6 @@ support.safetensors                              features and small pictures of 
 README.md                                        the model card
 """
 
-import json
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +30,7 @@ from atha.classes import Classes
 from atha.errors import AdapterError, AthaError, BackboneError
 from atha.files import check_folder_free, whole_file, whole_folder
 from atha.recipe import Recipe
+from atha.texts import LISTS, TextError, decode, json_table, read_bytes
 
 if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
     from torch import Tensor
@@ -39,6 +39,8 @@ if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
     from atha.backbones import Backbone
 
 CARD = "README.md"
+# Bytes of a file of tensors that are read, far above what any support set makes.
+_TENSORS = 1 << 32
 # What LoRA's tensors are called, in PEFT's file and among the others.
 _LORA = "base_model."
 
@@ -162,11 +164,11 @@ def read_adapter(path: str | Path) -> Saved:
             support = SupportRecord.from_tensors(load(files[SUPPORT]))
     except (SafetensorError, KeyError, ValueError) as error:
         raise AdapterError(f"{folder} holds tensors that cannot be read ({error}): fit the adapter again") from None
-    named = _parse(folder / CLASSES, files[CLASSES])
+    named = _table(folder / CLASSES, files[CLASSES])
     if record.support.counts.keys() != named.keys():
         raise incomplete(folder)
     try:
-        recipe = Recipe.check(_parse(folder / RECIPE, files[RECIPE]))
+        recipe = Recipe.check(_table(folder / RECIPE, files[RECIPE]))
     except AthaError as error:
         raise AdapterError(f"{folder / RECIPE} is not valid ({error}): update atha or fit the adapter again") from None
     return Saved(folder, Classes(tuple(named), tuple(named.values())), recipe, tensors, record, support)
@@ -211,28 +213,25 @@ def _write_tensors(path: Path, tensors: "dict[str, Tensor]", about: dict[str, st
 
 
 def _read_record(folder: Path) -> Record:
-    return parse_record(_parse(folder / RECORD, _read(folder / RECORD)), folder)
+    return parse_record(_table(folder / RECORD, _read(folder / RECORD)), folder)
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from None
+        return read_bytes(path, LISTS if path.suffix == ".json" else _TENSORS)
+    except TextError as error:
+        raise _damaged(path, error) from None
 
 
-def _parse(path: Path, content: bytes) -> dict[str, Any]:
+def _table(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        table = json.loads(content.decode("utf-8"))
-    except ValueError as error:
-        raise _unreadable(path, error) from None
-    if not isinstance(table, dict):
-        raise AdapterError(f"{path} is damaged, it holds no table: copy the adapter again or fit it again")
-    return table
+        return json_table(decode(content))
+    except TextError as error:
+        raise _damaged(path, error) from None
 
 
-def _unreadable(path: Path, error: Exception) -> AdapterError:
-    return AdapterError(f"{path} cannot be read ({error}): copy the adapter again or fit it again")
+def _damaged(path: Path, error: TextError) -> AdapterError:
+    return AdapterError(f"{path} {error}: copy the adapter again or fit it again")
 
 
 def _checksum(content: bytes) -> str:

@@ -21,6 +21,7 @@ from atha.backbones.siglip2 import Siglip2Backbone
 from atha.backbones.state_dict import load_state_dict
 from atha.backbones.towers import MODELS, empty, fill, shapes
 from atha.errors import BackboneError
+from atha.texts import read_header
 
 #: ``model_type`` of a configuration -> family. A new family is a file beside this one and a line here.
 FAMILIES: dict[str, type[Backbone]] = {
@@ -56,6 +57,8 @@ LOADERS = {
 }
 
 NANO = defaults.NANO
+# Characters of a licence's name.
+_LICENCE = 200
 
 __all__ = ["FAMILIES", "LOADERS", "NANO", "Backbone", "Loader", "Prompts", "Tokens", "licence", "load_backbone"]
 
@@ -117,20 +120,18 @@ def reload(name: str, revision: str | None, fingerprint: str, device: str) -> Ba
 
 def licence(backbone: Backbone) -> str | None:
     """The licence that a backbone's model card names, if it has one within reach."""
-    from huggingface_hub import ModelCard, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     if backbone.home is None:
         return None
     try:
         folder = Path(backbone.home)
         card = folder / "README.md" if folder.is_dir() else None
-        data = ModelCard.load(
-            card or hf_hub_download(backbone.home, "README.md", revision=backbone.revision), ignore_metadata_errors=True
-        ).data
+        data = read_header(card or Path(hf_hub_download(backbone.home, "README.md", revision=backbone.revision)))
     except Exception:  # an absent or odd card is no reason to fail: the licence is then unknown
         return None
     found = data.get("license_name") or data.get("license")
-    return str(found) if found else None
+    return found if isinstance(found, str) and len(found) <= _LICENCE else None
 
 
 def _locate(name: str) -> Path | None:

@@ -16,6 +16,7 @@ from atha.backbones.processor_files import read_processor
 from atha.backbones.tokenizer import read_tokenizer
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, reason
+from atha.texts import TextError, read_json
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -60,9 +61,9 @@ class Checkpoint:
         for file in _SMALL_FILES:
             self._check_link(file)
         try:
-            self.config = configuration.read_json(self.folder / configuration.FILE)
-        except (ValueError, OSError) as error:
-            raise BackboneError(self.damaged(error)) from None
+            self.config = read_json(self.folder / configuration.FILE)
+        except TextError as error:
+            raise BackboneError(self.damaged(f"{configuration.FILE} {error}")) from None
 
     def check(self) -> None:
         """See to it that there is all that is small, and get the weights from the hub."""
@@ -178,11 +179,12 @@ class Checkpoint:
         """The image processor."""
         return read_processor(self.folder)
 
-    def damaged(self, error: Exception) -> str:
+    def damaged(self, error: Exception | str) -> str:
         """A sentence on what is wrong with the files."""
+        why = error if isinstance(error, str) else reason(error)
         if isinstance(error, ImportError):
-            return f"{self.name} needs another library ({reason(error)}): install it"
-        return f"{self.place} cannot be loaded ({reason(error)}): get the model again"
+            return f"{self.name} needs another library ({why}): install it"
+        return f"{self.place} cannot be loaded ({why}): get the model again"
 
     def _made(self, make: Callable[[], Any]) -> Any:
         try:
@@ -197,8 +199,8 @@ class Checkpoint:
     def _shards(self) -> list[str]:
         self._check_link(_INDEX)
         try:
-            shards = set(configuration.read_json(self.folder / _INDEX)["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            shards = set(read_json(self.folder / _INDEX)["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError):
             self._fail(f"has a damaged {_INDEX}", "get the model again")
         for shard in shards:
             if not isinstance(shard, str) or Path(shard).name != shard or shard == "..":

@@ -4,9 +4,7 @@ Names and defaults are those of transformers. Keys that are not named here are i
 among them.
 """
 
-import json
 from math import isqrt
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
@@ -189,23 +187,6 @@ class Siglip2Config(Configuration):
     model_type = "siglip2"
     text_config: SiglipTextConfig = Field(default_factory=SiglipTextConfig)
     vision_config: Siglip2VisionConfig = Field(default_factory=Siglip2VisionConfig)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The table that a file holds.
-
-    Raises:
-        ValueError: it holds none; the message says why.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except RecursionError:
-        raise ValueError(f"{path.name} is nested too deep") from None
-    except ValueError as error:
-        raise ValueError(f"{path.name} is not JSON, {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} holds no table")
-    return content
 
 
 def parse(kind: type[Configuration], content: dict[str, Any], name: str) -> Configuration:

@@ -1,7 +1,6 @@
 """Where open_clip's models come from: an architecture and a tag or a file, the hub, or a folder. Safetensors only."""
 
 import difflib
-import json
 import logging
 import re
 import warnings
@@ -13,6 +12,7 @@ from typing import Any
 
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, reason
+from atha.texts import TextError, read_json
 
 PREFIX = "open_clip:"
 _HUB_FORM, _FOLDER_FORM = "hf-hub:", "local-dir:"
@@ -174,11 +174,11 @@ def _weights_in(folder: Path) -> Path:
     if not (folder / CONFIG).is_file():
         raise BackboneError(f"model folder {folder} has no {CONFIG}: give a folder as open_clip saves it")
     try:
-        whole = "model_cfg" in json.loads((folder / CONFIG).read_text("utf-8"))
-    except (ValueError, TypeError):
-        whole = False
-    if not whole:
-        raise BackboneError(f"{folder / CONFIG} is damaged or has no model_cfg: get the model again")
+        config = read_json(folder / CONFIG)
+    except TextError as error:
+        raise BackboneError(f"{folder / CONFIG} {error}: get the model again") from None
+    if "model_cfg" not in config:
+        raise BackboneError(f"{folder / CONFIG} has no model_cfg: get the model again")
     found = [folder / file for file in _HUB_WEIGHTS if (folder / file).is_file()]
     found = found or sorted(folder.glob("*.safetensors"))
     if not found:

@@ -1,11 +1,11 @@
 """A model's image processor, from the files of its folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from atha.data.processor import ImageProcessor
-from atha.errors import BackboneError, reason
+from atha.errors import BackboneError
+from atha.texts import TextError, read_json
 
 # That of a whole processor, of images and texts, may have the settings of images in a part of its own.
 _WHOLE, _FILE = "processor_config.json", "preprocessor_config.json"
@@ -41,9 +41,6 @@ def read_processor(folder: Path) -> ImageProcessor:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        said = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BackboneError(f"{file} cannot be read ({reason(error)}): get the model again") from None
-    if not isinstance(said, dict):
-        raise BackboneError(f"{file} holds no settings by name: get the model again")
-    return said
+        return read_json(file)
+    except TextError as error:
+        raise BackboneError(f"{file} {error}: get the model again") from None

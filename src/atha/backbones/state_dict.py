@@ -13,7 +13,6 @@ Vision and text transformers as OpenAI built them are read here; other towers ne
 
 import gzip
 import importlib.util
-import json
 import warnings
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -34,6 +33,7 @@ from atha.backbones.processor_files import read_processor
 from atha.backbones.towers import empty, fill
 from atha.data.processor import ImageProcessor
 from atha.errors import AthaWarning, BackboneError, reason
+from atha.texts import read_json
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
@@ -242,7 +242,7 @@ def _check_kind(names: Collection[str], path: Path, name: str) -> None:
 
 
 def _settings(folder: Path, metadata: Mapping[str, str]) -> _Settings:
-    said = _json(folder / CONFIG)
+    said = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     model = _table(said, "model_cfg") if "model_cfg" in said else said
     towers = {tower: _table(model, f"{tower}_cfg") for tower in ("vision", "text") if f"{tower}_cfg" in model}
     activation: str | None = None
@@ -261,15 +261,6 @@ def _settings(folder: Path, metadata: Mapping[str, str]) -> _Settings:
     return _Settings(
         metadata.get("activation", activation), heads["vision"], heads["text"], towers, _table(said, "preprocess_cfg")
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content = json.loads(path.read_text("utf-8"))
-    if not isinstance(content, dict):
-        raise TypeError(f"{path.name} holds no table")
-    return content
 
 
 def _table(content: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -4,12 +4,13 @@ Importing transformers takes longer than all that a class text needs. What is ma
 transformers gives; files of which that is not known for certain are left to it.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from atha.texts import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -80,7 +81,7 @@ def read_tokenizer(folder: Path) -> FileTokenizer | None:
     file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
     if not file.is_file() or not settings.is_file() or (folder / "added_tokens.json").exists():
         return None
-    config = json.loads(settings.read_text("utf-8"))
+    config = read_json(settings)
     kind = config.get("tokenizer_class")
     if kind not in (*_AS_IT_IS, *_CLIP):
         return None
@@ -106,7 +107,7 @@ def _named(folder: Path, config: dict[str, Any]) -> dict[str, str]:
     said = {name: config[name] for name in _NAMED if config.get(name) is not None}
     others = folder / "special_tokens_map.json"
     if others.is_file() and "added_tokens_decoder" not in config:
-        said |= json.loads(others.read_text("utf-8"))
+        said |= read_json(others)
     return {name: str(value.get("content") if isinstance(value, dict) else value) for name, value in said.items()}
 
 

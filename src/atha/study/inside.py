@@ -29,6 +29,7 @@ from atha.models.inference import in_groups
 from atha.models.training import Observer
 from atha.recipe import Recipe
 from atha.study.features import domain_cka, linear_cka, modality_gap, sorted_similarity
+from atha.texts import LISTS, read_json
 from atha.tuners import Tuners
 
 #: Of what is measured and how; a change of either changes this number.
@@ -204,10 +205,10 @@ def remembered(
     path = folder / f"{key[:24]}.json"
     if path.exists():
         try:
-            kept = json.loads(path.read_text("utf-8"))
+            kept = read_json(path, LISTS)
             if kept["definition"] == key:
                 return dict(kept["found"]), True
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             raise DataError(f"{path} cannot be read: delete it, and it is made again") from None
         raise DataError(f"{path} holds another measurement than its name says: delete it, and it is made again")
     found = make()

@@ -11,6 +11,7 @@ from atha.data import LabelledImages, Sample
 from atha.data.finding import kind_of
 from atha.data.sources.layout import Layout
 from atha.errors import DataError
+from atha.texts import LISTS, TextError, read_bytes
 
 IMAGE_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
 """Names of the column of paths, in any case; an earlier one wins."""
@@ -148,9 +149,9 @@ def _samples(
 
 def _read_text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: the table cannot be read ({error.strerror or error}); check the path") from error
+        content = read_bytes(path, LISTS)
+    except TextError as error:
+        raise DataError(f"{path}: the table {error}; {error.mend}") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
