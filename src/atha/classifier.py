@@ -14,7 +14,7 @@ from atha.adapter.record import Record
 from atha.adapter.support import SupportRecord
 from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
-from atha.data import LabelledSource, read_labelled
+from atha.data import LabelledSource, Selection, read_labelled
 from atha.data.images import ImageInput, ImageReader, image_name
 from atha.data.reading import Reading
 from atha.data.views import Views
@@ -427,7 +427,7 @@ class Classifier:
         self, test: LabelledSource, batch_size: int | None, progress: Told | None, plain: bool, baselines: bool
     ) -> dict[str, Evaluation]:
         classes = self._known_classes()
-        data = read_labelled(test)
+        data = read_labelled(test, Selection("test"))
         index = classes.index(data)
         known = frozenset(self.record.support.sha256 if self.record is not None else ())
         predictor, size = self._predictor(plain), self._size(batch_size)
@@ -435,7 +435,7 @@ class Classifier:
         if not found.truth:
             reason = f" ({found.left_out[0]})" if found.left_out else ""
             raise DataError(f"no image of {data.source} can be evaluated{reason}: give other test images")
-        for sentence in found.left_out:
+        for sentence in found.left_out[len(data.ignored) :]:
             warnings.warn(f"not evaluated: {sentence}", AthaWarning, stacklevel=3)
 
         adapted = found.evaluation(classes.labels, np.array(found.probabilities))

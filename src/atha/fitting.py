@@ -14,7 +14,7 @@ from jaxtyping import Int
 from atha.adapter.record import BackboneRecord, Record, SupportSetRecord
 from atha.adapter.support import SupportRecord, choose_pictures, picture
 from atha.classes import Classes
-from atha.data import LabelledSource, read_labelled
+from atha.data import LabelledSource, Selection, read_labelled
 from atha.data.deciding import decide_reading
 from atha.data.images import ImageReader
 from atha.data.reading import Reading
@@ -79,7 +79,7 @@ def learn(
         AthaWarning: for each image that cannot be read.
     """
     started = time.perf_counter()
-    data = read_labelled(source)
+    data = read_labelled(source, Selection("fit"))
     classes = Classes.of_support(data, given)
     index = classes.index(data)
     samples = [sample.image for sample in data.samples]
@@ -156,7 +156,7 @@ def learn_more(
     wanted = views_of(recipe.blend) if ADAPTED not in blend.parts else blend.aspects
     if lacking := [name for name in wanted if name not in kept.aspects]:
         raise DataError(f"no features are kept of the support images' view '{lacking[0]}': fit again on all images")
-    data = read_labelled(source)
+    data = read_labelled(source, Selection("fit"))
     classes = before.classes.joined(data, given)
     new = classes.labels[len(before.classes.labels) :]
     if new and ADAPTED in blend.parts:

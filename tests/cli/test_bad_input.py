@@ -211,12 +211,13 @@ def test_support_zip(here: Path, refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("text", "naming"),
     [
-        ("name,size\na.png,3\n", ("table.csv", "'name', 'size'", "rename or add")),
+        ("who,size\nx.p,3\n", ("table.csv", "'who', 'size'", "--image-column")),
+        ("path,label\na.png,cat\nb.png,dog\n", ("table.csv", "none of its 2 images", "'a.png'", "--images DIR")),
         ("path,label\nsupport/cat/0.png,\n", ("table.csv", "row 2", "'label'", "fill it")),
-        ("path,label\nsupport/cat/0.png,cat\nnowhere.png,dog\n", ("'dog'", "nowhere.png: the file does not exist")),
+        ("path,label\nsupport/cat/0.png,cat\nnowhere.png,dog\n", ("'dog'", "'nowhere.png' was looked for")),
         ("path,label\nsupport/cat/0.png,cat\nsupport/cat/0.png,dog\n", ("row 3", "'cat'", "'dog'", "keep one")),
     ],
-    ids=["no columns", "no value", "a class whose only file is missing", "two labels"],
+    ids=["no columns", "another folder", "no value", "a class whose only file is missing", "two labels"],
 )
 def test_support_table(here: Path, refused: Refused, text: str, naming: tuple[str, ...]) -> None:
     (here / "table.csv").write_text(text)

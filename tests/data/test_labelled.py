@@ -36,6 +36,7 @@ def test_folder(support):
 @pytest.mark.parametrize(("name", "delimiter"), [("t.csv", ","), ("t.tsv", "\t"), ("T.CSV", ";")])
 def test_table(tmp_path, name, delimiter):
     path = tmp_path / name
+    (tmp_path / "a.jpg").touch()
     path.write_text(f"path{delimiter}label\na.jpg{delimiter}x\n")
     assert read_labelled(path).samples == (Sample(tmp_path / "a.jpg", "x"),)
 

@@ -59,15 +59,22 @@ def test_table(here, column, kind):
 
 
 def test_table_without_a_group_in_a_row(here):
-    (here / "t.csv").write_text("path,label,patient,lesion\na.jpg,x,1,2\nb.jpg,y,,3\n")
-    assert "row 3 has no value in column 'patient'" in refusal("t.csv")
-    (here / "t.csv").write_text("path,label,patient,lesion\na.jpg,x,1,2\nb.jpg,y,2,3\n")
-    assert [note for note in open_pool("t.csv").notes if "'lesion' could have been meant" in note]
+    (here / "mine" / "t.csv").write_text("path,label,patient,lesion\nb/p1_1.jpg,x,1,2\nb/p1_2.jpg,y,,3\n")
+    assert "row 3 has no value in column 'patient'" in refusal("mine/t.csv")
+    (here / "mine" / "t.csv").write_text("path,label,patient,lesion\nb/p1_1.jpg,x,1,2\nb/p1_2.jpg,y,2,3\n")
+    assert [note for note in open_pool("mine/t.csv").notes if "'lesion' could have been meant" in note]
 
 
 def test_one_image_in_two_spellings(here):
-    (here / "t.csv").write_text(f"path,label\nmine/b/p1_1.jpg,x\n{here}/mine/b/p1_1.jpg,x\nother.jpg,y\n")
-    assert "'mine/b/p1_1.jpg' twice" in refusal(str(here / "t.csv"))
+    (here / "t.csv").write_text(f"path,label\nmine/b/p1_1.jpg,x\n{here}/mine/b/p1_1.jpg,x\nmine/b/p1_2.jpg,y\n")
+    for path in ("t.csv", str(here / "t.csv")):
+        assert open_pool(path).ids == ("mine/b/p1_1.jpg", "mine/b/p1_2.jpg")
+        assert open_pool(path).notes == ("1 row repeats an earlier one and is not used: row 3",)
+
+
+def test_images_of_a_table_that_are_not_there_stay_to_be_found_out(here):
+    (here / "t.csv").write_text("path,label\nmine/b/p1_1.jpg,x\nmine/b/gone.jpg,y\n")
+    assert open_pool("t.csv").ids == ("mine/b/p1_1.jpg", "mine/b/gone.jpg")
 
 
 def test_group_pattern(here):
@@ -94,6 +101,8 @@ def test_without_and_keep(here):
     (here / "keep.csv").write_text("path,label\na_class/other.jpg,b\n")
     assert "'a_class/other.jpg'" in refusal("mine", keep=here / "keep.csv")
     assert "there is no list" in refusal("mine", keep=here / "kep.csv")
+    (here / "keep.csv").write_text("a_class/p2_1.jpg,b\n")
+    assert "has no columns 'path' and 'label'" in refusal("mine", keep=here / "keep.csv")
 
 
 @pytest.mark.parametrize(

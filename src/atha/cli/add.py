@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from atha import defaults
-from atha.cli import common
+from atha.cli import common, selecting
 from atha.cli.common import verb
 from atha.cli.saving import save_and_tell
 
@@ -14,10 +14,15 @@ from atha.cli.saving import save_and_tell
 @verb
 def add(
     adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit, of a blend such as auto or probes.")],
-    images: Annotated[str, typer.Argument(help="Labelled images: class folders or a CSV (path, label).")],
+    more: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="Labelled images: class folders or a CSV (path, label).")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to make for the new adapter; may be ADAPTER, with --overwrite.")],
     eval_: Annotated[str | None, typer.Option("--eval", help="Labelled images to evaluate on.")] = None,
     classes: Annotated[Path | None, typer.Option(help="JSON: label of a new class -> text for the model.")] = None,
+    image_column: selecting.ImageColumn = None,
+    label_column: selecting.LabelColumn = None,
+    images: selecting.Images = None,
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
@@ -31,16 +36,15 @@ def add(
     What was adapted in the backbone stays as it was trained.
     """
     from atha.adapter.files import check_free, read_adapter
-    from atha.data import read_labelled
+    from atha.data import Selection
     from atha.errors import DataError
 
     saved = read_adapter(adapter)
     check_free(out, overwrite)
-    data = read_labelled(images)
+    data, test = selecting.read_with_test(more, eval_, Selection("fit", image_column, label_column, images))
     texts = common.read_classes(classes)
     if texts is not None and not isinstance(texts, dict):
         raise DataError(f'{classes} is a list: give texts of new classes by label, such as {{"label": "text"}}')
-    test = None if eval_ is None else read_labelled(eval_)
 
     from atha.classifier import Classifier
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from atha import defaults
-from atha.cli import common
+from atha.cli import common, selecting
 from atha.cli.common import verb
 from atha.documents.tables import Table
 
@@ -19,6 +19,9 @@ def evaluate(
     adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
     test: Annotated[str, typer.Argument(help="Labelled images: class folders or a CSV (path, label).")],
     plain: common.Plain = False,
+    image_column: selecting.ImageColumn = None,
+    label_column: selecting.LabelColumn = None,
+    images: selecting.Images = None,
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
@@ -28,10 +31,10 @@ def evaluate(
 ) -> None:
     """Accuracy with its interval, per class, confusion and calibration of an adapter on TEST."""
     from atha.adapter.files import read_adapter
-    from atha.data import read_labelled
+    from atha.data import Selection, read_labelled
 
     saved = read_adapter(adapter)
-    data = read_labelled(test)
+    data = read_labelled(test, Selection("test", image_column, label_column, images))
     saved.classes.index(data)
 
     from atha.classifier import Classifier

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from atha import defaults
-from atha.cli import common
+from atha.cli import common, selecting
 from atha.cli.common import verb
 from atha.cli.saving import save_and_tell
 from atha.documents.tables import Table, to_terminal
@@ -27,6 +27,9 @@ def fit(
     classes: Annotated[
         Path | None, typer.Option(help="JSON: folder name -> text for the model, or a list of texts.")
     ] = None,
+    image_column: selecting.ImageColumn = None,
+    label_column: selecting.LabelColumn = None,
+    images: selecting.Images = None,
     bands: common.Bands = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     keep_support: Annotated[
@@ -44,18 +47,17 @@ def fit(
     """Adapt a model to SUPPORT, one to twenty labelled images per class, and save the adapter."""
     from atha.adapter.files import check_free
     from atha.classes import Classes
-    from atha.data import read_labelled
+    from atha.data import Selection
     from atha.recipe import Recipe
 
     # All that can be wrong is looked at before the model is loaded.
     chosen = Recipe.load(recipe, set_ or ())
     check_free(out, overwrite)
     wanted = common.read_bands(bands)
-    data = read_labelled(support)
+    data, test = selecting.read_with_test(support, eval_, Selection("fit", image_column, label_column, images))
     names = common.read_classes(classes)
     task = Classes.of_support(data, names)
     index = task.index(data)
-    test = None if eval_ is None else read_labelled(eval_)
     if test is not None:
         task.index(test)
 

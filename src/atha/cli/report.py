@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from atha import defaults
-from atha.cli import common
+from atha.cli import common, selecting
 from atha.cli.common import verb
 from atha.errors import DataError
 
@@ -17,6 +17,9 @@ def report(
     test: Annotated[str, typer.Option(help="Labelled images: class folders or a CSV (path, label).")],
     out: Annotated[Path, typer.Option(help="HTML file to make.")],
     mistakes: Annotated[int, typer.Option(min=0, max=20, help="Most confident mistakes to show with token maps.")] = 6,
+    image_column: selecting.ImageColumn = None,
+    label_column: selecting.LabelColumn = None,
+    images: selecting.Images = None,
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
@@ -26,14 +29,14 @@ def report(
 ) -> None:
     """Write a report on ADAPTER: data, accuracy beside baselines, mistakes with token maps, what to do next."""
     from atha.adapter.files import read_adapter
-    from atha.data import read_labelled
+    from atha.data import Selection, read_labelled
     from atha.files import check_free, write_whole
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise DataError(f"--out {out} must end in .html: give it such a name")
     check_free(out, overwrite)
     saved = read_adapter(adapter)
-    data = read_labelled(test)
+    data = read_labelled(test, Selection("test", image_column, label_column, images))
     saved.classes.index(data)
 
     from atha.classifier import Classifier

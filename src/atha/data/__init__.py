@@ -1,5 +1,6 @@
 """Labelled images: what they are, and the one door through which all sources of them come."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from PIL import Image
 
 from atha.data.finding import IMAGE_SUFFIXES, did_you_mean, kind_of
 from atha.data.images import ImageInput
-from atha.errors import DataError
+from atha.data.selection import Selection
+from atha.errors import AthaWarning, DataError
 
-__all__ = ["LabelledImages", "LabelledSource", "Sample", "read_labelled"]
+__all__ = ["LabelledImages", "LabelledSource", "Sample", "Selection", "read_labelled"]
 
 _ARCHIVE_SUFFIXES = frozenset(
     {".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
@@ -44,12 +46,18 @@ class LabelledImages:
         ignored: Sentences about things that were passed over.
         doubt: Why the labels may be no classes, with what to give instead; empty where they are. It is an error
             wherever they are not known to be classes.
+        base: The folder that the images are named from, where that is not the source itself.
+        groups: What each image is of, such as a patient; None where that is not known or not asked for.
+        group_kind: ``patient``, ``lesion`` or ``group``.
     """
 
     samples: tuple[Sample, ...]
     source: str
     ignored: tuple[str, ...] = ()
     doubt: str = ""
+    base: Path | None = None
+    groups: tuple[str, ...] | None = None
+    group_kind: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -67,34 +75,50 @@ LabelledSource: TypeAlias = str | Path | Iterable[tuple[ImageInput, str | int]] 
 """Whatever `read_labelled` understands."""
 
 
-def read_labelled(source: LabelledSource) -> LabelledImages:
+def read_labelled(source: LabelledSource, selection: Selection = Selection()) -> LabelledImages:  # noqa: B008 - frozen
     """Reads labelled images from any source. The images themselves are not opened.
 
     Args:
         source: A folder with one sub-folder per class; a ``.csv`` or ``.tsv`` table with a column of paths and one of
             labels; pairs of image and label; or labelled images, which are returned as they are.
+        selection: What is wanted of a source that can be read in more than one way.
 
     Returns:
         The labelled images, at least one.
 
     Raises:
         DataError: The source cannot be found, is of another kind, or is not consistent.
+
+    Warns:
+        AthaWarning: Of what was passed over, unless all images of a data set are wanted.
     """
     if isinstance(source, LabelledImages):
         return source
-    if isinstance(source, str | Path):
-        return _read_path(str(source))
-    return _read_pairs(source)
+    found = _read_path(str(source), selection) if isinstance(source, str | Path) else _read_pairs(source)
+    if selection.use != "all":
+        for sentence in found.ignored:
+            warnings.warn(sentence, AthaWarning, stacklevel=3)
+    return found
 
 
-def _read_path(source: str) -> LabelledImages:
+def takes_columns(source: str) -> bool:
+    """Whether a path or name is of a layout with columns that a user can name."""
+    from atha.data.sources import LAYOUTS
+
+    return any(layout.has_columns for layout in LAYOUTS if layout.fits(source))
+
+
+def _read_path(source: str, selection: Selection) -> LabelledImages:
     # Imported here because the layouts' modules need the classes above.
     from atha.data.sources import LAYOUTS
 
     if source:
         for layout in LAYOUTS:
-            if layout.fits(source):
-                return layout.read(source)
+            if not layout.fits(source):
+                continue
+            if selection.given and not layout.has_columns:
+                raise DataError(f"{selection.given[0]} is for tables, and '{source}' is {layout.what}; leave it out")
+            return layout.read(source, selection)
     path = Path(source)
     if not source or not kind_of(path):
         raise DataError(f"there is no file or folder '{source}'{did_you_mean(path)}; give {_expected()}")

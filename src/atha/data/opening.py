@@ -14,7 +14,8 @@ from atha.data.finding import did_you_mean, kind_of
 from atha.data.pool import Pool, listing_hash
 from atha.data.sources import hub as hubs
 from atha.data.sources.cdfsl import benchmarks, read
-from atha.data.sources.table import GroupedTable, read_grouped_table
+from atha.data.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, matching
+from atha.data.sources.rows import read_rows
 from atha.errors import DataError
 from atha.files import cache_folder
 from atha.prompts import name_classes
@@ -106,21 +107,18 @@ def _benchmark(name: str, root: Path | None, classes: Texts | None) -> Pool:
 
 def _own(name: str, path: Path, classes: Texts | None) -> Pool:
     """Class folders or a table as a pool."""
-    if path.suffix.lower() in (".csv", ".tsv") and kind_of(path) == "file":
-        table, base = read_grouped_table(path), path.parent
-        labels_hash = hashlib.sha256(path.read_bytes()).hexdigest()
-    else:
-        table, base, labels_hash = GroupedTable(read_labelled(path)), path, ""
-    Classes.of_support(table.images, classes)  # refuses what fit refuses
-    texts = name_classes(table.images.labels, classes)
+    images = read_labelled(path)
+    labels_hash = hashlib.sha256(path.read_bytes()).hexdigest() if kind_of(path) == "file" else ""
+    Classes.of_support(images, classes)  # refuses what fit refuses
+    texts = name_classes(images.labels, classes)
     order = {label: index for index, label in enumerate(texts)}
-    groups = table.groups or ("",) * len(table.images.samples)
+    groups = images.groups or ("",) * len(images.samples)
     rows = sorted(
-        (order[sample.label], _id(Path(str(sample.image)), base), str(sample.image), sample.label, group)
-        for sample, group in zip(table.images.samples, groups, strict=True)
+        (order[sample.label], _id(Path(str(sample.image)), images.base or path), str(sample.image), sample.label, group)
+        for sample, group in zip(images.samples, groups, strict=True)
     )
     ids = tuple(row[1] for row in rows)
-    _check_unique(table.images, ids)
+    _check_unique(images, ids)
     labels = tuple(row[3] for row in rows)
     return Pool(
         name=name,
@@ -130,9 +128,9 @@ def _own(name: str, path: Path, classes: Texts | None) -> Pool:
         texts=texts,
         texts_source="the labels, cleaned" if classes is None else "the user",
         labels_hash=labels_hash or listing_hash(ids, labels),
-        groups=None if table.groups is None else tuple(row[4] for row in rows),
-        group_kind=table.kind,
-        notes=table.images.ignored,
+        groups=None if images.groups is None else tuple(row[4] for row in rows),
+        group_kind=images.group_kind,
+        notes=images.ignored,
     )
 
 
@@ -161,14 +159,17 @@ def _kept(pool: Pool, listed: Path) -> Pool:
         raise DataError(
             f"there is no list '{listed}'{did_you_mean(listed)}; make one with atha data check --write-list"
         )
-    images = read_grouped_table(listed).images
-    wanted = {_id(Path(str(sample.image)), listed.parent): sample.label for sample in images.samples}
-    cut = pool.only(wanted, str(listed))
+    (_, header), *rows = read_rows(listed)
+    columns = matching(header, IMAGE_COLUMNS)[:1] + matching(header, LABEL_COLUMNS)[:1]
+    if len(columns) < 2:
+        raise DataError(f"{listed}: has no columns 'path' and 'label'; make it with atha data check --write-list")
+    listing = {os.path.normpath(row[columns[0]]): row[columns[1]] for _, row in rows if len(row) > max(columns)}
+    cut = pool.only(listing, str(listed))
     for name, label in zip(cut.ids, cut.labels, strict=True):
-        if wanted[name] != label:
+        if listing[name] != label:
             raise DataError(
-                f"{listed} gives '{name}' the label '{wanted[name]}' and {pool.name} has '{label}': make the list from "
-                "this data set"
+                f"{listed} gives '{name}' the label '{listing[name]}' and {pool.name} has '{label}': make the list "
+                "from this data set"
             )
     return cut
 

@@ -49,7 +49,7 @@ def decode_support(
         DataError: one image is in two classes.
 
     Warns:
-        AthaWarning: for each image that cannot be read, and what else was passed over.
+        AthaWarning: for each image that cannot be read.
     """
 
     def load(sample: Sample) -> tuple[Made, str] | ImageProblem:
@@ -76,6 +76,4 @@ def decode_support(
         found.names.append(image_name(sample.image))
         found.labels.append(sample.label)
         found.hashes.append(digest)
-    for sentence in data.ignored:
-        warnings.warn(sentence, AthaWarning, stacklevel=3)
     return found

@@ -11,7 +11,7 @@ from atha.adapter.members import members_table
 from atha.adapter.record import BLEND, TRAINED, Record
 from atha.adapter.support import picture
 from atha.classifier import Classifier
-from atha.data import LabelledImages, LabelledSource, read_labelled
+from atha.data import LabelledImages, LabelledSource, Selection, read_labelled
 from atha.data.images import ImageInput, ImageProblem, ImageReader, image_name
 from atha.documents import figures
 from atha.documents.page import Bullets, Code, Gallery, Page, Picture, Section, Text, Warn, to_html
@@ -57,7 +57,7 @@ def adaptation_report(
     if not classifier.fitted or classifier.classes is None or record is None:
         raise DataError("there is no adaptation to report on: call fit first, or give a saved adapter")
     told = progress or (lambda what, done, total: None)
-    data = read_labelled(test)
+    data = read_labelled(test, Selection("test"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AthaWarning)
         evaluations = classifier.compare(data, batch_size, lambda done, total: told("Evaluating", done, total))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
 from atha.data.pool import Pool, listing_hash
-from atha.data.sources.table import read_rows
+from atha.data.sources.rows import read_rows
 from atha.data.survey import Benchmark, Survey
 from atha.errors import DataError
 

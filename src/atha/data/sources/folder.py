@@ -69,5 +69,5 @@ def _some(paths: list[Path], limit: int = 5) -> str:
 LAYOUT = Layout(
     "a folder with one sub-folder of images per class",
     lambda source: kind_of(Path(source)) == "folder",
-    lambda source: read_folder(Path(source)),
+    lambda source, _: read_folder(Path(source)),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from atha.data.finding import IMAGE_SUFFIXES, did_you_mean, kind_of
-from atha.data.sources.table import LABEL_COLUMNS
+from atha.data.sources.columns import LABEL_COLUMNS
 from atha.errors import DataError
 
 PREFIX = "hf:"

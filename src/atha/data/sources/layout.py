@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from atha.data import LabelledImages
+from atha.data.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -13,9 +14,11 @@ class Layout:
     Attributes:
         what: what a user is told to give, such as ``a .csv table``.
         fits: whether a path or name is of this layout. It looks at no more than tells, and never raises.
-        read: reads the images of what fits; raises `DataError`.
+        read: reads the images of what fits, as they are selected; raises `DataError`.
+        has_columns: whether there are columns that a user can name.
     """
 
     what: str
     fits: Callable[[str], bool]
-    read: Callable[[str], LabelledImages]
+    read: Callable[[str, Selection], LabelledImages]
+    has_columns: bool = False

@@ -1,0 +1,40 @@
+"""What a user says of labelled images beyond where they lie."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+Use = Literal["all", "fit", "test", "predict"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images of a source are wanted, and where a table has what.
+
+    Attributes:
+        use: what the images are for. ``all`` are those of a data set that is looked at as a whole, where what is
+            missing is found out later; of the others, what is missing is left out, and that is said.
+        image_column: name of the column of images, or its number from 1; None: it is found.
+        label_column: the same of the column of labels, or of several, with commas, that hold 1 for an image's class
+            and 0 for the others.
+        images: the folder that paths of images are relative to; None: that of the table.
+    """
+
+    use: Use = "all"
+    image_column: str | None = None
+    label_column: str | None = None
+    images: Path | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The options that a user gave, as the command line calls them."""
+        values = {
+            "--image-column": self.image_column,
+            "--label-column": self.label_column,
+            "--images": self.images,
+        }
+        return tuple(name for name, value in values.items() if value is not None)
+
+    def to(self, use: Use) -> "Selection":
+        """The same for another use."""
+        return replace(self, use=use)

@@ -1,0 +1,191 @@
+"""Which columns of a table hold what: by their names, by what is in them, or as a user says."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atha.data.finding import IMAGE_SUFFIXES
+from atha.data.selection import Selection
+from atha.data.sources.locating import Files
+from atha.data.sources.rows import Records
+from atha.errors import DataError
+
+IMAGE_COLUMNS = (
+    "path", "file", "filename", "file_name", "image", "image_path", "filepath", "file_path", "filepaths", "image_file",
+    "img_path",
+)  # fmt: skip
+"""Names of the column of images, in any case and with spaces or hyphens for underscores; an earlier one wins."""
+
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "diagnosis")
+"""Names of the column of labels, likewise."""
+
+GROUP_COLUMNS = ("group", "patient", "patient_id", "lesion", "lesion_id")
+"""Names of the column that says what an image is of, likewise."""
+
+# Names that often mean the same, and other things too: taken where the table has none of those above.
+_MAYBE_IMAGES = ("image_name", "image_id", "image_index", "isic_id", "img", "id_code", "id", "name")
+_MAYBE_LABELS = (
+    "labels",
+    "dx",
+    "class_id",
+    "classid",
+    "label_id",
+    "label_name",
+    "finding_labels",
+    "species",
+    "breed",
+    "y",
+)
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a table has what, by position.
+
+    Attributes:
+        image: the column of images.
+        labels: the column of labels, or several that hold 1 or 0; none where no labels are wanted.
+        group: the column of groups.
+        notes: what else could have been meant, and what was found by what is in it.
+    """
+
+    image: int
+    labels: tuple[int, ...]
+    group: int | None
+    notes: tuple[str, ...] = ()
+
+
+def plain_name(column: str) -> str:
+    """The name of a column without what people write in different ways."""
+    return re.sub(r"[\s_.-]+", "_", column.strip().casefold()).strip("_")
+
+
+def matching(header: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Positions of the columns that have one of some names, in the order of the names."""
+    plain = [plain_name(column) for column in header]
+    return [index for name in names for index, column in enumerate(plain) if column == name]
+
+
+def knows(header: Sequence[str]) -> bool:
+    """Whether one of the columns has a name that says that it holds images."""
+    return bool(matching(header, IMAGE_COLUMNS + _MAYBE_IMAGES))
+
+
+def names_image(value: str) -> bool:
+    """Whether a value is the name of an image, by its ending."""
+    return Path(value).suffix.lower() in IMAGE_SUFFIXES
+
+
+def find_columns(records: Records, selection: Selection, files: Files) -> Columns:
+    """Tells the columns of a table apart.
+
+    Args:
+        records: the table.
+        selection: names them, where a user does.
+        files: where its images are.
+
+    Raises:
+        DataError: a column is missing, or several could be meant.
+    """
+    header = records.header
+    image, notes = _image(records, selection, files)
+    groups = matching(header, GROUP_COLUMNS) if selection.use == "all" else []
+    labels: tuple[int, ...] = ()
+    if selection.use != "predict":
+        labels, more = _labels(records, selection, {image, *groups})
+        notes += more
+    return Columns(image, labels, groups[0] if groups else None, notes + _others("group", header, groups))
+
+
+def _image(records: Records, selection: Selection, files: Files) -> tuple[int, tuple[str, ...]]:
+    header = records.header
+    if selection.image_column is not None:
+        return _named(records, selection.image_column, "--image-column"), ()
+    if found := matching(header, IMAGE_COLUMNS):
+        return found[0], _others("image", header, found)
+    maybe = matching(header, _MAYBE_IMAGES)
+    for index in maybe:
+        if any(files.has(value) for value in _values(records, index)):
+            return index, ()
+    holding = [
+        index
+        for index in range(len(header))
+        if index not in maybe and any(names_image(value) or files.has(value) for value in _values(records, index))
+    ]
+    if len(holding) == 1:
+        return holding[0], (f"the image is read from column '{header[holding[0]]}'",)
+    if maybe and not holding:
+        return maybe[0], ()
+    if holding:
+        raise _unclear(records, "image", holding)
+    raise _lacking(records, "image", IMAGE_COLUMNS)
+
+
+def _labels(records: Records, selection: Selection, taken: set[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    header = records.header
+    if (wanted := selection.label_column) is not None:
+        return (_named(records, wanted, "--label-column"),), ()
+    if found := matching(header, LABEL_COLUMNS) or matching(header, _MAYBE_LABELS):
+        return (found[0],), _others("label", header, matching(header, LABEL_COLUMNS))
+    rest = [index for index in range(len(header)) if index not in taken and _says_something(header[index])]
+    if len(rest) == 1:
+        return (rest[0],), (f"the label is read from column '{header[rest[0]]}'",)
+    raise _lacking(records, "label", LABEL_COLUMNS)
+
+
+def _named(records: Records, wanted: str, option: str) -> int:
+    """The column that a user names, or numbers from 1."""
+    header = records.header
+    for found in (
+        [index for index, column in enumerate(header) if column == wanted],
+        matching(header, [plain_name(wanted)]),
+        [int(wanted) - 1] if wanted.isdecimal() and len(wanted) < 7 and 0 < int(wanted) <= len(header) else [],
+    ):
+        if found:
+            return found[0]
+    near = difflib.get_close_matches(wanted, header, n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    raise DataError(
+        f"{records.path}: there is no column '{wanted}', only {listed(header)}{hint}; name one of these with {option}"
+    )
+
+
+def _values(records: Records, index: int) -> list[str]:
+    """What some rows have in a column."""
+    return [row[index] for _, row in records.first[:20] if index < len(row) and row[index]]
+
+
+def _says_something(column: str) -> bool:
+    """Whether a column is more than the numbers of rows that pandas writes."""
+    return plain_name(column) not in ("", "index") and not column.casefold().startswith("unnamed:")
+
+
+def _others(kind: str, header: Sequence[str], found: Sequence[int]) -> tuple[str, ...]:
+    if len(found) < 2:
+        return ()
+    used, *others = (header[index] for index in found)
+    return (f"the {kind} is read from column '{used}'; {listed(others)} could have been meant too and is not used",)
+
+
+def _unclear(records: Records, kind: str, found: Iterable[int]) -> DataError:
+    columns = listed([records.header[index] for index in found])
+    return DataError(
+        f"{records.path}: the columns {columns} could each be that of the {kind}s; name one with --{kind}-column"
+    )
+
+
+def _lacking(records: Records, kind: str, names: Sequence[str]) -> DataError:
+    return DataError(
+        f"{records.path}: the header has no {kind} column (one of {', '.join(names)}), only {listed(records.header)}; "
+        f"name it with --{kind}-column, or rename it"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first few."""
+    shown = [f"'{name[:60]}'" for name in names[:_SHOWN]]
+    return ", ".join(shown + [f"... ({len(names)} in all)"] * (len(names) > _SHOWN))

@@ -1,0 +1,145 @@
+"""Finding the images that a table names: in which folder, with which ending, and where else they may be."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of
+from atha.errors import DataError
+
+# How far images that are not there are looked for elsewhere, for a message.
+_DEEP, _ENTRIES = 3, 20_000
+_LOOKED_AT = 5
+_MOST_DROPPED = 16
+
+
+@dataclass(frozen=True)
+class Files:
+    """The images below a folder, found by what a table calls them.
+
+    A name is a path, with the ending or without, as long as one file alone fits. Backslashes stand between folders
+    where no file has them in its name.
+
+    Attributes:
+        base: what paths are relative to.
+        dropped: how many leading parts of the table's paths are not looked at.
+    """
+
+    base: Path
+    dropped: int = 0
+    _stems: dict[Path, dict[str, list[str]]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def below(cls, base: Path, values: Sequence[str]) -> "Files":
+        """Images below a folder that a user named, where a table may have been made beside other folders.
+
+        Args:
+            base: the folder.
+            values: some of the table's paths. The fewest leading parts are left out with which one is found.
+
+        Raises:
+            DataError: there is no such folder.
+        """
+        if kind_of(base) != "folder":
+            raise DataError(f"--images {base} is no folder; give the one that the paths of the table are relative to")
+        longest = max((len(_parts(value)) for value in values), default=1)
+        for dropped in range(min(longest, _MOST_DROPPED)):
+            files = cls(base, dropped)
+            if any(map(files.has, values)):
+                return files
+        return cls(base)
+
+    def find(self, value: str) -> Path | None:
+        """The file that a value of a table means; None if there is none.
+
+        Raises:
+            DataError: a name without an ending fits several files.
+        """
+        spelled = [self.path(form) for form in dict.fromkeys((value, value.replace("\\", "/")))]
+        for path in spelled:
+            if kind_of(path) == "file":
+                return path
+        for path in spelled:
+            names = self._with_endings(path)
+            if len(names) > 1:
+                raise DataError(
+                    f"'{value}' can be {names[0]} or {names[1]} in '{path.parent}'; write the ending in the table"
+                )
+            if names:
+                return path.with_name(names[0])
+        return None
+
+    def has(self, value: str) -> bool:
+        """Whether a value is the name of a file, or of several."""
+        try:
+            return self.find(value) is not None
+        except DataError:
+            return True
+
+    def path(self, value: str) -> Path:
+        """Where a value of a table leads, whether anything is there or not."""
+        return self.base / (PurePosixPath(*_parts(value)[self.dropped :]) if self.dropped else value)
+
+    def _with_endings(self, path: Path) -> list[str]:
+        """Names of the images in the folder of a path that are called as it is, but for an ending."""
+        folder = path.parent
+        if folder not in self._stems:
+            stems: dict[str, list[str]] = {}
+            try:
+                for name in sorted(os.listdir(folder)):  # noqa: PTH208 - of a million names, each Path costs
+                    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - the same
+                    if suffix.lower() in IMAGE_SUFFIXES:
+                        stems.setdefault(stem, []).append(name)
+            except (OSError, ValueError):
+                pass
+            self._stems[folder] = stems
+        return self._stems[folder].get(path.name, [])
+
+    def mend(self, values: Sequence[str]) -> str:
+        """What to do about images that are not there, for a message."""
+        first = values[0]
+        if "://" in first:
+            return "download the images and give a table of files"
+        forms = (first, first.replace("\\", "/"))
+        for path in map(self.path, forms):
+            other = self._with_endings(path.with_suffix("")) if path.suffix else []
+            if other:
+                return f"there is {other[0]}: correct the ending in the table"
+        if (folder := self._elsewhere(values[:_LOOKED_AT])) is not None:
+            return f"give the folder that its paths are relative to (did you mean --images '{folder}'?)"
+        return "correct the paths, or give the folder that they are relative to with --images DIR"
+
+    def _elsewhere(self, values: Sequence[str]) -> Path | None:
+        """A folder near by below which all of some values are found."""
+        parts = _parts(values[0])
+        for root in dict.fromkeys((Path(), self.base, self.base.parent)):
+            for folder, names in _walk(root):
+                if not any(parts[-1] in (name, os.path.splitext(name)[0]) for name in names):  # noqa: PTH122
+                    continue
+                here = folder
+                for part in reversed(parts[:-1]):
+                    if here.name != part:
+                        break
+                    here = here.parent
+                if all(map(Files.below(here, values).has, values)):
+                    return here
+        return None
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    """The parts of a path, whichever system wrote it."""
+    return PurePosixPath(value.replace("\\", "/")).parts or (value,)
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders at and below one, with the names in them, but no more than can be looked at in a moment."""
+    left = _ENTRIES
+    for folder, folders, names in os.walk(root):
+        here = Path(folder)
+        deep = len(here.relative_to(root).parts)
+        folders[:] = sorted(name for name in folders if deep < _DEEP and not is_hidden(name))
+        left -= len(names) + len(folders)
+        yield here, names
+        if left < 0:
+            return

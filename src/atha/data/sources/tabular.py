@@ -1,0 +1,164 @@
+"""Labelled images from the rows of a table, wherever the table is from."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atha.data import LabelledImages, Sample
+from atha.data.selection import Selection
+from atha.data.sources.columns import Columns, find_columns, plain_name
+from atha.data.sources.locating import Files
+from atha.data.sources.rows import Records
+from atha.errors import DataError
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """An image that is not there."""
+
+    number: int
+    value: str
+    label: str
+
+
+def files_of(base: Path, selection: Selection, values: Sequence[str]) -> Files:
+    """Where a table's images are.
+
+    Args:
+        base: the table's folder.
+        selection: names another, where a user does.
+        values: some values that may be paths.
+
+    Raises:
+        DataError: the folder that the user names is none.
+    """
+    return Files(base) if selection.images is None else Files.below(selection.images, values)
+
+
+def read_records(records: Records, selection: Selection) -> LabelledImages:
+    """Reads the images that rows name, and their labels.
+
+    Args:
+        records: the table.
+        selection: what is wanted of it.
+
+    Returns:
+        The images by label and then by path, as class folders of them have it, whatever the order of the rows. Rows
+        given twice, images that are not there and columns that could have been meant too are in ``ignored``.
+
+    Raises:
+        DataError: a column or a value is missing, an image has two labels, or no image of the table is there, or, to
+            learn from, none of a class.
+    """
+    cells = [value for _, row in records.first for value in row if value]
+    files = files_of(records.base, selection, cells)
+    columns = find_columns(records, selection, files)
+    samples: dict[str, Sample] = {}
+    groups: dict[str, str] = {}
+    repeated: list[int] = []
+    missing: list[_Missing] = []
+    total = 0
+    for number, row in records.rows():
+        total += 1
+        value, label = _values(records, columns, number, row)
+        path = _find(records, files, number, value)
+        if path is None:
+            missing.append(_Missing(number, value, label))
+            if selection.use != "all":
+                continue
+            path = files.path(value)
+        # "a.jpg" and "./a.jpg" are one image.
+        key = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps ".."
+        sample = Sample(path, label)
+        known = samples.setdefault(key, sample)
+        if known.label != label:
+            raise DataError(
+                f"{records.path}: row {number} gives '{value}' the label '{label}', and an earlier row the label "
+                f"'{known.label}'; keep one of the two"
+            )
+        if known is not sample:
+            repeated.append(number)
+        elif columns.group is not None:
+            groups[key] = _group(records, columns.group, number, row)
+    if not total:
+        raise DataError(f"{records.path}: the table has a header but no rows; add one row per image")
+    lacking = _lacking(records, files, missing, total)
+    if missing:
+        if len(missing) == total:
+            raise DataError(f"{lacking}; {files.mend([image.value for image in missing])}")
+        if selection.use == "fit":
+            _check_classes(lacking, samples, missing)
+    order = sorted(samples, key=lambda key: (samples[key].label, key))
+    return LabelledImages(
+        tuple(samples[key] for key in order),
+        str(records.path),
+        (*columns.notes, *_repetition(repeated), *([lacking] if missing and selection.use != "all" else [])),
+        base=records.base,
+        groups=None if columns.group is None else tuple(groups[key] for key in order),
+        group_kind="" if columns.group is None else plain_name(records.header[columns.group]).removesuffix("_id"),
+    )
+
+
+def _values(records: Records, columns: Columns, number: int, row: list[str]) -> tuple[str, str]:
+    """The image and the label of a row; no label, where none is wanted."""
+    found = ["", ""]
+    for place, index in enumerate((columns.image, *columns.labels)):
+        found[place] = row[index] if index < len(row) else ""
+        if not found[place]:
+            raise DataError(
+                f"{records.path}: row {number} has no value in column '{records.header[index]}'; fill it or delete "
+                "the row"
+            )
+    return found[0], found[1]
+
+
+def _group(records: Records, column: int, number: int, row: list[str]) -> str:
+    if column < len(row) and row[column]:
+        return row[column]
+    raise DataError(
+        f"{records.path}: row {number} has no value in column '{records.header[column]}'; fill it, or rename the "
+        "column if it says nothing of what an image is of"
+    )
+
+
+def _find(records: Records, files: Files, number: int, value: str) -> Path | None:
+    try:
+        return files.find(value)
+    except DataError as error:
+        raise DataError(f"{records.path}: row {number}: {error}") from error
+
+
+def _lacking(records: Records, files: Files, missing: Sequence[_Missing], total: int) -> str:
+    """What is not there, with an example."""
+    if not missing:
+        return ""
+    first = missing[0]
+    those = (
+        f"none of its {total:,} images is there"
+        if len(missing) == total
+        else f"1 of its {total:,} images is not there"
+        if len(missing) == 1
+        else f"{len(missing):,} of its {total:,} images are not there"
+    )
+    return (
+        f"{records.path}: {those}; of row {first.number}, '{first.value}', '{files.path(first.value)}' was looked for, "
+        "also with the ending of an image"
+    )
+
+
+def _check_classes(lacking: str, samples: dict[str, Sample], missing: Sequence[_Missing]) -> None:
+    """See that no class is lost with images that are not there."""
+    left = {sample.label for sample in samples.values()}
+    for image in missing:
+        if image.label not in left:
+            raise DataError(f"{lacking}; no image of class '{image.label}' is left: correct the paths or its rows")
+
+
+def _repetition(numbers: list[int], limit: int = 5) -> tuple[str, ...]:
+    if not numbers:
+        return ()
+    listed = ", ".join([str(number) for number in numbers[:limit]] + ["..."] * (len(numbers) > limit))
+    if len(numbers) == 1:
+        return (f"1 row repeats an earlier one and is not used: row {listed}",)
+    return (f"{len(numbers)} rows repeat earlier ones and are not used: rows {listed}",)
