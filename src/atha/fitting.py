@@ -91,7 +91,7 @@ def learn(
         lambda image: (views.plain(image), crop_source(image, views.size) if crops else None, picture(image)),
     )
     labels = np.array([index[raw] for raw in found.labels])
-    counts = _counts(classes, labels, found.left_out)
+    counts = _counts(classes, labels, found, index)
     plain = torch.stack([view for view, _, _ in found.made])
     images = ViewedImages(plain, views, frozen, [crop for _, crop, _ in found.made if crop is not None])
     fitted = fit(Support(images, labels, classes.texts, recipe.prompt.template, seed))
@@ -170,7 +170,7 @@ def learn_more(
     places, again = _not_there(found, index, there, classes)
     left_out = [*found.left_out, *again]
     labels = np.concatenate([kept.labels, [index[found.labels[place]] for place in places]]).astype(np.int64)
-    counts = _counts(classes, labels, left_out)
+    counts = _counts(classes, labels, found, index)
     if not places:
         raise DataError(f"{data.source} holds no image to add ({left_out[0]}): give others")
     images = ViewedImages(torch.stack([found.made[place][0] for place in places]), views, frozen)
@@ -223,18 +223,22 @@ def _not_there(
     return places, again
 
 
-def _counts(classes: Classes, labels: Int[np.ndarray, "n"], left_out: Sequence[str]) -> dict[str, int]:
+def _counts(
+    classes: Classes, labels: Int[np.ndarray, "n"], found: SupportImages[Any], index: Mapping[str, int]
+) -> dict[str, int]:
     """Images of each class.
 
     Raises:
         DataError: one has none.
     """
     counts = {label: int((labels == place).sum()) for place, label in enumerate(classes.labels)}
-    if empty := [label for label, count in counts.items() if count == 0]:
-        reason = f" ({left_out[0]})" if left_out else ""
-        raise DataError(
-            f"class '{empty[0]}' has no support image that can be read{reason}: add one, or leave the class out"
-        )
+    for place, (label, count) in enumerate(counts.items()):
+        if count == 0:
+            own = [problem for raw, problem in found.unread if index[raw] == place]
+            reason = f" ({own[0]})" if own else ""
+            raise DataError(
+                f"class '{label}' has no support image that can be read{reason}: add one, or leave the class out"
+            )
     return counts
 
 

@@ -158,6 +158,13 @@ def unreadable_class(here: Path) -> None:
     (here / "support" / "dog" / "1.png").write_bytes(b"")
 
 
+def code_beside_classes(here: Path) -> None:
+    truncate(here / "support" / "cat" / "0.png")
+    picture(here / "support" / "cat" / "1.png")
+    (here / "support" / "scripts").mkdir()
+    (here / "support" / "scripts" / "load.py").write_text("import os")
+
+
 def same_text(here: Path) -> None:
     support(here / "support", ("a_b", "a b"))
 
@@ -186,6 +193,7 @@ SUPPORT = [
     (empty_class, ("newt", "add images or remove")),
     (images_without_classes, ("'support'", "cat.png", "one folder per class")),
     (unreadable_class, ("'dog'", "support/dog/0.png: the image is truncated or corrupt", "add one, or leave")),
+    (code_beside_classes, ("'scripts'", "(support/scripts/load.py: ", "leave the class out")),
     (same_text, ("'a b'", "'a_b'", "--classes")),
     (same_image, ("support/cat/0.png", "support/dog/twin.png", "remove one")),
     (name_without_words, ("'___'", "rename it")),

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from atha.data import read_labelled
 from atha.data.check import check
+from atha.data.images import ImageReader
 from atha.data.sources.cdfsl import benchmarks
+from atha.data.support import decode_support
 from atha.data.survey import Benchmark
 from atha.errors import DataError
 
@@ -94,3 +98,19 @@ def test_own_data(root):
     assert "holds no image" in check(str(root / "EuroSAT" / "2750")).problems[0]
     with pytest.raises(DataError, match="there is no data set"):
         check(str(root / "nothing"))
+
+
+def test_own_data_are_refused_as_fit_refuses_them(root):
+    place = root / "EuroSAT" / "2750"
+    (place / "River" / "twin.png").write_bytes((place / "Forest" / "Forest_0.png").read_bytes())
+    (problem,) = check(str(place)).problems
+    assert problem == (
+        "Forest/Forest_0.png (Forest) and River/twin.png (River) are the same image in two classes: remove one"
+    )
+    with pytest.raises(DataError, match=r"Forest_0.png \(Forest\) are the same image in two classes: remove one"):
+        decode_support(read_labelled(place), ImageReader(), lambda image: None)
+    assert check(str(place), duplicates=False).problems == ()
+    for label in benchmarks()["eurosat"].texts:
+        if label != "Forest":
+            shutil.rmtree(place / label)
+    assert "only 'Forest'" in check(str(place)).problems[0]

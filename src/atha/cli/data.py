@@ -66,7 +66,8 @@ def check(
     """Compare what is there of DATASET with what the protocol expects, and look for copies.
 
     The exit code is 0 if all matches, 1 if anything differs or images cannot be read, and 2 if there is no such data
-    set or folder. Copies alone leave it at 0, even if they have two labels: they are a fact of the official data.
+    set or folder. Copies leave it at 0, unless they have two labels, which is a fact of the official data and a
+    mistake in other data.
 
     The paths in the list of --write-list are relative to the data set, wherever the list lies. Of copies it has the
     first.
@@ -130,7 +131,8 @@ def _print(found: "Survey") -> None:
         common.print_text(f"Problem: {problem}.")
     if not found.problems:
         what = "as the protocol expects it" if found.benchmark else "in order"
-        common.print_text(f"{found.dataset} is {what}.")
+        unseen = "" if found.duplicates else " (its images were not opened)"
+        common.print_text(f"{found.dataset} is {what}{unseen}.")
 
 
 def _print_copies(copies: "Duplicates") -> None:

@@ -1,13 +1,15 @@
 """What is there of a data set against what the protocol expects, and what is there twice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from atha.data.deciding import decide_reading
-from atha.data.duplicates import Progress, find_duplicates
+from atha.data.duplicates import Duplicates, Progress, find_duplicates
 from atha.data.images import ImageReader
 from atha.data.opening import open_pool, own_path
+from atha.data.pool import Pool
+from atha.data.problems import two_labels
 from atha.data.sources.cdfsl import benchmarks, differences, survey
 from atha.data.sources.hub import PREFIX
 from atha.data.survey import Benchmark, Survey
@@ -44,21 +46,35 @@ def check(
     """
     expected = benchmark or benchmarks().get(dataset)
     found = _own(dataset, root) if expected is None else _of_benchmark(expected, root)
-    if not duplicates or found.pool is None or not found.pool.ids:
+    pool = found.pool
+    if not duplicates or pool is None or not pool.ids:
         return found
     try:
-        reading = decide_reading(found.pool.files, bands, max_pixels)
+        reading = decide_reading(pool.files, bands, max_pixels)
     except DataError as error:
         return replace(found, problems=(*found.problems, str(error)))
     reader = ImageReader(reading, max_pixels, quiet=True)
-    copies = find_duplicates(found.pool, progress=progress, reader=reader)
+    copies = find_duplicates(pool, progress=progress, reader=reader)
     found = replace(found, notes=(*found.notes, *(sentence.rstrip(".") for sentence in reading.describe())))
-    unreadable: tuple[str, ...] = ()
+    problems = found.problems
     if copies.unreadable:
         (name, reason), count = copies.unreadable[0], len(copies.unreadable)
         images = "1 image cannot" if count == 1 else f"{count:,} images cannot"
-        unreadable = (f"{images} be read, the first is '{name}' ({reason}); get them again",)
-    return replace(found, duplicates=copies, problems=found.problems + unreadable)
+        problems += (f"{images} be read, the first is '{name}' ({reason}); get them again",)
+    # Of official data it is a fact, and protocols take them as they are; fit refuses it in the user's own.
+    if expected is None:
+        problems += tuple(_conflicts(pool, copies))
+    return replace(found, duplicates=copies, problems=problems)
+
+
+def _conflicts(pool: Pool, copies: Duplicates) -> Iterator[str]:
+    """A sentence for each image that is in two classes."""
+    labels = dict(zip(pool.ids, pool.labels, strict=True))
+    for group in copies.exact:
+        if group.conflicting:
+            first = group.ids[0]
+            second = next(name for name in group.ids if labels[name] != labels[first])
+            yield two_labels(first, labels[first], second, labels[second])
 
 
 def _of_benchmark(expected: Benchmark, root: Path | None) -> Survey:

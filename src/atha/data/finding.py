@@ -18,7 +18,9 @@ IMAGE_SUFFIXES = frozenset({
 # fmt: on
 """File name endings, in lower case, of the formats that can be read, some of them with an extra."""
 
-_HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_HIDDEN_NAMES = frozenset(
+    {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"}
+)
 
 
 def is_hidden(path_part_name: str) -> bool:
@@ -28,7 +30,8 @@ def is_hidden(path_part_name: str) -> bool:
         path_part_name: One part of a path, such as ``.DS_Store`` or ``Thumbs.db``.
 
     Returns:
-        True for names that start with a dot, ``Thumbs.db``, ``desktop.ini`` and ``__MACOSX``, in any case.
+        True for names that start with a dot, and in any case for ``Thumbs.db``, ``desktop.ini``, ``__MACOSX``,
+        ``__pycache__``, ``@eaDir``, ``$RECYCLE.BIN`` and ``System Volume Information``.
     """
     return path_part_name.startswith(".") or path_part_name.lower() in _HIDDEN_NAMES
 

@@ -43,6 +43,18 @@ class MissingExtra(ImageProblem):
         return type(self), (self.path, self.what, self.extra)
 
 
+def two_labels(first: str, label: str, second: str, other: str) -> str:
+    """What is wrong with one image that is in two classes.
+
+    Args:
+        first: name of one copy.
+        label: of it.
+        second: name of the other.
+        other: label of that.
+    """
+    return f"{first} ({label}) and {second} ({other}) are the same image in two classes: remove one"
+
+
 @contextmanager
 def trouble_is(name: str, reason: str = TRUNCATED) -> Iterator[None]:
     """Turns any exception into an `ImageProblem`.

@@ -10,6 +10,7 @@ from PIL import Image
 from atha.data import LabelledImages, Sample
 from atha.data.images import ImageProblem, ImageReader, content_hash, image_name
 from atha.data.loading import load_ahead
+from atha.data.problems import two_labels
 from atha.errors import AthaWarning, DataError
 
 Made = TypeVar("Made")
@@ -25,14 +26,19 @@ class SupportImages(Generic[Made]):
         names: what the images are called.
         labels: raw labels.
         hashes: see `atha.data.images.content_hash`.
-        left_out: sentences on images that cannot be read.
+        unread: label of each image that cannot be read, and why.
     """
 
     made: list[Made] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    unread: list[tuple[str, ImageProblem]] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Sentences on images that cannot be read."""
+        return [str(problem) for _, problem in self.unread]
 
 
 def decode_support(
@@ -62,16 +68,14 @@ def decode_support(
     first: dict[str, Sample] = {}
     for sample, loaded in zip(data.samples, load_ahead(load, data.samples, _AHEAD), strict=True):
         if isinstance(loaded, ImageProblem):
-            found.left_out.append(str(loaded))
+            found.unread.append((sample.label, loaded))
             warnings.warn(f"not used: {loaded}", AthaWarning, stacklevel=3)
             continue
         made, digest = loaded
         twin = first.setdefault(digest, sample)
         if twin.label != sample.label:
-            raise DataError(
-                f"{image_name(sample.image)} ({sample.label}) and {image_name(twin.image)} ({twin.label}) are the same "
-                "image in two classes: remove one"
-            )
+            here, there = image_name(sample.image), image_name(twin.image)
+            raise DataError(two_labels(here, sample.label, there, twin.label))
         found.made.append(made)
         found.names.append(image_name(sample.image))
         found.labels.append(sample.label)

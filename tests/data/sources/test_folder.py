@@ -62,7 +62,7 @@ def test_files_are_samples_whatever_their_suffix(tmp_path):
 def test_hidden_things_are_ignored_silently(tmp_path):
     tree(
         tmp_path, "a/x.jpg", "a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", "a/.cache/y.jpg", "a/__MACOSX/z.jpg",
-        "__MACOSX/a/x.jpg", ".git/config", ".DS_Store", "Desktop.ini",
+        "__MACOSX/a/x.jpg", "__pycache__/a.pyc", "a/@eaDir/x.jpg", ".git/config", ".DS_Store", "Desktop.ini",
     )  # fmt: skip
     images = read_folder(tmp_path)
     assert read(tmp_path) == [("a/x.jpg", "a")]
