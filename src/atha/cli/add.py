@@ -23,6 +23,8 @@ def add(
     image_column: selecting.ImageColumn = None,
     label_column: selecting.LabelColumn = None,
     images: selecting.Images = None,
+    split: selecting.Split = None,
+    eval_split: selecting.EvalSplit = None,
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
@@ -41,7 +43,9 @@ def add(
 
     saved = read_adapter(adapter)
     check_free(out, overwrite)
-    data, test = selecting.read_with_test(more, eval_, Selection("fit", image_column, label_column, images))
+    data, test = selecting.read_with_test(
+        more, eval_, Selection("fit", image_column, label_column, images, split), eval_split
+    )
     texts = common.read_classes(classes)
     if texts is not None and not isinstance(texts, dict):
         raise DataError(f'{classes} is a list: give texts of new classes by label, such as {{"label": "text"}}')

@@ -22,6 +22,7 @@ def evaluate(
     image_column: selecting.ImageColumn = None,
     label_column: selecting.LabelColumn = None,
     images: selecting.Images = None,
+    split: selecting.Split = None,
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
@@ -34,7 +35,7 @@ def evaluate(
     from atha.data import Selection, read_labelled
 
     saved = read_adapter(adapter)
-    data = read_labelled(test, Selection("test", image_column, label_column, images))
+    data = read_labelled(test, Selection("test", image_column, label_column, images, split))
     saved.classes.index(data)
 
     from atha.classifier import Classifier

@@ -30,6 +30,8 @@ def fit(
     image_column: selecting.ImageColumn = None,
     label_column: selecting.LabelColumn = None,
     images: selecting.Images = None,
+    split: selecting.Split = None,
+    eval_split: selecting.EvalSplit = None,
     bands: common.Bands = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     keep_support: Annotated[
@@ -54,7 +56,9 @@ def fit(
     chosen = Recipe.load(recipe, set_ or ())
     check_free(out, overwrite)
     wanted = common.read_bands(bands)
-    data, test = selecting.read_with_test(support, eval_, Selection("fit", image_column, label_column, images))
+    data, test = selecting.read_with_test(
+        support, eval_, Selection("fit", image_column, label_column, images, split), eval_split
+    )
     names = common.read_classes(classes)
     task = Classes.of_support(data, names)
     index = task.index(data)

@@ -20,6 +20,7 @@ def report(
     image_column: selecting.ImageColumn = None,
     label_column: selecting.LabelColumn = None,
     images: selecting.Images = None,
+    split: selecting.Split = None,
     model: common.Backbone = None,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
@@ -36,7 +37,7 @@ def report(
         raise DataError(f"--out {out} must end in .html: give it such a name")
     check_free(out, overwrite)
     saved = read_adapter(adapter)
-    data = read_labelled(test, Selection("test", image_column, label_column, images))
+    data = read_labelled(test, Selection("test", image_column, label_column, images, split))
     saved.classes.index(data)
 
     from atha.classifier import Classifier

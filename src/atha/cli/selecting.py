@@ -1,5 +1,6 @@
 """Options that say which labelled images are meant, and where a table has what."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,21 +28,46 @@ Images = Annotated[
         "--images", metavar="DIR", help="What its paths are relative to. (default: its folder)", rich_help_panel=PANEL
     ),
 ]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Part of the data, by its column split, set or fold; several with commas, or all. (default: the one that "
+        "fits the verb)",
+        rich_help_panel=PANEL,
+    ),
+]
+EvalSplit = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The same for --eval. (default: test)", rich_help_panel=PANEL),
+]
 
 
 def read_with_test(
-    images: str, test: str | None, selection: "Selection"
+    images: str, test: str | None, selection: "Selection", eval_split: str | None
 ) -> "tuple[LabelledImages, LabelledImages | None]":
-    """Images to learn from, and those of ``--eval``. What is said of columns holds for each that has columns.
+    """Images to learn from, and those of ``--eval``. What is said of columns is said of both, or of the only table.
+
+    Args:
+        images: to learn from.
+        test: to evaluate on.
+        selection: of the first.
+        eval_split: parts of the second.
 
     Raises:
         DataError: either cannot be read, or none has columns and some are named.
     """
     from atha.data import Selection, read_labelled, takes_columns
+    from atha.errors import DataError
 
-    def of(source: str, other: str | None) -> Selection:
-        named = takes_columns(source) or other is None or not takes_columns(other)
-        return selection if named else Selection(selection.use)
-
-    data = read_labelled(images, of(images, test))
-    return data, None if test is None else read_labelled(test, of(test, images).to("test"))
+    if test is None:
+        if eval_split is not None:
+            raise DataError(f"--eval-split {eval_split} is of test images: give these with --eval, or leave it out")
+        return read_labelled(images, selection), None
+    of_test = replace(selection, use="test", split=eval_split, split_option="--eval-split")
+    first, second = takes_columns(images), takes_columns(test)
+    if first and not second:
+        of_test = Selection("test", split=eval_split, split_option="--eval-split")
+    if second and not first:
+        selection = Selection("fit", split=selection.split)
+    return read_labelled(images, selection), read_labelled(test, of_test)

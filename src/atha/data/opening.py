@@ -14,7 +14,8 @@ from atha.data.finding import did_you_mean, kind_of
 from atha.data.pool import Pool, listing_hash
 from atha.data.sources import hub as hubs
 from atha.data.sources.cdfsl import benchmarks, read
-from atha.data.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, matching
+from atha.data.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS
+from atha.data.sources.naming import matching
 from atha.data.sources.rows import read_rows
 from atha.errors import DataError
 from atha.files import cache_folder

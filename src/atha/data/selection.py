@@ -1,6 +1,6 @@
 """What a user says of labelled images beyond where they lie."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +18,16 @@ class Selection:
         label_column: the same of the column of labels, or of several, with commas, that hold 1 for an image's class
             and 0 for the others.
         images: the folder that paths of images are relative to; None: that of the table.
+        split: names of parts of the data, with commas, or ``all``; None: those that fit the use.
+        split_option: what the command line calls that, for messages.
     """
 
     use: Use = "all"
     image_column: str | None = None
     label_column: str | None = None
     images: Path | None = None
+    split: str | None = None
+    split_option: str = "--split"
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -32,9 +36,6 @@ class Selection:
             "--image-column": self.image_column,
             "--label-column": self.label_column,
             "--images": self.images,
+            self.split_option: self.split,
         }
         return tuple(name for name, value in values.items() if value is not None)
-
-    def to(self, use: Use) -> "Selection":
-        """The same for another use."""
-        return replace(self, use=use)

@@ -1,7 +1,6 @@
 """Which columns of a table hold what: by their names, by what is in them, or as a user says."""
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 from atha.data.finding import IMAGE_SUFFIXES
 from atha.data.selection import Selection
 from atha.data.sources.locating import Files
+from atha.data.sources.naming import listed, matching, plain_name
+from atha.data.sources.parts import part_columns
 from atha.data.sources.rows import Records
 from atha.errors import DataError
 
@@ -39,8 +40,6 @@ _MAYBE_LABELS = (
     "y",
 )
 
-_SHOWN = 12
-
 
 @dataclass(frozen=True)
 class Columns:
@@ -50,24 +49,15 @@ class Columns:
         image: the column of images.
         labels: the column of labels, or several that hold 1 or 0; none where no labels are wanted.
         group: the column of groups.
+        parts: columns that divide the table, see `part_columns`.
         notes: what else could have been meant, and what was found by what is in it.
     """
 
     image: int
     labels: tuple[int, ...]
     group: int | None
+    parts: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def plain_name(column: str) -> str:
-    """The name of a column without what people write in different ways."""
-    return re.sub(r"[\s_.-]+", "_", column.strip().casefold()).strip("_")
-
-
-def matching(header: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Positions of the columns that have one of some names, in the order of the names."""
-    plain = [plain_name(column) for column in header]
-    return [index for name in names for index, column in enumerate(plain) if column == name]
 
 
 def knows(header: Sequence[str]) -> bool:
@@ -93,12 +83,15 @@ def find_columns(records: Records, selection: Selection, files: Files) -> Column
     """
     header = records.header
     image, notes = _image(records, selection, files)
-    groups = matching(header, GROUP_COLUMNS) if selection.use == "all" else []
+    groups = matching(header, GROUP_COLUMNS)
     labels: tuple[int, ...] = ()
+    parts = part_columns(records, {image, *_known_labels(records, selection)})
     if selection.use != "predict":
-        labels, more = _labels(records, selection, {image, *groups})
+        labels, more = _labels(records, selection, {image, *groups, *parts})
         notes += more
-    return Columns(image, labels, groups[0] if groups else None, notes + _others("group", header, groups))
+    if selection.use != "all":
+        return Columns(image, labels, None, parts, notes)
+    return Columns(image, labels, groups[0] if groups else None, parts, notes + _others("group", header, groups))
 
 
 def _image(records: Records, selection: Selection, files: Files) -> tuple[int, tuple[str, ...]]:
@@ -125,12 +118,18 @@ def _image(records: Records, selection: Selection, files: Files) -> tuple[int, t
     raise _lacking(records, "image", IMAGE_COLUMNS)
 
 
+def _known_labels(records: Records, selection: Selection) -> list[int]:
+    """Columns that hold labels by their names, the one that is used first."""
+    header = records.header
+    if selection.label_column is not None:
+        return [_named(records, selection.label_column, "--label-column")]
+    return matching(header, LABEL_COLUMNS) or matching(header, _MAYBE_LABELS)[:1]
+
+
 def _labels(records: Records, selection: Selection, taken: set[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
     header = records.header
-    if (wanted := selection.label_column) is not None:
-        return (_named(records, wanted, "--label-column"),), ()
-    if found := matching(header, LABEL_COLUMNS) or matching(header, _MAYBE_LABELS):
-        return (found[0],), _others("label", header, matching(header, LABEL_COLUMNS))
+    if found := _known_labels(records, selection):
+        return (found[0],), _others("label", header, found)
     rest = [index for index in range(len(header)) if index not in taken and _says_something(header[index])]
     if len(rest) == 1:
         return (rest[0],), (f"the label is read from column '{header[rest[0]]}'",)
@@ -183,9 +182,3 @@ def _lacking(records: Records, kind: str, names: Sequence[str]) -> DataError:
         f"{records.path}: the header has no {kind} column (one of {', '.join(names)}), only {listed(records.header)}; "
         f"name it with --{kind}-column, or rename it"
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message, the first few."""
-    shown = [f"'{name[:60]}'" for name in names[:_SHOWN]]
-    return ", ".join(shown + [f"... ({len(names)} in all)"] * (len(names) > _SHOWN))

@@ -67,7 +67,7 @@ class _Folder:
     @property
     def part(self) -> str:
         """The part of a data set that its name means, or nothing."""
-        return _part_of(self.name)[0]
+        return part_of(self.name)[0]
 
 
 def doubt(root: Path, files: Mapping[Path, Sequence[Path]], beside: Sequence[Path] = ()) -> str:
@@ -135,15 +135,15 @@ def _wrapped(root: Path, folder: _Folder) -> str:
 def _family(folders: Sequence[_Folder]) -> list[_Folder]:
     """Folders that are different parts of one data set by their names, such as ``seg_train`` and ``seg_test``."""
     named = [folder for folder in folders if folder.part]
-    stems = Counter(stem for stem, _ in {_part_of(folder.name)[::-1] for folder in named})
-    found = [folder for folder in named if stems[_part_of(folder.name)[1]] > 1]
+    stems = Counter(stem for stem, _ in {part_of(folder.name)[::-1] for folder in named})
+    found = [folder for folder in named if stems[part_of(folder.name)[1]] > 1]
     # Beside one other folder, what holds the classes to learn needs no second split.
     if not found and len(folders) == 2 and len(named) == 1 and named[0].part == _LEARN and named[0].inner:
         return named
     return found
 
 
-def _part_of(name: str) -> tuple[str, str]:
+def part_of(name: str) -> tuple[str, str]:
     """The part of a data set that a name means, or nothing; and what else the name says."""
     words = re.findall(r"[^\W\d_]+", split_camel_case(name).casefold())
     for word in words:
@@ -167,7 +167,7 @@ def _same(root: Path, folders: Sequence[_Folder]) -> str:
     first, second = next((a, b) for a, b in combinations(folders, 2) if _alike(a.inner, b.inner))
     common = [first.inner[name] for name in sorted(first.inner.keys() & second.inner.keys())]
     told = f"the folders of '{root}' ({_listed(folders)}) hold folders of the same names ({_listed(common)})"
-    if all(_part_of(name)[0] for name in common):
+    if all(part_of(name)[0] for name in common):
         return (
             f"{told}, which are splits: put the splits above the classes, as {_quoted(root / common[0] / first.name)}, "
             "or list the images in a table"

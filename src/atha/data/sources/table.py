@@ -6,8 +6,9 @@ from pathlib import Path
 from atha.data import LabelledImages
 from atha.data.finding import kind_of
 from atha.data.selection import Selection
-from atha.data.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, knows, matching, names_image
+from atha.data.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, knows, names_image
 from atha.data.sources.layout import Layout
+from atha.data.sources.naming import matching
 from atha.data.sources.rows import DELIMITERS, LOOKED_AT, Records, Row, TextTable
 from atha.data.sources.tabular import files_of, read_records
 from atha.errors import DataError

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from atha.data import LabelledImages, Sample
 from atha.data.selection import Selection
-from atha.data.sources.columns import Columns, find_columns, plain_name
+from atha.data.sources.columns import Columns, find_columns
 from atha.data.sources.locating import Files
+from atha.data.sources.naming import plain_name
+from atha.data.sources.parts import choose_rows
 from atha.data.sources.rows import Records
 from atha.errors import DataError
 
@@ -54,12 +56,15 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
     cells = [value for _, row in records.first for value in row if value]
     files = files_of(records.base, selection, cells)
     columns = find_columns(records, selection, files)
+    wanted, division = choose_rows(records, columns.image, columns.parts, selection)
     samples: dict[str, Sample] = {}
     groups: dict[str, str] = {}
     repeated: list[int] = []
     missing: list[_Missing] = []
     total = 0
     for number, row in records.rows():
+        if not wanted(row):
+            continue
         total += 1
         value, label = _values(records, columns, number, row)
         path = _find(records, files, number, value)
@@ -93,7 +98,7 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
     return LabelledImages(
         tuple(samples[key] for key in order),
         str(records.path),
-        (*columns.notes, *_repetition(repeated), *([lacking] if missing and selection.use != "all" else [])),
+        (*columns.notes, *division, *_repetition(repeated), *([lacking] if missing and selection.use != "all" else [])),
         base=records.base,
         groups=None if columns.group is None else tuple(groups[key] for key in order),
         group_kind="" if columns.group is None else plain_name(records.header[columns.group]).removesuffix("_id"),
