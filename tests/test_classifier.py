@@ -1,12 +1,13 @@
 """The whole way on small images: what `fit` may see, repeatability, shapes, labels."""
 
+import io
 import json
 import sys
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import atha
 from atha.data import read_labelled
@@ -117,6 +118,51 @@ def test_batches_and_kinds_of_input_change_nothing_but_rounding(classifier, supp
     images = classifier.predict_proba([Image.open(file) for file in files])
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     assert np.array_equal(images, whole)
+
+
+@pytest.fixture
+def unfitted(backbone):
+    return atha.Classifier(backbone, classes=["red thing", "blue thing"])
+
+
+def test_images_come_from_anywhere(unfitted, test_folder, tmp_path):
+    """Once or often, one or many; each row belongs to its image."""
+    classifier, files = unfitted, sorted(test_folder.glob("*/*.png"))[::2]
+    expected = classifier.predict_proba(files)
+    arrays = np.stack([np.asarray(Image.open(file)) for file in files])
+    buffer = np.empty_like(arrays[0])
+
+    def frames():
+        for array in arrays:
+            buffer[:] = array
+            yield buffer
+
+    for several in (iter(files), map(str, files), (Image.open(file) for file in files), tuple(files), arrays, frames()):
+        rows = list(classifier.stream(several, batch_size=5))
+        assert np.array_equal([row.probabilities for row in rows], expected)
+    rows = list(classifier.stream(iter([*files, tmp_path / "none.png"]), batch_size=5))
+    assert [row.file for row in rows] == [*map(str, files), str(tmp_path / "none.png")]
+    assert rows[-1].problem and not any(row.problem for row in rows[:-1])
+    for one in (files[0], str(files[0]), Image.open(files[0]), arrays[0]):
+        assert np.array_equal(classifier.predict_proba(one), expected[:1])
+
+
+def test_frames_of_a_film(unfitted, tmp_path):
+    """PIL gives all of them as one object."""
+    photos = [Image.new("RGB", (20, 20), colour) for colour in ("red", "lime", "blue")]
+    photos[0].save(tmp_path / "film.gif", save_all=True, append_images=photos[1:])
+    with Image.open(tmp_path / "film.gif") as film:
+        assert np.array_equal(unfitted.predict_proba(ImageSequence.Iterator(film)), unfitted.predict_proba(photos))
+
+
+def test_what_is_no_image(unfitted):
+    for value in (None, 3, b"a.png", io.BytesIO()):
+        with pytest.raises(DataError, match=f"of type {type(value).__name__}: give a path"):
+            unfitted.predict(value)
+        with pytest.raises(DataError, match="1 of 1 images cannot be read"):
+            unfitted.predict([value])
+    with pytest.raises(DataError, match="batch_size is 0"):
+        list(unfitted.stream([], batch_size=0))
 
 
 def test_zero_shot_before_fit(backbone, test_folder):

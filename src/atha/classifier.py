@@ -15,7 +15,7 @@ from atha.adapter.support import SupportRecord
 from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
 from atha.data import LabelledSource, Selection, read_labelled
-from atha.data.images import ImageInput, ImageReader, image_name
+from atha.data.images import ImageInput, ImageReader, SeveralImages, image_name
 from atha.data.reading import Reading
 from atha.data.views import Views
 from atha.defaults import MAX_PIXELS
@@ -236,11 +236,11 @@ class Classifier:
         before = Learned(self.classes, self._fitted, self._support, self.record)
         return self._take(learn_more(images, before, classes, self.recipe, self._views, self._frozen, self.reader))
 
-    def predict(self, images: Sequence[ImageInput], *, plain: bool = False) -> list[str]:
+    def predict(self, images: SeveralImages, *, plain: bool = False) -> list[str]:
         """The label of each image, that of the largest probability.
 
         Args:
-            images: of any number.
+            images: of any number, anything that can be iterated, also once only; or one image, which gives one row.
             plain: look at the plain view of an image alone, which is faster where a blend looks at several.
 
         Raises:
@@ -249,11 +249,11 @@ class Classifier:
         labels = self._known_classes().labels
         return [labels[index] for index in self.predict_proba(images, plain=plain).argmax(axis=1)]
 
-    def predict_proba(self, images: Sequence[ImageInput], *, plain: bool = False) -> Float[np.ndarray, "n N"]:
+    def predict_proba(self, images: SeveralImages, *, plain: bool = False) -> Float[np.ndarray, "n N"]:
         """Class probabilities of each image, in the order of ``classes.labels``; rows sum to 1.
 
         Args:
-            images: of any number.
+            images: of any number, anything that can be iterated, also once only; or one image, which gives one row.
             plain: as for `predict`.
 
         Raises:
@@ -269,21 +269,19 @@ class Classifier:
         return rows.reshape(len(predictions), len(self._known_classes().labels))
 
     def stream(
-        self, images: Sequence[ImageInput], batch_size: int | None = None, *, plain: bool = False
+        self, images: SeveralImages, batch_size: int | None = None, *, plain: bool = False
     ) -> Iterator[Prediction]:
         """Predict one image after the other in bounded memory, naming those that cannot be read.
 
         Args:
-            images: of any number.
+            images: of any number, anything that can be iterated, also once only; or one image, which gives one row.
             batch_size: images that go through the model at once; None: see `atha.models.inference.images_at_once`.
             plain: as for `predict`.
 
         Raises:
-            DataError: no classes yet, or ``images`` is no sequence of images.
+            DataError: no classes yet, or ``images`` is neither images nor an image.
         """
         labels = self._known_classes().labels
-        if isinstance(images, str | Path):
-            raise DataError(f"images is the single value '{images}', give a list of images")
         yield from self._predictor(plain).stream(images, labels, self._size(batch_size))
 
     def explain(self, image: ImageInput) -> Explanation:
@@ -457,6 +455,8 @@ class Classifier:
         return zero_shot(texts, self.backbone.logit_scale)
 
     def _size(self, batch_size: int | None) -> int:
+        if batch_size is not None and batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}: give 1 or more")
         return images_at_once(self.backbone) if batch_size is None else batch_size
 
     def _known_classes(self) -> Classes:

@@ -3,9 +3,10 @@
 Shapes: B images of a batch, N classes, E joint width.
 """
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from atha.data import LabelledImages
-from atha.data.images import ImageInput, ImageProblem, ImageReader, content_hash, image_name
+from atha.data.images import (
+    ImageInput,
+    ImageProblem,
+    ImageReader,
+    SeveralImages,
+    content_hash,
+    each_image,
+    image_name,
+)
 from atha.data.loading import load_ahead
 from atha.data.views import Views
 from atha.evaluation import Evaluation
@@ -39,6 +48,14 @@ class Prediction:
     probability: float = float("nan")
     probabilities: tuple[float, ...] = ()
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Viewed:
+    """An image's name, and its plain view or why there is none."""
+
+    name: str
+    view: UInt8[Tensor, "3 H W"] | ImageProblem
 
 
 @dataclass
@@ -80,45 +97,43 @@ class Predictor:
     frozen: Frozen
     reader: ImageReader
 
-    def batches(
-        self, images: Sequence[ImageInput], size: int, known: Container[str] = ()
-    ) -> Iterator[list[UInt8[Tensor, "3 H W"] | ImageProblem]]:
+    def batches(self, images: Iterable[ImageInput], size: int, known: Container[str] = ()) -> Iterator[list[_Viewed]]:
         """Plain views of consecutive images, in order, decoded while the batch before is worked on.
 
         Args:
-            images: of any number.
+            images: of any number; taken once, and no more than two batches ahead.
             size: images of a batch.
             known: `content_hash` of support images, which are not to be classified.
-
-        Yields:
-            For each image of a batch its view, or why there is none.
         """
 
-        def load(image: ImageInput) -> UInt8[Tensor, "3 H W"] | ImageProblem:
+        def load(image: ImageInput) -> _Viewed:
+            name = image_name(image)
             try:
                 if known and content_hash(image) in known:
-                    return ImageProblem(image_name(image), "the same image is in the support set")
-                return self.reader.make(image, self.views.plain)
+                    return _Viewed(name, ImageProblem(name, "the same image is in the support set"))
+                return _Viewed(name, self.reader.make(image, self.views.plain))
             except ImageProblem as problem:
-                return problem
+                return _Viewed(name, problem)
 
-        loaded = load_ahead(load, images, 2 * size)
+        # Who makes images one after the other may use one object for all, as PIL does for the frames of a film: each is
+        # looked at before the next is asked for.
+        lasting = isinstance(images, Sequence)
+        taken = (image if lasting or isinstance(image, str | Path) else load(image) for image in images)
+        loaded = load_ahead(lambda item: item if isinstance(item, _Viewed) else load(item), taken, 2 * size)
         while batch := list(islice(loaded, size)):
             yield batch
 
-    def stream(self, images: Sequence[ImageInput], labels: Sequence[str], size: int) -> Iterator[Prediction]:
+    def stream(self, images: SeveralImages, labels: Sequence[str], size: int) -> Iterator[Prediction]:
         """Classify images, ``size`` at once, into ``labels``; those that cannot be read are named in their place."""
-        files = iter(images)
-        for batch in self.batches(images, size):
-            rows = iter(self.probabilities([image for image in batch if isinstance(image, Tensor)]))
+        for batch in self.batches(each_image(images), size):
+            rows = iter(self.probabilities([image.view for image in batch if isinstance(image.view, Tensor)]))
             for image in batch:
-                file = image_name(next(files))
-                if isinstance(image, ImageProblem):
-                    yield Prediction(file, problem=str(image))
+                if isinstance(image.view, ImageProblem):
+                    yield Prediction(image.name, problem=str(image.view))
                 else:
                     row = next(rows)
                     best = int(row.argmax())
-                    yield Prediction(file, labels[best], float(row[best]), tuple(row.tolist()))
+                    yield Prediction(image.name, labels[best], float(row[best]), tuple(row.tolist()))
 
     def classify(
         self,
@@ -145,12 +160,12 @@ class Predictor:
         for batch in self.batches([sample.image for sample in data.samples], size, known):
             good = []
             for sample, image in zip(islice(samples, len(batch)), batch, strict=True):
-                if isinstance(image, ImageProblem):
-                    found.left_out.append(str(image))
+                if isinstance(image.view, ImageProblem):
+                    found.left_out.append(str(image.view))
                     continue
                 found.truth.append(index[sample.label])
-                found.files.append(image_name(sample.image))
-                good.append(image)
+                found.files.append(image.name)
+                good.append(image.view)
             if good:
                 images = self.viewed(good)
                 found.probabilities += list(self.fitted.probabilities(images))

@@ -5,7 +5,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,15 +25,18 @@ from atha.data.problems import BandsProblem, ImageProblem, trouble_is
 from atha.data.reading import AS_BEFORE, Reading
 from atha.data.samples import STRIP, Opened, Samples, Tell, rows_of
 from atha.defaults import MAX_PIXELS
-from atha.errors import AthaWarning
+from atha.errors import AthaWarning, DataError
 
 __all__ = [
-    "BandsProblem", "ImageInput", "ImageProblem", "ImageReader", "content_hash", "image_name",
-    "open_image",
+    "BandsProblem", "ImageInput", "ImageProblem", "ImageReader", "SeveralImages", "content_hash", "each_image",
+    "image_name", "open_image",
 ]  # fmt: skip
 
 ImageInput: TypeAlias = str | Path | Image.Image | NDArray[Any]
 """An image file by its path; or an image in memory, as PIL has it or as an array of H x W, or H x W x bands."""
+
+SeveralImages: TypeAlias = ImageInput | Iterable[ImageInput]
+"""Images of any number, or one."""
 
 Made = TypeVar("Made")
 
@@ -192,6 +195,28 @@ def content_hash(source: ImageInput) -> str:
         if source.mode in ("P", "PA"):
             digest.update(repr((source.getpalette("RGBA"), source.info.get("transparency"))).encode())
         return digest.hexdigest()
+
+
+def each_image(images: SeveralImages) -> Iterable[ImageInput]:
+    """The images one by one, whatever they were given as.
+
+    Args:
+        images: anything that can be iterated, also once only; an array of (images, height, width, bands); or one image.
+
+    Raises:
+        DataError: it is neither images nor one image.
+    """
+    if isinstance(images, np.ndarray) and images.dtype.kind in "buif":
+        return [images] if images.ndim < 4 else list(images)
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    iterable = hasattr(images, "__iter__") or hasattr(images, "__getitem__")
+    if not iterable or isinstance(images, bytes | bytearray) or hasattr(images, "read"):
+        raise DataError(
+            f"images are given as a value of type {type(images).__name__}: give a path, a PIL image or an array, or "
+            "several of them, such as a list"
+        )
+    return images
 
 
 def image_name(source: ImageInput) -> str:
