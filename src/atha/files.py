@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from atha.durable import replacement, tidy
 from atha.errors import AdapterError, AthaError, DataError
 
 
@@ -21,6 +21,7 @@ def check_free(path: Path, overwrite: bool = False, option: str = "") -> None:
     Raises:
         DataError: there is a file already and ``overwrite`` is off, or its place is none that can be written to.
     """
+    tidy(path.parent)
     if path.is_dir():
         raise DataError(f"{path} is a folder, give {f'{option} ' if option else ''}the name of a file")
     if not overwrite and path.exists():
@@ -46,6 +47,7 @@ def check_folder_free(path: Path, overwrite: bool, what: str, is_one: Callable[[
         AdapterError: something is there that would be lost, or the place cannot be written to.
     """
     place = path.resolve()  # "new/.." is the folder that we are in, even before there is a "new"
+    tidy(place.parent)
     if path.is_symlink() and not path.exists():
         raise AdapterError(f"{path} is a link to nothing, choose another --out")
     if place.exists() and not place.is_dir():
@@ -78,7 +80,7 @@ def write_bytes(path: Path, content: bytes, overwrite: bool = False) -> None:
 def whole_file(
     path: Path, overwrite: bool = False, option: str = "", error: type[AthaError] = DataError
 ) -> Iterator[Path]:
-    """A temporary file beside ``path``, to be written, that takes its name when the block ends without an error.
+    """A temporary file, to be written, that takes its name when the block ends without an error.
 
     Args:
         path: the file to make; what was there stays until the new one is whole.
@@ -89,69 +91,51 @@ def whole_file(
     Raises:
         AthaError: there is a file already and ``overwrite`` is off, or the file cannot be written.
     """
-    temporary: Path | None = None
     try:
         if not overwrite and path.exists():
             raise error(_taken(path, option))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with replacement(path) as new:
+            new.touch()
+            yield new
+            new.chmod(0o644)
     except OSError as problem:
         raise error(_unwritable(path, problem, option)) from problem
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)  # after a success it has another name
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, keep: bool = False) -> Iterator[Path]:
     """A temporary folder, for files, that takes the place of ``path`` when the block ends without an error.
 
     Args:
         path: the folder to make, that ``--out`` names; what was there stays until the new one is whole. Of a link, the
             folder behind it is replaced.
+        keep: begin with what is there. Files are links to the same content where the system has such links: they are
+            to be replaced, never written into.
 
     Raises:
         AdapterError: the folder cannot be written.
     """
     target = path.resolve()
-    new: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        yield new
-        for file in new.iterdir():
-            file.chmod(0o644)  # safetensors writes files that nobody else may read
-        new.chmod(0o755)
-        _replace(new, target)
+        with replacement(target) as new:
+            if keep:
+                shutil.copytree(target, new, symlinks=True, copy_function=_link)
+                yield new
+                return
+            new.mkdir()
+            yield new
+            for file in new.iterdir():
+                file.chmod(0o644)  # safetensors writes files that nobody else may read
+            new.chmod(0o755)
     except OSError as problem:
         raise AdapterError(_unwritable(target, problem, "--out")) from problem
-    finally:
-        if new is not None:
-            shutil.rmtree(new, ignore_errors=True)  # after a success it has another name
 
 
-def _replace(new: Path, target: Path) -> None:
-    """Rename ``new`` to ``target``; what was there is deleted after that, and put back if the renaming fails."""
-    if not target.exists():
-        new.replace(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+def _link(source: str, new: str) -> None:
     try:
-        target.replace(old)
-    except BaseException:
-        old.rmdir()  # refused, should what was there be in it already
-        raise
-    try:
-        new.replace(target)
-    except BaseException:
-        old.replace(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        os.link(source, new, follow_symlinks=False)
+    except OSError:  # the file system has no such links
+        shutil.copy2(source, new, follow_symlinks=False)
 
 
 def _closed(place: Path) -> Path | None:

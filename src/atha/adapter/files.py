@@ -27,8 +27,9 @@ from atha.adapter.record import (
     to_json,
 )
 from atha.classes import Classes
+from atha.durable import tidy
 from atha.errors import AdapterError, AthaError, BackboneError
-from atha.files import check_folder_free, whole_file, whole_folder
+from atha.files import check_folder_free, whole_folder
 from atha.recipe import Recipe
 from atha.texts import LISTS, TextError, decode, json_table, read_bytes
 
@@ -69,7 +70,8 @@ class Saved:
 
 
 def is_adapter(path: str | Path) -> bool:
-    """Whether a folder claims to be an adapter."""
+    """Whether a folder claims to be an adapter, once what a kill left beside it is finished or removed."""
+    tidy(Path(path).resolve().parent)
     return (Path(path) / RECORD).is_file()
 
 
@@ -115,30 +117,53 @@ def write_adapter(saved: Saved, card: str, overwrite: bool = False) -> None:
 
 
 def update_record(path: str | Path, record: Record, card: str) -> None:
-    """Renew an adapter's record and model card, each file replaced whole; weights stay as they are.
+    """Renew an adapter's record and model card, both in one step; weights stay as they are.
 
     Raises:
-        AdapterError: the folder is no adapter, or cannot be written to.
+        AdapterError: the folder is no adapter, or cannot be replaced.
     """
     folder = Path(path)
     checksums = _read_record(folder).sha256
     renewed = record.model_copy(update={"sha256": checksums})
-    for name, text in ((RECORD, renewed.to_json()), (CARD, card)):
-        with whole_file(folder / name, overwrite=True, option="--out", error=AdapterError) as new:
-            new.write_text(text, "utf-8", "backslashreplace")
+    with whole_folder(folder, keep=True) as new:
+        for name, text in ((RECORD, renewed.to_json()), (CARD, card)):
+            (new / name).unlink(missing_ok=True)  # a link to the old one's content
+            (new / name).write_text(text, "utf-8", "backslashreplace")
+            (new / name).chmod(0o644)
 
 
 def read_adapter(path: str | Path) -> Saved:
     """Read an adapter and check it against its own record; each file is read once.
 
+    One that is replaced by another process while it is read, is read again.
+
     Raises:
         AdapterError: no adapter, of a newer format, or with files missing, foreign or damaged; names the file.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise AdapterError(f"there is no adapter folder {folder}, check the path or make one with atha fit")
     if not is_adapter(folder):
+        if not folder.is_dir():
+            raise AdapterError(f"there is no adapter folder {folder}, check the path or make one with atha fit")
         raise AdapterError(f"{folder} is no adapter, {RECORD} is missing: give the folder that atha fit --out made")
+    while True:
+        before = _identity(folder)
+        try:
+            return _read_whole(folder)
+        except AdapterError:
+            if _identity(folder) == before:
+                raise
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Tells a folder from one that took its place."""
+    try:
+        there = folder.stat()
+    except OSError:
+        return None
+    return there.st_ino, there.st_mtime_ns
+
+
+def _read_whole(folder: Path) -> Saved:
     record = _read_record(folder)
     files = {}
     for name, expected in record.sha256.items():
