@@ -225,3 +225,13 @@ def test_what_is_there_besides_stays_when_figures_are_noted(tmp_path: Path) -> N
     evaluate(folder)
     assert content(folder / "sub") == {"mine": {"notes.txt": b"words"}}
     assert read_adapter(folder).record.evaluation is not None
+
+
+def test_figures_are_not_noted_in_an_adapter_that_took_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    save(folder)
+    record = read_adapter(folder).record
+    mine = record.model_copy(update={"run": record.run.model_copy(update={"seed": 5})})
+    with pytest.raises(AdapterError, match="adapter holds another adapter by now"):
+        update_record(folder, mine, "card")
+    assert read_adapter(folder).record == record

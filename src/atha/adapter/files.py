@@ -120,11 +120,13 @@ def update_record(path: str | Path, record: Record, card: str) -> None:
     """Renew an adapter's record and model card, both in one step; weights stay as they are.
 
     Raises:
-        AdapterError: the folder is no adapter, or cannot be replaced.
+        AdapterError: the folder is no adapter, holds another one by now, or cannot be replaced.
     """
     folder = Path(path)
-    checksums = _read_record(folder).sha256
-    renewed = record.model_copy(update={"sha256": checksums})
+    there = _read_record(folder)
+    renewed = record.model_copy(update={"sha256": there.sha256})
+    if there.model_copy(update={"evaluation": record.evaluation}) != renewed:
+        raise AdapterError(f"{folder} holds another adapter by now: save this one again, to another folder")
     with whole_folder(folder, keep=True) as new:
         for name, text in ((RECORD, renewed.to_json()), (CARD, card)):
             (new / name).unlink(missing_ok=True)  # a link to the old one's content

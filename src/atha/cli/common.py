@@ -126,6 +126,11 @@ def say(sentence: str) -> None:
     err.print(Text(sentence), soft_wrap=True)
 
 
+def is_interactive() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin is not None and sys.stdin.isatty() and err.is_terminal
+
+
 def print_json(content: Any) -> None:
     """JSON on stdout, and nothing else there."""
     write(json.dumps(content, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")

@@ -1,10 +1,14 @@
 """What the verbs that make an adapter have in common: it is saved, then evaluated, then told of."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from atha.cli import common
+from atha.errors import AdapterError
 
 if TYPE_CHECKING:
     from atha.adapter.record import Record
@@ -35,7 +39,7 @@ def save_and_tell(
         json: print JSON.
     """
     # Saved before the evaluation: a fault there must not cost the training.
-    classifier.save_pretrained(out, overwrite=overwrite, keep_support=keep_support)
+    out = _save(classifier, out, overwrite, keep_support)
     results = {}
     if test is not None:
         with common.progress("Evaluating", len(test.samples)) as advance:
@@ -56,6 +60,45 @@ def save_and_tell(
         return
     _tell(record, results)
     common.print_text(f"Adapter saved in {out}")
+
+
+def _save(classifier: "Classifier", out: Path, overwrite: bool, keep_support: bool) -> Path:
+    """Save an adapter; what was trained is kept somewhere, even where that is not possible. Returns the place.
+
+    Raises:
+        AdapterError: it could not be saved there, and says where it is kept.
+    """
+    try:
+        classifier.save_pretrained(out, overwrite=overwrite, keep_support=keep_support)
+        return out
+    except AdapterError as error:
+        problem = error
+    if (kept := _kept_elsewhere(classifier, keep_support)) is not None:
+        raise AdapterError(f"{problem}; what was trained is kept: move it from {kept}")
+    while common.is_interactive():
+        common.warn(str(problem))
+        out = Path(typer.prompt("Free space, or name another folder for the adapter", default=str(out), err=True))
+        try:
+            classifier.save_pretrained(out, overwrite=overwrite, keep_support=keep_support)
+            return out
+        except AdapterError as error:
+            problem = error
+    raise problem
+
+
+def _kept_elsewhere(classifier: "Classifier", keep_support: bool) -> Path | None:
+    """A new folder on another disk than a full one: for temporary files, or in memory; None if that is full too."""
+    for parent in (None, "/dev/shm"):  # noqa: S108 - its new folder is for its owner, with a name that nobody knows
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="atha-", dir=parent))
+        except OSError:
+            continue
+        try:
+            classifier.save_pretrained(folder / "adapter", keep_support=keep_support)
+            return folder / "adapter"
+        except AdapterError:
+            folder.rmdir()
+    return None
 
 
 def _tell(record: "Record", results: "Mapping[str, Evaluation]") -> None:
