@@ -9,6 +9,7 @@ from atha.data.finding import IMAGE_SUFFIXES
 from atha.data.selection import Selection
 from atha.data.sources.locating import Files
 from atha.data.sources.naming import listed, matching, plain_name
+from atha.data.sources.one_hot import class_columns, says_words
 from atha.data.sources.parts import part_columns
 from atha.data.sources.rows import Records
 from atha.errors import DataError
@@ -119,21 +120,34 @@ def _image(records: Records, selection: Selection, files: Files) -> tuple[int, t
 
 
 def _known_labels(records: Records, selection: Selection) -> list[int]:
-    """Columns that hold labels by their names, the one that is used first."""
-    header = records.header
-    if selection.label_column is not None:
-        return [_named(records, selection.label_column, "--label-column")]
-    return matching(header, LABEL_COLUMNS) or matching(header, _MAYBE_LABELS)[:1]
+    """Columns that hold labels by their names, the one that is used first; or those that a user names."""
+    header, wanted = records.header, selection.label_column
+    if wanted is None:
+        return matching(header, LABEL_COLUMNS) or matching(header, _MAYBE_LABELS)[:1]
+    names = [wanted] if wanted in header else [name.strip() for name in wanted.split(",")]
+    return [_named(records, name, "--label-column") for name in names]
 
 
 def _labels(records: Records, selection: Selection, taken: set[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
     header = records.header
     if found := _known_labels(records, selection):
+        if selection.label_column is not None:
+            return tuple(found), ()
         return (found[0],), _others("label", header, found)
     rest = [index for index in range(len(header)) if index not in taken and _says_something(header[index])]
     if len(rest) == 1:
         return (rest[0],), (f"the label is read from column '{header[rest[0]]}'",)
-    raise _lacking(records, "label", LABEL_COLUMNS)
+    classes = class_columns(records, rest) if records.named else ()
+    if len(classes) < 2:
+        raise _lacking(records, "label", LABEL_COLUMNS)
+    if words := [header[index] for index in rest if index not in classes and says_words(records, index)]:
+        those = ",".join(header[index] for index in classes)
+        raise DataError(
+            f"{records.path}: the label can be in column {listed(words)}, or is the one that holds 1, of "
+            f"{listed([header[index] for index in classes])}; say which with --label-column '{words[0]}' or "
+            f"--label-column '{those[:200]}'"
+        )
+    return classes, ()
 
 
 def _named(records: Records, wanted: str, option: str) -> int:

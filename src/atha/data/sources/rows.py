@@ -40,6 +40,7 @@ class Records:
         header: the names of its columns; numbers from 1, where it has no header.
         rows: gives its rows, each time from the first; none is longer than the header.
         first: the first of them, to tell what is in which column.
+        named: whether it has a header.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Records:
     header: tuple[str, ...]
     rows: Callable[[], Iterator[Row]]
     first: tuple[Row, ...]
+    named: bool = True
 
 
 @dataclass(frozen=True)

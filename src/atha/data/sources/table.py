@@ -63,7 +63,7 @@ def open_table(path: Path, selection: Selection = Selection()) -> Records:  # no
             if place >= start:
                 yield number, row
 
-    return Records(path, path.parent, tuple(header), rows, tuple(first[start:]))
+    return Records(path, path.parent, tuple(header), rows, tuple(first[start:]), bool(start))
 
 
 def _delimiter(text: TextTable) -> tuple[str, list[Row]]:

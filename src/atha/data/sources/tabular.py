@@ -10,6 +10,7 @@ from atha.data.selection import Selection
 from atha.data.sources.columns import Columns, find_columns
 from atha.data.sources.locating import Files
 from atha.data.sources.naming import plain_name
+from atha.data.sources.one_hot import class_of
 from atha.data.sources.parts import choose_rows
 from atha.data.sources.rows import Records
 from atha.errors import DataError
@@ -61,12 +62,14 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
     groups: dict[str, str] = {}
     repeated: list[int] = []
     missing: list[_Missing] = []
+    labels: dict[str, int] = {}
     total = 0
     for number, row in records.rows():
         if not wanted(row):
             continue
         total += 1
         value, label = _values(records, columns, number, row)
+        labels.setdefault(label, number)
         path = _find(records, files, number, value)
         if path is None:
             missing.append(_Missing(number, value, label))
@@ -88,6 +91,7 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
             groups[key] = _group(records, columns.group, number, row)
     if not total:
         raise DataError(f"{records.path}: the table has a header but no rows; add one row per image")
+    _check_single(records, labels)
     lacking = _lacking(records, files, missing, total)
     if missing:
         if len(missing) == total:
@@ -107,15 +111,30 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
 
 def _values(records: Records, columns: Columns, number: int, row: list[str]) -> tuple[str, str]:
     """The image and the label of a row; no label, where none is wanted."""
-    found = ["", ""]
-    for place, index in enumerate((columns.image, *columns.labels)):
-        found[place] = row[index] if index < len(row) else ""
-        if not found[place]:
-            raise DataError(
-                f"{records.path}: row {number} has no value in column '{records.header[index]}'; fill it or delete "
-                "the row"
-            )
-    return found[0], found[1]
+    image = _value(records, columns.image, number, row)
+    if len(columns.labels) > 1:
+        return image, class_of(records, columns.labels, number, row)
+    return image, _value(records, columns.labels[0], number, row) if columns.labels else ""
+
+
+def _value(records: Records, column: int, number: int, row: list[str]) -> str:
+    if column < len(row) and row[column]:
+        return row[column]
+    raise DataError(
+        f"{records.path}: row {number} has no value in column '{records.header[column]}'; fill it or delete the row"
+    )
+
+
+def _check_single(records: Records, labels: dict[str, int]) -> None:
+    """See that no label is several labels of the table."""
+    for label, number in labels.items():
+        for between in "|;,":
+            several = [part.strip() for part in label.split(between)]
+            if len(several) > 1 and all(part in labels for part in several):
+                raise DataError(
+                    f"{records.path}: row {number} has the label '{label}', which is {len(several)} labels of the "
+                    "table, and an image has one; keep one of them, or delete the row"
+                )
 
 
 def _group(records: Records, column: int, number: int, row: list[str]) -> str:
