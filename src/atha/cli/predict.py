@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from atha import defaults
-from atha.cli import common
+from atha.cli import common, selecting
 from atha.cli.common import verb
 from atha.errors import DataError
 from atha.files import check_free, whole_file
@@ -19,9 +19,13 @@ from atha.files import check_free, whole_file
 @verb
 def predict(
     adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
-    images: Annotated[list[str], typer.Argument(help="Files, folders or glob patterns.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, glob patterns, or lists: a .txt of paths, a table.")
+    ],
     csv_: Annotated[Path | None, typer.Option("--csv", help="Write label, probability, file here.")] = None,
     all_classes: Annotated[bool, typer.Option("--all", help="Add the probability of every class.")] = False,
+    image_column: selecting.ImageColumn = None,
+    base: selecting.Images = None,
     plain: common.Plain = False,
     model: common.Backbone = None,
     device: common.Device = "auto",
@@ -33,12 +37,13 @@ def predict(
 ) -> None:
     """Label IMAGES. Those that cannot be read are named, the others are labelled all the same."""
     from atha.adapter.files import read_adapter
+    from atha.data import Selection
     from atha.data.finding import find_images
 
     if csv_ is not None:
         check_free(csv_, overwrite, "--csv")
     saved = read_adapter(adapter)
-    files = find_images(images)
+    files = find_images(images, Selection("predict", image_column, images=base))
 
     from atha.classifier import Classifier
 

@@ -4,10 +4,12 @@ import difflib
 import glob
 import os
 import stat
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from atha.errors import DataError
+from atha.data.selection import Selection
+from atha.errors import AthaWarning, DataError
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
@@ -18,6 +20,8 @@ IMAGE_SUFFIXES = frozenset({
 # fmt: on
 """File name endings, in lower case, of the formats that can be read, some of them with an extra."""
 
+# What a disk of DICOM files has for a table of contents: DICOM, and no image.
+_INDEX = "DICOMDIR"
 _HIDDEN_NAMES = frozenset(
     {"thumbs.db", "desktop.ini", "__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"}
 )
@@ -36,43 +40,39 @@ def is_hidden(path_part_name: str) -> bool:
     return path_part_name.startswith(".") or path_part_name.lower() in _HIDDEN_NAMES
 
 
-def looks_like_image(file: Path) -> bool:
-    """Whether a file has the ending of an image, or is DICOM, which often has none or a number for one."""
-    if file.suffix.lower() in IMAGE_SUFFIXES:
-        return True
-    try:
-        if not stat.S_ISREG(file.stat().st_mode) or file.name == "DICOMDIR":
-            return False
-        with file.open("rb") as opened:
-            return opened.read(132)[128:] == b"DICM"
-    except (OSError, ValueError):
-        return False
+def find_images(inputs: Sequence[str | Path], selection: Selection = Selection("predict")) -> list[Path]:  # noqa: B008
+    """Lists the image files that are meant by paths, folders, patterns and lists.
 
-
-def find_images(inputs: Sequence[str | Path]) -> list[Path]:
-    """Lists the image files that are meant by paths, folders and patterns.
-
-    A file is kept whatever its suffix. A folder gives the files below it, at any depth, that have the suffix of an
-    image or are DICOM; hidden ones are passed over. A pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth) gives
-    the files that it matches: with the suffix of an image, unless the pattern spells a suffix out. A file whose very
-    name looks like a pattern, such as ``a[1].jpg``, wins over the pattern.
+    A file is kept whatever its suffix, unless it is a list or a table of images, see `atha.data.lists`. A folder gives
+    the images below it, at any depth: files that have the suffix of an image or begin as one does; hidden ones are
+    passed over. A pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth) gives those that it matches, and all that
+    it matches if it spells a suffix out. A file whose very name looks like a pattern, such as ``a[1].jpg``, wins over
+    the pattern.
 
     Args:
-        inputs: Files, folders and patterns.
+        inputs: Files, folders, patterns and lists.
+        selection: Where a table has what.
 
     Returns:
-        Each file once, in the order of the inputs, sorted within each.
+        Each file once, in the order of the inputs, sorted within each but lists.
 
     Raises:
         DataError: An input that gives no file.
+
+    Warns:
+        AthaWarning: Of files that are no images.
     """
     if isinstance(inputs, str | Path):
         inputs = [inputs]
+    from atha.data import takes_columns
+
     if not inputs:
-        raise DataError("there are no images to read: give at least one file, folder or pattern")
+        raise DataError("there are no images to read: give at least one file, folder, pattern or list")
+    if selection.given and not any(takes_columns(str(item)) for item in inputs):
+        raise DataError(f"{selection.given[0]} is for tables, and '{inputs[0]}' is none; leave it out")
     found: dict[str, Path] = {}
     for item in inputs:
-        for path in _find(item):
+        for path in _find(item, selection):
             found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - Path.absolute keeps "..", so twins differ
     return list(found.values())
 
@@ -139,39 +139,73 @@ def kind_of(path: Path) -> str:
         return ""
 
 
-def _find(item: str | Path) -> Iterable[Path]:
+def _find(item: str | Path, selection: Selection) -> Sequence[Path]:
     """The files that one input of `find_images` means; never none."""
+    from atha.data.decoders.files import knows
+    from atha.data.lists import is_list, read_list
+
     path = Path(item)
     kind = kind_of(path) if str(item) else ""
     if kind == "file":
+        if is_list(path) and not knows(_head(path)):
+            return read_list(path, selection)
         return [path]
     if kind == "folder":
-        files = [file for file in walk_files(path) if looks_like_image(file)]
-        if not files:
-            raise DataError(f"the folder '{item}' holds no image; give a folder with files such as .jpg, .png or .tif")
-        return files
+        return _images(walk_files(path), f"the folder '{item}'", "give a folder with images")
     if any(character in str(item) for character in "*?["):
-        files = _match(str(item))
-        if not files:
-            raise DataError(
-                f"no image matches the pattern '{item}'; check it, and write '**' where sub-folders are meant"
-            )
-        return files
+        mend = "check it, and write '**' where sub-folders are meant"
+        return _images(_match(str(item)), f"the pattern '{item}'", mend, suffix=Path(item).suffix)
     raise DataError(f"there is no file or folder '{item}'{did_you_mean(path)}; check the path")
+
+
+def _images(files: Sequence[Path], source: str, mend: str, suffix: str = "") -> list[Path]:
+    """Those of some files that are images: all, if a pattern asks for files of a suffix."""
+    from atha.data.decoders.files import knows
+    from atha.data.headers import foreign
+
+    every = len(suffix) > 1 and not any(character in suffix for character in "*?[")
+    images: list[Path] = []
+    others: list[str] = []
+    for file in files:
+        if every or file.suffix.lower() in IMAGE_SUFFIXES or knows(head := _head(file)):
+            images.append(file)
+        elif file.name != _INDEX:
+            others.append(f"{file.name} ({what})" if (what := foreign(head)) else file.name)
+    if not images:
+        raise DataError(f"{source} gives no image{f' (but {some_of(others)})' if others else ''}; {mend}")
+    if others:
+        those = "1 file is no image and is" if len(others) == 1 else f"{len(others):,} files are no images and are"
+        warnings.warn(f"of {source}, {those} passed over: {some_of(others)}", AthaWarning, stacklevel=4)
+    return images
+
+
+def some_of(names: Sequence[str], limit: int = 5) -> str:
+    """The first few, for a message."""
+    return ", ".join([*names[:limit], *["..."] * (len(names) > limit)])
+
+
+def _head(file: Path) -> bytes:
+    """The first bytes; none of what cannot be read or is no image whatever it holds."""
+    from atha.data.decoders.files import HEAD
+
+    try:
+        # A pipe would wait for someone to write into it.
+        if not stat.S_ISREG(file.stat().st_mode) or file.name == _INDEX:
+            return b""
+        with file.open("rb") as opened:
+            return opened.read(HEAD)
+    except (OSError, ValueError):
+        return b""
 
 
 def _match(pattern: str) -> list[Path]:
     """The files that match a pattern; hidden ones only where the pattern names them."""
     spelled = set(Path(pattern).parts)
-    suffix = Path(pattern).suffix
-    any_suffix = len(suffix) > 1 and not any(character in suffix for character in "*?[")
     matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
     return [
         path
         for path in matches
-        if kind_of(path) == "file"
-        and (any_suffix or looks_like_image(path))
-        and not any(is_hidden(part) for part in path.parts if part not in spelled)
+        if kind_of(path) == "file" and not any(is_hidden(part) for part in path.parts if part not in spelled)
     ]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from atha.data import LabelledImages, Sample
-from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, unlistable, walk_files
+from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, some_of, unlistable, walk_files
 from atha.data.sources import splits
 from atha.data.sources.layout import Layout
 from atha.errors import DataError
@@ -37,7 +37,8 @@ def read_folder(root: Path) -> LabelledImages:
     empty = [folder for folder in folders if not files[folder]]
     if empty:
         those = "this class folder holds" if len(empty) == 1 else f"these {len(empty)} class folders hold"
-        raise DataError(f"{those} no image in '{root}': {_some(empty, 20)}; add images or remove the empty folder")
+        names = some_of([folder.name for folder in empty], 20)
+        raise DataError(f"{those} no image in '{root}': {names}; add images or remove the empty folder")
     samples = tuple(Sample(path, folder.name) for folder in folders for path in files[folder])
     doubt = splits.doubt(root, files, beside)
     notes = (_passed_over(beside) if beside else "", "" if doubt else splits.named_as_splits(root, folders))
@@ -57,13 +58,7 @@ def _no_classes(root: Path, beside: list[Path]) -> DataError:
 def _passed_over(files: list[Path]) -> str:
     if len(files) == 1:
         return f"1 file lies beside the class folders and is not used: {files[0].name}"
-    return f"{len(files)} files lie beside the class folders and are not used: {_some(files)}"
-
-
-def _some(paths: list[Path], limit: int = 5) -> str:
-    """The first few names."""
-    names = [path.name for path in paths[:limit]]
-    return ", ".join(names + ["..."] * (len(paths) > limit))
+    return f"{len(files)} files lie beside the class folders and are not used: {some_of([file.name for file in files])}"
 
 
 LAYOUT = Layout(
