@@ -11,6 +11,7 @@ from atha import defaults
 from atha.adapter import files as adapter
 from atha.adapter.card import write_card
 from atha.adapter.record import Record
+from atha.adapter.restoring import restore_fitted
 from atha.adapter.support import SupportRecord
 from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
@@ -24,7 +25,6 @@ from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
 from atha.explain import Explanation, look_inside
 from atha.fitting import Learned, learn, learn_more
-from atha.methods import restore
 from atha.methods.base import Fitted, Support
 from atha.methods.linear_probe import linear_probe
 from atha.methods.scores import LinearScores
@@ -139,14 +139,7 @@ class Classifier:
         made = cls(loaded, texts, saved.recipe, device, max_pixels)
         made.reader = ImageReader(saved.record.read_as, max_pixels)
         made.record, made._support = saved.record, saved.support
-        try:
-            made._fitted = restore(saved.record.definition, saved.tensors, saved.recipe, made._frozen)
-        except AdapterError as error:
-            raise AdapterError(f"{saved.folder} cannot be used, {error}: update atha") from None
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise AdapterError(
-                f"{saved.folder} does not fit its own recipe ({error}): copy the adapter again"
-            ) from None
+        made._fitted = restore_fitted(saved, made._frozen)
         return made
 
     @property

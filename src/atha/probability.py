@@ -6,17 +6,28 @@ Shapes: n images, N classes.
 import numpy as np
 from jaxtyping import Float
 
+from atha.errors import AthaError
+
 
 def softmax(scores: Float[np.ndarray, "n N"]) -> Float[np.ndarray, "n N"]:
     """Probabilities of scores, in float64: rows sum to 1 to 1e-15.
 
     Args:
         scores: logits, or logarithms of probabilities; minus infinity for a class that cannot be.
+
+    Raises:
+        AthaError: there is a score that is no number, or infinite, or no class can be.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if not scores.size:
         return scores
-    return normalised(np.exp(scores - scores.max(axis=1, keepdims=True)))
+    highest = scores.max(axis=1, keepdims=True)
+    if not np.isfinite(highest).all():
+        raise AthaError(
+            "scores of the classes are not finite, and make no probabilities: compute in float32 "
+            "(--set training.precision=float32), or get the model and the adapter again"
+        )
+    return normalised(np.exp(scores - highest))
 
 
 def log_softmax(scores: Float[np.ndarray, "n N"]) -> Float[np.ndarray, "n N"]:

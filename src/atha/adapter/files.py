@@ -28,7 +28,7 @@ from atha.adapter.record import (
 )
 from atha.classes import Classes
 from atha.durable import tidy
-from atha.errors import AdapterError, AthaError, BackboneError
+from atha.errors import AdapterError, AthaError, BackboneError, DataError
 from atha.files import check_folder_free, whole_folder
 from atha.recipe import Recipe
 from atha.texts import LISTS, TextError, decode, json_table, read_bytes
@@ -43,7 +43,7 @@ CARD = "README.md"
 # Bytes of a file of tensors that are read, far above what any support set makes.
 _TENSORS = 1 << 32
 # What LoRA's tensors are called, in PEFT's file and among the others.
-_LORA = "base_model."
+LORA = "base_model."
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def write_adapter(saved: Saved, card: str, overwrite: bool = False) -> None:
         tensors = {name: value.detach().cpu().contiguous() for name, value in saved.tensors.items()}
         names = [TENSORS, RECIPE, CLASSES]
         if saved.lora_config is not None:
-            lora = {name: tensors.pop(name) for name in saved.tensors if name.startswith(_LORA)}
+            lora = {name: tensors.pop(name) for name in saved.tensors if name.startswith(LORA)}
             (new / LORA_FILES[0]).write_text(saved.lora_config, "utf-8")
             _write_tensors(new / LORA_FILES[1], lora, {"format": "pt"})
             names += LORA_FILES
@@ -173,32 +173,17 @@ def _read_whole(folder: Path) -> Saved:
             raise AdapterError(f"{folder} is not whole, {name} is missing: copy the adapter again or fit it again")
         files[name] = _read(folder / name)
         if _checksum(files[name]) != expected:
-            raise AdapterError(
-                f"{folder / name} is not the file that was saved (damaged, edited or of another adapter): "
-                "copy the adapter again or fit it again"
-            )
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    from atha.adapter.support import SupportRecord
-
-    support = None
-    try:
-        tensors = load(files[TENSORS])
-        if LORA_FILES[1] in files:
-            tensors |= load(files[LORA_FILES[1]])
-        if SUPPORT in files:
-            support = SupportRecord.from_tensors(load(files[SUPPORT]))
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise AdapterError(f"{folder} holds tensors that cannot be read ({error}): fit the adapter again") from None
-    named = _table(folder / CLASSES, files[CLASSES])
-    if record.support.counts.keys() != named.keys():
+            raise _damaged(folder / name, "is not the file that was saved (damaged, edited or of another adapter)")
+    classes = _classes(folder / CLASSES, files[CLASSES])
+    if record.support.counts.keys() != set(classes.labels):
         raise incomplete(folder)
+    content = _table(folder / RECIPE, files[RECIPE])
     try:
-        recipe = Recipe.check(_table(folder / RECIPE, files[RECIPE]))
+        recipe = Recipe.check(content)
     except AthaError as error:
         raise AdapterError(f"{folder / RECIPE} is not valid ({error}): update atha or fit the adapter again") from None
-    return Saved(folder, Classes(tuple(named), tuple(named.values())), recipe, tensors, record, support)
+    tensors, support = _tensors(folder, files, record, classes)
+    return Saved(folder, classes, recipe, tensors, record, support)
 
 
 def load_backbone_of(saved: Saved, elsewhere: str | None = None) -> "Backbone":
@@ -229,6 +214,37 @@ def load_backbone_of(saved: Saved, elsewhere: str | None = None) -> "Backbone":
     return loaded
 
 
+def _classes(path: Path, content: bytes) -> Classes:
+    try:
+        return Classes.given(_table(path, content))
+    except DataError as error:
+        raise _damaged(path, f"cannot be used, {error}") from None
+
+
+def _tensors(
+    folder: Path, files: "dict[str, bytes]", record: Record, classes: Classes
+) -> "tuple[dict[str, Tensor], SupportRecord | None]":
+    """Those of all files; what is kept of the support set is checked against what is said of it."""
+    from atha.adapter.support import SupportRecord
+    from atha.tensors import TensorError, parse_tensors
+
+    tensors: dict[str, Tensor] = {}
+    support = None
+    for name in files.keys() & {TENSORS, LORA_FILES[1], SUPPORT}:
+        try:
+            found = parse_tensors(files[name], may_lack=("bias",))
+            if name == SUPPORT:
+                support = SupportRecord.from_tensors(found)
+                support.check([record.support.counts[label] for label in classes.labels], record.support.sha256)
+                continue
+            if strange := [key for key in found if key.startswith(LORA) != (name != TENSORS)]:
+                raise TensorError("belongs to another file", min(strange))
+        except TensorError as error:
+            raise _damaged(folder / name, f"is damaged, {error}") from None
+        tensors |= found
+    return tensors, support
+
+
 def _write_tensors(path: Path, tensors: "dict[str, Tensor]", about: dict[str, str] | None = None) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -247,18 +263,18 @@ def _read(path: Path) -> bytes:
     try:
         return read_bytes(path, LISTS if path.suffix == ".json" else _TENSORS)
     except TextError as error:
-        raise _damaged(path, error) from None
+        raise _damaged(path, str(error)) from None
 
 
 def _table(path: Path, content: bytes) -> dict[str, Any]:
     try:
         return json_table(decode(content))
     except TextError as error:
-        raise _damaged(path, error) from None
+        raise _damaged(path, str(error)) from None
 
 
-def _damaged(path: Path, error: TextError) -> AdapterError:
-    return AdapterError(f"{path} {error}: copy the adapter again or fit it again")
+def _damaged(path: Path, problem: str) -> AdapterError:
+    return AdapterError(f"{path} {problem}: copy the adapter again or fit it again")
 
 
 def _checksum(content: bytes) -> str:

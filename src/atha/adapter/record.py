@@ -32,6 +32,7 @@ BLEND = "blend"
 # A file name need not be text that can be encoded.
 Text = InstanceOf[str]
 Count = Annotated[int, Field(ge=0)]
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 Checksum = Annotated[str, Field(min_length=1)]
 
 
@@ -63,7 +64,7 @@ class BackboneRecord(Part):
 class SupportSetRecord(Part):
     """The support set: images of each class, all images' content hashes, and what was left out."""
 
-    counts: dict[Text, Count]
+    counts: dict[Text, Annotated[int, Field(ge=1)]]
     sha256: list[Text] = Field(default_factory=list)
     left_out: list[Text] = Field(default_factory=list)
     kept: bool = False  # whether pictures and features of it are in the folder
@@ -88,8 +89,8 @@ class MemberRecord(Part):
     """See `atha.methods.blend.Part`."""
 
     fitted: dict[str, Any]
-    weight: float
-    scale: float
+    weight: Annotated[float, Field(ge=0)]
+    scale: Annotated[float, Field(gt=0)]
     accuracy: float | None
     images: Count
     why: Text
@@ -108,7 +109,21 @@ class ClassFigures(Part):
 
     images: Count
     accuracy: float | None  # of no image
-    interval95: list[float]
+    interval95: Interval
+
+
+class ConfusionRecord(Part):
+    """Images by their class and by what they were taken for."""
+
+    classes: list[Text]
+    rows_true_columns_predicted: list[list[Count]]
+
+    @model_validator(mode="after")
+    def _is_square(self) -> Self:
+        rows = self.rows_true_columns_predicted
+        if {len(rows), *map(len, rows)} != {len(self.classes)}:
+            raise ValueError("there is not one row and column a class")
+        return self
 
 
 class Figures(Part):
@@ -116,12 +131,12 @@ class Figures(Part):
 
     images: Count
     accuracy: float
-    interval95: Annotated[list[float], Field(min_length=2, max_length=2)]
+    interval95: Interval
     balanced_accuracy: float
     calibration_error: float
     brier: float
     per_class: dict[Text, ClassFigures]
-    confusion: dict[Text, Any]
+    confusion: ConfusionRecord
     left_out: list[Text]
 
 

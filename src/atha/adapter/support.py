@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from atha.data.aspects import ASPECTS
+from atha.tensors import TensorError, check_tensors
 
 _PLAIN = "plain"
 #: Pixels of a picture's long side, and how many are kept: of a class, and in all.
@@ -55,21 +56,40 @@ class SupportRecord:
         """Back from `to_tensors`.
 
         Raises:
-            KeyError, ValueError: values are missing or do not belong together.
+            TensorError: values are missing or do not belong together.
         """
-        aspects = {name: tensors[_key(name)].numpy() for name in ASPECTS if name == _PLAIN or _key(name) in tensors}
-        features, labels = aspects[_PLAIN], tensors["labels"].numpy()
+        names = [name for name in ASPECTS if name == _PLAIN or _key(name) in tensors]
+        sizes = check_tensors(tensors, {_key(name): ("n", "E") for name in names}, [torch.float32])
+        check_tensors(tensors, {"labels": ("n",), "picture_ends": ("p",), "shown": ("p",)}, [torch.int64], sizes)
+        check_tensors(tensors, {"pictures": ("b",)}, [torch.uint8])
+        aspects = {name: tensors[_key(name)].numpy() for name in names}
+        labels = tensors["labels"].numpy()
         ends, shown = tensors["picture_ends"].tolist(), tensors["shown"].tolist()
         joined = tensors["pictures"].numpy().tobytes()
-        if features.ndim != 2 or labels.shape != features.shape[:1] or len({one.shape for one in aspects.values()}) > 1:
-            raise ValueError(f"support features and labels have shapes {features.shape} and {labels.shape}")
         rising = all(start <= end for start, end in zip([0, *ends], ends, strict=False))
-        if len(ends) != len(shown) or not rising or (ends and ends[-1] != len(joined)):
-            raise ValueError("the support pictures are not whole")
+        if not rising or (ends and ends[-1] != len(joined)):
+            raise TensorError("does not say where pictures end", "picture_ends")
         if not all(0 <= index < len(labels) for index in shown):
-            raise ValueError("a support picture is of no image")
+            raise TensorError("names images that are not there", "shown")
         pictures = tuple(joined[start:end] for start, end in zip([0, *ends], ends, strict=False))
         return cls(aspects, labels, pictures, tuple(shown))
+
+    def check(self, counts: Sequence[int], digests: Sequence[str]) -> None:
+        """See to it that it is what an adapter's record says.
+
+        Args:
+            counts: images of each class.
+            digests: content hashes of the images; of some versions none.
+
+        Raises:
+            TensorError: it is not.
+        """
+        if self.labels.min(initial=0) < 0 or self.labels.max(initial=0) >= len(counts):
+            raise TensorError("names classes that are not there", "labels")
+        if np.bincount(self.labels, minlength=len(counts)).tolist() != list(counts):
+            raise TensorError("has other numbers of images of the classes than the record", "labels")
+        if len(digests) not in (0, len(self.labels)):
+            raise TensorError(f"has {len(self.labels)} images and the record {len(digests)}", "labels")
 
 
 def _key(aspect: str) -> str:

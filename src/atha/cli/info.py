@@ -121,9 +121,8 @@ def _adapter(saved: "Saved") -> dict[str, Any]:
 
 
 def _strengths(tensors: dict[str, Any]) -> dict[str, str]:
-    return {
-        name: " ".join(f"{value:.4f}" for value in tensors[f"strengths.{name}"].tolist()) for name in ("pull", "push")
-    }
+    found = {name: tensors[f"strengths.{name}"].flatten().tolist() for name in ("pull", "push")}
+    return {name: " ".join(f"{value:.4f}" for value in values) for name, values in found.items()}
 
 
 def _installation() -> dict[str, Any]:

@@ -14,7 +14,6 @@ from atha.errors import DataError
 from atha.schema import Part
 
 Band = Annotated[int, Field(ge=1, le=65535)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Stretch(Part):
@@ -31,8 +30,8 @@ class Stretch(Part):
     colour: bool
     floating: bool
     bits: Annotated[int, Field(ge=1, le=64)]
-    low: Finite
-    high: Finite
+    low: float
+    high: float
 
     @model_validator(mode="after")
     def _rises(self) -> Self:

@@ -131,6 +131,11 @@ class Fitted(ABC):
         """Let go of what is held for speed; it is made again when it is wanted again."""
 
     @property
+    def classes(self) -> int | None:
+        """How many classes it tells apart; None where it does not say."""
+        return None
+
+    @property
     def tuners(self) -> Tuners:
         """What was trained inside the backbone; of most, nothing."""
         return Tuners()
@@ -209,8 +214,8 @@ def restore(definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe
 
     Raises:
         AdapterError: this version knows no such kind.
-        KeyError: a value is missing.
-        ValueError: a value has another shape, or there is one too many.
+        KeyError: a value of the definition is missing.
+        ValueError: a value is not what it should be; a `TensorError`, of a tensor.
     """
     kind = definition["kind"]
     if kind not in KINDS:

@@ -22,6 +22,7 @@ from atha.methods.scores import OnFeatures
 from atha.models.frozen import Frozen
 from atha.probability import softmax
 from atha.recipe import ADAPTED, Recipe
+from atha.tensors import check_no_others
 from atha.tuners import Tuners
 
 
@@ -123,12 +124,18 @@ class Blend(Fitted, kind="blend"):
                 own = {key: left.pop(key) for key in tuple(left) if not key.startswith(_prefix())}
             numbers = {key: saved[key] for key in ("weight", "scale", "accuracy", "images", "why")}
             parts[name] = Part(restore(saved["fitted"], own, recipe, frozen), **numbers)
-        if left:
-            raise ValueError(f"there is nothing that {min(left)} belongs to")
+        check_no_others(left, ())
         aspects = tuple(definition["aspects"])
-        if not aspects or not set(aspects) <= ASPECTS.keys():
+        if not aspects or not set(aspects) <= ASPECTS.keys() or len(set(aspects)) < len(aspects):
             raise ValueError(f"aspects are {aspects}")
+        if len(counts := {part.fitted.classes for part in parts.values()} - {None}) > 1:
+            raise ValueError(f"its members have {' and '.join(map(str, sorted(filter(None, counts))))} classes")
         return cls(parts, aspects, str(definition["why"]))
+
+    @property
+    def classes(self) -> int | None:
+        """See `Fitted`; of its members."""
+        return next((part.fitted.classes for part in self.parts.values() if part.fitted.classes is not None), None)
 
     @property
     def _adapted(self) -> Fitted | None:

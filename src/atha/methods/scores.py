@@ -19,6 +19,7 @@ from atha.methods.images import Images
 from atha.models.frozen import Frozen
 from atha.probability import softmax
 from atha.recipe import Recipe
+from atha.tensors import TensorError, check_no_others, check_tensors
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,18 @@ class LinearScores(OnFeatures, kind="linear"):
         cls, definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen
     ) -> "LinearScores":
         """See `Fitted`."""
+        shapes = {"weights": ("N", frozen.backbone.joint_width), "bias": ("N",)}
+        check_no_others(tensors, shapes)
+        check_tensors(tensors, {name: shapes[name] for name in {"weights": None} | dict(tensors)})
         bias = tensors.get("bias")
-        made = cls(tensors["weights"].numpy(), None if bias is None else bias.numpy())
-        if made.weights.ndim != 2 or made.weights.shape[1] != frozen.backbone.joint_width:
-            raise ValueError(f"weights have shape {made.weights.shape}")
-        if made.bias is not None and made.bias.shape != made.weights.shape[:1]:
-            raise ValueError(f"bias has shape {made.bias.shape} and weights {made.weights.shape}")
-        check_names(tensors, made)
-        return made
+        if bias is not None and not bias.isfinite().any():
+            raise TensorError("leaves no class that can be", "bias")
+        return cls(tensors["weights"].numpy(), None if bias is None else bias.numpy())
+
+    @property
+    def classes(self) -> int:
+        """See `Fitted`."""
+        return len(self.weights)
 
 
 def class_means(
@@ -98,13 +103,3 @@ def class_means(
 ) -> Float[np.ndarray, "N E"]:
     """Mean of each class's features; each has an image at least."""
     return np.stack([features[labels == label].mean(0) for label in range(classes)])
-
-
-def check_names(tensors: Mapping[str, Tensor], made: Fitted) -> None:
-    """See to it that a fitted model has taken all of the tensors that it was restored from.
-
-    Raises:
-        ValueError: there is one too many.
-    """
-    if extra := sorted(tensors.keys() - made.state().keys()):
-        raise ValueError(f"there is nothing that {extra[0]} belongs to")

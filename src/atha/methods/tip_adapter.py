@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from atha.devices import seeded
 from atha.methods.base import Method, Support, unit
 from atha.methods.examples import Examples
-from atha.methods.scores import OnFeatures, check_names
+from atha.methods.scores import OnFeatures
 from atha.models.frozen import Frozen
 from atha.recipe import Recipe
+from atha.tensors import check_no_others, check_tensors
 
 #: The published starting values.
 ALPHA, BETA = 1.0, 5.5
@@ -70,14 +71,16 @@ class CacheScores(OnFeatures, kind="tip-adapter"):
         cls, definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen
     ) -> "CacheScores":
         """See `Fitted`."""
-        numbers = [float(definition[name]) for name in ("scale", "alpha", "beta")]
-        made = cls(tensors["keys"], tensors["values"], tensors["texts"], *numbers)
-        n, classes, width = len(made.keys), len(made.texts), frozen.backbone.joint_width
-        for name, shape in {"keys": (n, width), "values": (n, classes), "texts": (classes, width)}.items():
-            if tensors[name].shape != shape:
-                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
-        check_names(tensors, made)
-        return made
+        width = frozen.backbone.joint_width
+        check_tensors(tensors, {"texts": ("N", width), "keys": ("n", width), "values": ("n", "N")})
+        check_no_others(tensors, ("texts", "keys", "values"))
+        keys, values, texts = (tensors[name].float() for name in ("keys", "values", "texts"))
+        return cls(keys, values, texts, *(float(definition[name]) for name in ("scale", "alpha", "beta")))
+
+    @property
+    def classes(self) -> int:
+        """See `Fitted`."""
+        return len(self.texts)
 
 
 def tip_adapter(examples: Examples, alpha: float = ALPHA, beta: float = BETA) -> CacheScores:

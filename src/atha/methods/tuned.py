@@ -74,6 +74,11 @@ class FittedRecipe(Fitted, kind="recipe"):
         return text_anchors(self.encoder, texts, template, kind) if own is None else own
 
     @property
+    def classes(self) -> int:
+        """See `Fitted`."""
+        return len(self.adaptation.texts.features)
+
+    @property
     def tuners(self) -> Tuners:
         """See `Fitted`."""
         return self.adaptation.tuners

@@ -13,6 +13,7 @@ from atha.models.encoder import ClassTexts, Encoder
 from atha.models.forms import prediction_encoder, training_encoder
 from atha.models.training import Observer, train
 from atha.recipe import Recipe
+from atha.tensors import check_no_others, check_tensors
 from atha.tuners import Tuners
 
 
@@ -43,13 +44,16 @@ class Adaptation:
             scale: of the cosines.
 
         Raises:
-            KeyError: a value is missing.
-            ValueError: a value has another shape, or there is one too many.
+            TensorError: a tensor is missing, of another shape or type, or one too many.
         """
-        values = dict(state)
-        features = values.pop("class_text_features").to(backbone.device)
-        anchors = values.pop("anchors").to(backbone.device) if recipe.alignment else None
-        return cls(Tuners.load(backbone, recipe, values), ClassTexts(features, anchors), scale)
+        shapes = Tuners.shapes(backbone, recipe) | {"class_text_features": ("N", backbone.joint_width)}
+        if recipe.alignment:
+            shapes["anchors"] = ("N", backbone.vision_widths[0])
+        check_tensors(state, shapes)
+        check_no_others(state, shapes)
+        features = state["class_text_features"].float().to(backbone.device)
+        anchors = state["anchors"].float().to(backbone.device) if recipe.alignment else None
+        return cls(Tuners.load(backbone, recipe, state), ClassTexts(features, anchors), scale)
 
     def state(self) -> dict[str, Tensor]:
         """What was trained, and what was made of the class texts."""

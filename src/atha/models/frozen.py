@@ -22,6 +22,7 @@ from atha.data.cache import Cache
 from atha.data.images import ImageProblem, ImageReader, content_hash
 from atha.data.views import Views
 from atha.devices import on_one_core
+from atha.errors import BackboneError
 from atha.models.encoder import Encoder
 from atha.models.forms import prediction_encoder
 from atha.models.inference import in_groups
@@ -92,7 +93,7 @@ class Frozen:
         def work(pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B E"]:
             return encoder.images(pixels, watch=watch).float()
 
-        return in_groups(plain, views, encoder, work, watch is not None).numpy()
+        return self._finite(in_groups(plain, views, encoder, work, watch is not None).numpy())
 
     @torch.no_grad()
     def text_features(self, names: Sequence[str], template: str) -> Float[np.ndarray, "N E"]:
@@ -104,8 +105,17 @@ class Frozen:
         for name in names:
             if (name, template) not in self._texts:
                 found = self.encoder.texts(self.backbone.prompts([name], template))
-                self._texts[name, template] = found.features[0].cpu().numpy()
+                self._texts[name, template] = self._finite(found.features[0].cpu().numpy())
         return np.stack([self._texts[name, template] for name in names])
+
+    def _finite(self, features: np.ndarray) -> np.ndarray:
+        """Features, as long as they are numbers: no probe and no cache is made of others."""
+        if not np.isfinite(features).all():
+            raise BackboneError(
+                f"{self.backbone.name} makes features that are not finite in {self.precision}: get its weights again, "
+                "or compute in float32"
+            )
+        return features
 
     def __getstate__(self) -> dict[str, Any]:
         return without(self, "encoder")

@@ -1,7 +1,7 @@
 """Tuners: what is trained around a frozen backbone, as values beside it: `atha.models.encoder` runs a tower with them.
 
-A tuner is an ``nn.Module`` with ``trained`` (parameters, in a fixed order), ``state`` and ``load``. A new one is a file
-beside this one and a line in `Tuners.start`; where in a tower it acts, `atha.models.encoder` says.
+A tuner is an ``nn.Module`` with ``trained`` (parameters, in a fixed order), ``shapes``, ``state`` and ``load``. A new
+one is a file beside this one and a line in `Tuners.start`; where in a tower it acts, `atha.models.encoder` says.
 """
 
 from collections.abc import Mapping
@@ -56,25 +56,27 @@ class Tuners:
         return {name: value for part in self.parts.values() for name, value in part.state().items()}
 
     @classmethod
-    def load(cls, backbone: Backbone, recipe: Recipe, state: Mapping[str, Tensor]) -> "Tuners":
-        """Those of a recipe, with the values of `state`.
+    def shapes(cls, backbone: Backbone, recipe: Recipe) -> dict[str, tuple[int | str, ...]]:
+        """Those of all values of `state`, before there are any; see `atha.tensors.check_tensors`.
 
         Raises:
-            KeyError: a value is missing.
-            ValueError: a value has another shape, or there is one too many.
+            RecipeError: LoRA does not find its layers.
         """
-        context = None
-        if recipe.prompt.learn_context:
-            context = LearnedContext(state["context"].to(backbone.device))
-            if context.vectors.ndim != 2 or context.vectors.shape[1] != backbone.token_embedding.embedding_dim:
-                raise ValueError(f"context has shape {tuple(context.vectors.shape)}")
+        return {
+            **(Lora.shapes(backbone, recipe.lora) if recipe.lora else {}),
+            **(LearnedContext.shapes(backbone) if recipe.prompt.learn_context else {}),
+            **(Strengths.shapes(backbone) if recipe.alignment else {}),
+        }
+
+    @classmethod
+    def load(cls, backbone: Backbone, recipe: Recipe, state: Mapping[str, Tensor]) -> "Tuners":
+        """Those of a recipe, with the values of `state`, which have their shapes; there may be others."""
+        context = LearnedContext(state["context"].to(backbone.device)) if recipe.prompt.learn_context else None
         with seeded(0, backbone.device):  # what LoRA starts from is overwritten: leave the caller's generator alone
             lora = Lora(backbone, recipe.lora) if recipe.lora else None
         tuners = cls(lora, context, Strengths(backbone, recipe.alignment) if recipe.alignment else None)
         for part in tuners.parts.values():
             part.load(state)
-        if extra := sorted(state.keys() - tuners.state().keys()):
-            raise ValueError(f"there is nothing that {extra[0]} belongs to")
         return tuners
 
     @property

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atha.backbones import Backbone, Prompts
+from atha.errors import AdapterError
 
 
 class LearnedContext(nn.Module):
@@ -25,6 +26,11 @@ class LearnedContext(nn.Module):
         """The words' own embeddings."""
         return cls(backbone.token_embedding(prompts.input_ids[0, prompts.context]))
 
+    @staticmethod
+    def shapes(backbone: Backbone) -> dict[str, tuple[int | str, ...]]:
+        """Those of `state`."""
+        return {"context": ("C", backbone.token_embedding.embedding_dim)}
+
     @property
     def trained(self) -> list[nn.Parameter]:
         """The vectors."""
@@ -32,6 +38,11 @@ class LearnedContext(nn.Module):
 
     def forward(self, words: Float[Tensor, "N S W"], positions: slice) -> Float[Tensor, "N S W"]:
         """Embedded class texts, with the vectors in the place of their context words."""
+        if len(self.vectors) != positions.stop - positions.start:
+            raise AdapterError(
+                f"the learned context has {len(self.vectors)} tokens and the template's words "
+                f"{positions.stop - positions.start}: copy the adapter again or fit it again"
+            )
         shared = self.vectors.to(words.dtype).expand(len(words), -1, -1)
         return torch.cat([words[:, : positions.start], shared, words[:, positions.stop :]], dim=1)
 

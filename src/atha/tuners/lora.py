@@ -43,15 +43,7 @@ class Lora(nn.Module):
 
     def __init__(self, backbone: Backbone, recipe: LoraRecipe) -> None:
         super().__init__()
-        layers = backbone.lora_layers(recipe.towers, recipe.projections)
-        blocks = {"text": len(backbone.text_blocks), "vision": len(backbone.vision_blocks)}
-        expected = sum(blocks[tower] for tower in set(recipe.towers)) * len(set(recipe.projections))
-        if len(layers) != expected or not layers:
-            raise RecipeError(
-                f"LoRA on projections {', '.join(recipe.projections)} of {', '.join(recipe.towers)} matches "
-                f"{len(layers)} layers of {backbone.name} and should match {expected}: change lora.projections or "
-                "lora.towers, or choose a model whose projections are layers"
-            )
+        layers = _layers(backbone, recipe)
         self.recipe, self.names = recipe, tuple(layers)
         self.scaling = recipe.alpha / (math.sqrt(recipe.rank) if recipe.rank_stabilised else recipe.rank)
         self.a, self.b = nn.ParameterList(), nn.ParameterList()
@@ -77,6 +69,19 @@ class Lora(nn.Module):
             for name, a, b in zip(self.names, self.a, self.b, strict=True)
         }
 
+    @staticmethod
+    def shapes(backbone: Backbone, recipe: LoraRecipe) -> dict[str, tuple[int | str, ...]]:
+        """Those of `state`, before there are any: a recipe can name a rank that no memory holds.
+
+        Raises:
+            RecipeError: not every projection that the recipe names is a layer.
+        """
+        found: dict[str, tuple[int | str, ...]] = {}
+        for name, layer in _layers(backbone, recipe).items():
+            found[f"{_PREFIX}{name}.lora_A.weight"] = (recipe.rank, layer.in_features)
+            found[f"{_PREFIX}{name}.lora_B.weight"] = (layer.out_features, recipe.rank)
+        return found
+
     def state(self) -> dict[str, Tensor]:
         """What is trained, under PEFT's names."""
         found = {}
@@ -87,15 +92,8 @@ class Lora(nn.Module):
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take what was trained from `state`.
-
-        Raises:
-            KeyError: a matrix is missing.
-            ValueError: a matrix has another shape.
-        """
+        """Take what was trained from `state`."""
         for name, value in self.state().items():
-            if state[name].shape != value.shape:
-                raise ValueError(f"{name} has shape {tuple(state[name].shape)} instead of {tuple(value.shape)}")
             value.copy_(state[name])
 
     def config(self, backbone: Backbone) -> str:
@@ -191,6 +189,19 @@ def with_lora(
         parent, _, child = name.rpartition(".")
         setattr(copied.get_submodule(parent), child, made)
     return copied
+
+
+def _layers(backbone: Backbone, recipe: LoraRecipe) -> dict[str, nn.Linear]:
+    layers = backbone.lora_layers(recipe.towers, recipe.projections)
+    blocks = {"text": len(backbone.text_blocks), "vision": len(backbone.vision_blocks)}
+    expected = sum(blocks[tower] for tower in set(recipe.towers)) * len(set(recipe.projections))
+    if len(layers) != expected or not layers:
+        raise RecipeError(
+            f"LoRA on projections {', '.join(recipe.projections)} of {', '.join(recipe.towers)} matches "
+            f"{len(layers)} layers of {backbone.name} and should match {expected}: change lora.projections or "
+            "lora.towers, or choose a model whose projections are layers"
+        )
+    return layers
 
 
 def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None) -> nn.Linear:

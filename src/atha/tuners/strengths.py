@@ -32,6 +32,12 @@ class Strengths(nn.Module):
         self.alignment.to(backbone.device).requires_grad_(recipe.learn)
         self.kind = recipe.anchors
 
+    @staticmethod
+    def shapes(backbone: Backbone) -> dict[str, tuple[int | str, ...]]:
+        """Those of `state`."""
+        blocks = len(backbone.vision_blocks)
+        return {"strengths.pull": (blocks,), "strengths.push": (blocks,)}
+
     @property
     def trained(self) -> list[nn.Parameter]:
         """Pull and push, where they are learned."""
@@ -51,6 +57,4 @@ class Strengths(nn.Module):
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take strengths from `state`."""
         for name, value in self.state().items():
-            if state[name].shape != value.shape:
-                raise ValueError(f"{name} has shape {tuple(state[name].shape)}, not {tuple(value.shape)}")
             value.copy_(state[name])
