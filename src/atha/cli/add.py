@@ -15,7 +15,8 @@ from atha.cli.saving import save_and_tell
 def add(
     adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit, of a blend such as auto or probes.")],
     more: Annotated[
-        str, typer.Argument(metavar="IMAGES", help="Labelled images: class folders or a CSV (path, label).")
+        str,
+        typer.Argument(metavar="IMAGES", help="Labelled images: class folders, a table (path, label), or hf:ORG/NAME."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to make for the new adapter; may be ADAPTER, with --overwrite.")],
     eval_: Annotated[str | None, typer.Option("--eval", help="Labelled images to evaluate on.")] = None,

@@ -17,7 +17,7 @@ WIDEST = 20
 @verb
 def evaluate(
     adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
-    test: Annotated[str, typer.Argument(help="Labelled images: class folders or a CSV (path, label).")],
+    test: Annotated[str, typer.Argument(help="Labelled images: class folders, a table (path, label), or hf:ORG/NAME.")],
     plain: common.Plain = False,
     image_column: selecting.ImageColumn = None,
     label_column: selecting.LabelColumn = None,

@@ -15,7 +15,8 @@ from atha.documents.tables import Table, to_terminal
 @verb
 def fit(
     support: Annotated[
-        str, typer.Argument(help="Folder with one sub-folder of images per class, or a CSV (path, label).")
+        str,
+        typer.Argument(help="Folder with one sub-folder of images per class, a table (path, label), or hf:ORG/NAME."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to make for the adapter.")],
     model: common.Model = defaults.MODEL,

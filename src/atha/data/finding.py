@@ -141,11 +141,14 @@ def kind_of(path: Path) -> str:
 
 def _find(item: str | Path, selection: Selection) -> Sequence[Path]:
     """The files that one input of `find_images` means; never none."""
+    from atha.data import takes_columns
     from atha.data.decoders.files import knows
     from atha.data.lists import is_list, read_list
 
     path = Path(item)
     kind = kind_of(path) if str(item) else ""
+    if not kind and takes_columns(str(item)):
+        return read_list(path, selection)
     if kind == "file":
         if is_list(path) and not knows(_head(path)):
             return read_list(path, selection)

@@ -1,5 +1,6 @@
 """Data sets in the form of the hub, from local folders; needs the library ``datasets``."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atha.data import Selection, read_labelled
+from atha.data.finding import find_images
 from atha.data.opening import open_pool
-from atha.errors import DataError
+from atha.errors import AthaWarning, DataError
 
 
 def test_without_the_library(monkeypatch, tmp_path):
@@ -121,3 +124,43 @@ def test_hub_that_cannot_be_reached(library, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"the data set 'org/name' cannot be had .* hf:FOLDER"):
         open_pool("hf:org/name@test", tmp_path / "written")
+
+
+def test_each_use_takes_its_split(library, folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("ATHA_CACHE", str(tmp_path / "cache"))
+    for use, split in (("fit", "train"), ("test", "test")):
+        images = read_labelled(f"hf:{folder}", Selection(use))
+        expected = read_labelled(folder / split)
+        assert (images.source, images.labels) == (f"pets@{split}", ("cat", "dog & co"))
+        assert [Path(one.image).read_bytes() for one in images.samples] == [
+            Path(one.image).read_bytes() for one in expected.samples
+        ]
+    assert read_labelled(f"hf:{folder}@train", Selection("test")).source == "pets@train"
+    assert read_labelled(f"hf:{folder}", Selection("test", split="train")).source == "pets@train"
+    with pytest.raises(DataError, match="names a split, and so does --split"):
+        read_labelled(f"hf:{folder}@train", Selection("fit", split="train"))
+    with pytest.raises(DataError, match="--images is for tables"):
+        read_labelled(f"hf:{folder}", Selection("fit", images=tmp_path))
+    (folder / "test").rename(folder / "validation")
+    with pytest.warns(AthaWarning, match="pets@validation is taken: there is no test split"):
+        assert len(read_labelled(f"hf:{folder}", Selection("test")).samples) == 4
+    shutil.rmtree(folder / "validation")
+    with pytest.raises(DataError, match=r"has the splits 'train'; name one to test on as hf:.*@SPLIT"):
+        read_labelled(f"hf:{folder}", Selection("test"))
+
+
+def test_columns_that_are_named_and_images_without_labels(library, folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("ATHA_CACHE", str(tmp_path / "cache"))
+    photos = [{"bytes": path.read_bytes(), "path": None} for path in sorted((folder / "test").rglob("*.png"))]
+    features = {"photo": library.Image(), "kind": library.Value("string"), "number": library.Value("int32")}
+    columns = {"photo": photos, "kind": list("xyxy"), "number": [1, 2, 3, 4]}
+    name = f"hf:{saved(library, tmp_path / 'saved', features, **columns)}"
+    assert len(find_images([name])) == 4
+    with pytest.raises(DataError, match="none of them is known to be the classes: name it with --label-column"):
+        read_labelled(name, Selection("fit"))
+    assert read_labelled(name, Selection("fit", label_column="kind")).counts == {"x": 2, "y": 2}
+    assert read_labelled(name, Selection("fit", label_column="number")).labels == ("1", "2", "3", "4")
+    with pytest.raises(DataError, match="has no column 'knd', only 'photo', 'kind'"):
+        read_labelled(name, Selection("fit", label_column="knd"))
+    with pytest.raises(DataError, match="'kind' is no column of images of"):
+        read_labelled(name, Selection("fit", "kind"))

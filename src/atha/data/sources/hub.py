@@ -2,26 +2,29 @@
 
 import csv
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from atha.data.finding import IMAGE_SUFFIXES, did_you_mean, kind_of
+from atha.data import LabelledImages
+from atha.data.finding import did_you_mean, kind_of
+from atha.data.selection import Selection
 from atha.data.sources.columns import LABEL_COLUMNS
+from atha.data.sources.kept import image_suffix, keep_folder, safe_name
+from atha.data.sources.layout import Layout
+from atha.data.sources.naming import listed, plain_name
+from atha.data.sources.parts import EVERY
+from atha.data.sources.splits import part_of
+from atha.data.sources.table import read_table
 from atha.errors import DataError
+from atha.files import cache_folder
 
 PREFIX = "hf:"
 """What the name of such a data set starts with."""
 
-# A folder that is being written, and the end of its lock's name.
-_UNFINISHED, _LOCK = ".new-", ".lock"
-_SPLITS = ("test", "train")
+_TABLE = "labels.csv"
 _INSTALL = "install it with: pip install 'atha[datasets]'"
-_SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif"}
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,42 @@ class HubImages:
 
     Attributes:
         name: the data set and its split, such as ``org/name@test``.
-        table: a table of paths and labels, beside folders of images.
+        table: a table of paths and labels, beside folders of images; of paths alone, where it has no labels.
+        notes: sentences on what is taken of it.
     """
 
     name: str
     table: Path
+    notes: tuple[str, ...] = ()
 
 
-def fetch(reference: str, cache: Path) -> HubImages:
+def read_hub(reference: str, selection: Selection) -> LabelledImages:
+    """Reads a data set whose images are written to the cache first.
+
+    Args:
+        reference: see `fetch`.
+        selection: what is wanted of it.
+
+    Raises:
+        DataError: as of `fetch`.
+    """
+    if selection.images is not None:
+        raise DataError(f"--images is for tables, and '{reference}' comes with its images; leave it out")
+    images = fetch(reference, cache_folder() / "hub", selection)
+    found = read_table(images.table, Selection(selection.use, split=EVERY))
+    return replace(found, source=images.name, ignored=(*images.notes, *found.ignored))
+
+
+def fetch(reference: str, cache: Path, selection: Selection = Selection()) -> HubImages:  # noqa: B008 - frozen
     """Writes the images of a data set to disk, as the bytes that they are, once for each version of the data set.
 
     Code that comes with a data set is never run. Images are not decoded.
 
     Args:
-        reference: ``hf:ORG/NAME`` or ``hf:FOLDER``, with ``@SPLIT`` at its end or not. Without, the split is ``test``
-            if there is one, then ``train``, then the only one there is.
+        reference: ``hf:ORG/NAME`` or ``hf:FOLDER``, with ``@SPLIT`` at its end or not.
         cache: the folder below which images are written.
+        selection: may name the split and the columns. Without a split, it is the one to learn from or to test on, or
+            else ``test`` if there is one, then ``train``, then the only one there is.
 
     Returns:
         Where the images are.
@@ -55,14 +78,19 @@ def fetch(reference: str, cache: Path) -> HubImages:
     """
     library = _library()
     name, split = _parse(reference)
-    data, split = _load(library, name, split)
-    image, label = _image_column(library, name, data), _label_column(library, name, data)
+    if split is not None and selection.split is not None:
+        raise DataError(f"'{reference}' names a split, and so does {selection.split_option}; leave one of them out")
+    data, split = _load(library, name, split or selection.split, selection)
+    image, label = _image_column(library, name, data, selection), _label_column(library, name, data, selection)
     shown = f"{Path(name).name if kind_of(Path(name)) == 'folder' else name}@{split}"
     # The fingerprint stands for the files that the data were made of, so that a new version is a new folder.
-    folder = cache / f"{_safe(shown)}-{_safe(str(getattr(data, '_fingerprint', 'any')))}"
-    if not (folder / "labels.csv").is_file():
-        _write(folder, _rows(library, data, name, image, label, shown))
-    return HubImages(shown, folder / "labels.csv")
+    parts = [shown, str(getattr(data, "_fingerprint", "any")), selection.image_column, selection.label_column]
+    folder = cache / "-".join(safe_name(part) for part in (*parts, None if label else "without labels") if part)
+    keep_folder(folder, _TABLE, lambda made: _write(made, _rows(library, data, name, image, label, shown)))
+    notes = (
+        () if selection.use != "test" or part_of(split)[0] != "val" else (f"{shown} is taken: there is no test split",)
+    )
+    return HubImages(shown, folder / _TABLE, notes)
 
 
 def _library() -> Any:
@@ -91,7 +119,7 @@ def _parse(reference: str) -> tuple[str, str | None]:
     return name, None
 
 
-def _load(library: Any, name: str, split: str | None) -> tuple[Any, str]:
+def _load(library: Any, name: str, split: str | None, selection: Selection) -> tuple[Any, str]:
     path = Path(name)
     local = kind_of(path) == "folder"
     if not local and (path.is_absolute() or name.startswith(".") or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)):
@@ -101,9 +129,9 @@ def _load(library: Any, name: str, split: str | None) -> tuple[Any, str]:
             saved = library.load_from_disk(str(path))
             if not hasattr(saved, "keys"):  # one split, saved without a name
                 return saved, split or "all"
-            split = _choose(name, list(saved.keys()), split)
+            split = _choose(name, list(saved.keys()), split, selection)
             return saved[split], split
-        split = _choose(name, library.get_dataset_split_names(name), split)
+        split = _choose(name, library.get_dataset_split_names(name), split, selection)
         return library.load_dataset(name, split=split), split
     except DataError:
         raise
@@ -115,53 +143,67 @@ def _load(library: Any, name: str, split: str | None) -> tuple[Any, str]:
         ) from error
 
 
-def _choose(name: str, there: list[str], asked: str | None) -> str:
+def _choose(name: str, there: list[str], asked: str | None, selection: Selection) -> str:
     listed = ", ".join(f"'{split}'" for split in there)
     if asked is not None:
         if asked not in there:
             raise DataError(f"the data set '{name}' has no split '{asked}', only {listed}; name one of these after '@'")
         return asked
-    for split in _SPLITS:
-        if split in there:
-            return split
-    if len(there) != 1:
-        raise DataError(f"the data set '{name}' has the splits {listed}; name one as {PREFIX}{name}@SPLIT")
+    wanted = {"fit": ("train",), "test": ("test", "val")}.get(selection.use, ("test", "train"))
+    for part in wanted:
+        for split in there:
+            if part_of(split)[0] == part:
+                return split
+    if len(there) != 1 or (part_of(there[0])[0] and selection.use in ("fit", "test")):
+        doing = {"fit": " to learn from", "test": " to test on"}.get(selection.use, "")
+        raise DataError(f"the data set '{name}' has the splits {listed}; name one{doing} as {PREFIX}{name}@SPLIT")
     return there[0]
 
 
-def _image_column(library: Any, name: str, data: Any) -> str:
+def _image_column(library: Any, name: str, data: Any, selection: Selection) -> str:
     columns = [column for column, feature in data.features.items() if isinstance(feature, library.Image)]
     if not columns:
         raise DataError(f"the data set '{name}' has no column of images, only {_columns(data)}; give another")
-    return str(columns[0])
+    if (wanted := selection.image_column) is not None and wanted not in columns:
+        raise DataError(f"'{wanted}' is no column of images of '{name}', only {listed(columns)}; name one of these")
+    return str(wanted or columns[0])
 
 
-def _label_column(library: Any, name: str, data: Any) -> str:
-    """The column of classes, by its type; of several, or of texts, one whose name says so."""
+def _label_column(library: Any, name: str, data: Any, selection: Selection) -> str:
+    """The column of classes, by its type; of several, or of texts, one whose name says so. Predicting needs none."""
+    if (wanted := selection.label_column) is not None:
+        if wanted not in data.features:
+            raise DataError(f"the data set '{name}' has no column '{wanted}', only {_columns(data)}; name one of these")
+        return wanted
     typed = [column for column, feature in data.features.items() if isinstance(feature, library.ClassLabel)]
     if len(typed) == 1:
         return str(typed[0])
     texts = [column for column, feature in data.features.items() if getattr(feature, "dtype", "") == "string"]
-    for wanted in LABEL_COLUMNS:
+    for known in LABEL_COLUMNS:
         for column in typed or texts:
-            if column.casefold() == wanted:
+            if plain_name(column) == known:
                 return str(column)
+    if selection.use == "predict":
+        return ""
     raise DataError(
-        f"the data set '{name}' has {_columns(data)} and none of them is known to be the classes: rename one to 'label'"
+        f"the data set '{name}' has {_columns(data)} and none of them is known to be the classes: name it with "
+        "--label-column, or rename it to 'label'"
     )
 
 
 def _columns(data: Any) -> str:
-    return ", ".join(f"'{column}'" for column in data.features)
+    return listed(list(data.features))
 
 
 def _rows(library: Any, data: Any, source: str, image: str, label: str, name: str) -> Iterator[tuple[str, bytes, str]]:
     """The path, the bytes and the label of each image."""
-    feature = data.features[label]
+    feature = data.features.get(label)
     names = list(feature.names) if isinstance(feature, library.ClassLabel) else None
     folders: dict[str, str] = {}
-    for index, row in enumerate(data.select_columns([image, label]).cast_column(image, library.Image(decode=False))):
-        value, picture = row[label], row[image] or {}
+    wanted = [image, label] if label else [image]
+    for index, row in enumerate(data.select_columns(wanted).cast_column(image, library.Image(decode=False))):
+        picture = row[image] or {}
+        value: Any = row[label] if label else "-"
         if value is None or (names is not None and not 0 <= value < len(names)) or not str(value).strip():
             raise DataError(f"row {index} of '{name}' has no label; give another split after '@'")
         text = str(value if names is None else names[value]).strip()
@@ -171,8 +213,8 @@ def _rows(library: Any, data: Any, source: str, image: str, label: str, name: st
         if content is None:
             raise DataError(f"row {index} of '{name}' has no image; remove the row or give another split after '@'")
         # The number keeps apart what only differs in letters that a file name cannot have.
-        folder = folders.setdefault(text, f"{len(folders):03}_{_safe(text)}")
-        yield f"{folder}/{index:07}{_suffix(content, str(picture.get('path') or ''))}", content, text
+        folder = folders.setdefault(text, f"{len(folders):03}_{safe_name(text)}")
+        yield f"{folder}/{index:07}{image_suffix(content, str(picture.get('path') or ''))}", content, text
 
 
 def _read(path: Path, source: str, index: int, name: str) -> bytes:
@@ -188,58 +230,15 @@ def _read(path: Path, source: str, index: int, name: str) -> bytes:
         raise DataError(f"row {index} of '{name}' names '{path}', which cannot be read ({error.strerror})") from error
 
 
-def _write(folder: Path, rows: Iterator[tuple[str, bytes, str]]) -> None:
-    """Writes images and table into a folder that appears when it is complete."""
-    from filelock import FileLock
-
-    made = folder.parent / f"{_UNFINISHED}{uuid4().hex}"
-    lock = FileLock(f"{made}{_LOCK}")  # before the folder, so that none is ever without
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _clear(folder.parent)
-        lock.acquire()
-    except OSError as error:
-        raise DataError(f"'{folder.parent}' cannot be written ({error.strerror or error}); choose another") from error
-    try:
-        made.mkdir()
-        with (made / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "label"])
-            for path, content, label in rows:
-                (made / path).parent.mkdir(exist_ok=True)
-                (made / path).write_bytes(content)
-                writer.writerow([path, label])
-        try:
-            made.rename(folder)
-        except OSError:
-            if not (folder / "labels.csv").is_file():  # else another process was first, with the same content
-                raise
-    except OSError as error:
-        raise DataError(f"'{folder}' cannot be written ({error.strerror or error}); make room there") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+def _write(made: Path, rows: Iterator[tuple[str, bytes, str]]) -> None:
+    """Writes images and table into a folder."""
+    with (made / _TABLE).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        for path, content, label in rows:
+            (made / path).parent.mkdir(exist_ok=True)
+            (made / path).write_bytes(content)
+            writer.writerow([path, label])
 
 
-def _clear(cache: Path) -> None:
-    """Removes what processes that were killed have left; the system frees a process's locks when it ends."""
-    from filelock import FileLock, Timeout
-
-    for left in cache.glob(f"{_UNFINISHED}*{_LOCK}"):
-        with suppress(OSError, Timeout), FileLock(left, blocking=False):
-            shutil.rmtree(left.with_name(left.name.removesuffix(_LOCK)), ignore_errors=True)
-            left.unlink(missing_ok=True)
-
-
-def _suffix(content: bytes, path: str) -> str:
-    for signature, suffix in _SIGNATURES.items():
-        if content.startswith(signature):
-            return suffix
-    suffix = Path(path).suffix.lower()
-    return suffix if suffix in IMAGE_SUFFIXES else ".img"
-
-
-def _safe(name: str) -> str:
-    """A name that is one plain part of a path on every system."""
-    return re.sub(r"[^\w.@-]+", "_", name, flags=re.ASCII).strip("._")[:80] or "_"
+LAYOUT = Layout("hf:ORG/NAME or hf:FOLDER", lambda source: source.startswith(PREFIX), read_hub, has_columns=True)

@@ -17,6 +17,9 @@ SPLIT_COLUMNS = (
 )  # fmt: skip
 """Names of a column that says which part of a data set an image is of."""
 
+EVERY = "all"
+"""What names all parts at once."""
+
 # Columns of yes and no: what these stand for.
 _YES_OR_NO = {
     "is_train": ("train", "test"),
@@ -27,7 +30,6 @@ _YES_OR_NO = {
 }
 _YES, _NO = ("true", "yes", "1", "1.0", "t", "y"), ("false", "no", "0", "0.0", "f", "n")
 _MOST_PARTS = 1000
-_ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def choose_rows(
         () if selection.split is None else tuple(name.strip() for name in selection.split.split(",") if name.strip())
     )
     if not every:
-        if asked and asked != (_ALL,):
+        if asked and asked != (EVERY,):
             raise DataError(
                 f"{records.path}: no column says which rows are of '{asked[0]}' (one called "
                 f"{', '.join(SPLIT_COLUMNS[:3])}); leave {selection.split_option} out"
@@ -114,7 +116,7 @@ def choose_rows(
         for one, counts in counted:
             if wanted := _asked(one, counts, asked):
                 return _taking(one, counts, wanted)
-        if asked == (_ALL,):
+        if asked == (EVERY,):
             return _everything, ()
         raise DataError(
             f"{records.path}: {' and '.join(f'{one.name} has {_shown(counts)}' for one, counts in counted)}, and not "
@@ -137,7 +139,7 @@ def choose_rows(
     doing = "to learn from" if selection.use == "fit" else "to test on"
     raise DataError(
         f"{records.path}: {parts.name} has {_shown(counts)}, which does not say which rows are {doing}; name them with "
-        f"{selection.split_option}, several with commas, or give {selection.split_option} {_ALL}"
+        f"{selection.split_option}, several with commas, or give {selection.split_option} {EVERY}"
     )
 
 
