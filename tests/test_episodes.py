@@ -125,14 +125,14 @@ def _reference_raw(key: str, count: int) -> list[int]:
 @pytest.mark.parametrize("key", ["0" * 63 + "1", "f" * 64, "9e38f3f3afaae4b5" * 4, "00" * 20 + "ab" * 12])
 def test_generator_against_its_definition(key):
     """Not NumPy against NumPy: what is pinned above can be made again without it."""
-    from atha.episodes import _Generator
+    from atha.data.drawing import Shuffler
 
     items = [str(index) for index in range(30)]
     expected, raw = list(items), iter(_reference_raw(key, 40))
     for last in range(29, 0, -1):
         other = next(raw) % (last + 1)  # a value near 2**64, which would be drawn again, is not among these
         expected[last], expected[other] = expected[other], expected[last]
-    assert _Generator(key).shuffled(items) == expected
+    assert Shuffler(key).shuffled(items) == expected
     assert items == [str(index) for index in range(30)]
 
 

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from atha.backbones import Backbone as Backbone
     from atha.backbones import load_backbone as load_backbone
     from atha.classifier import Classifier as Classifier
+    from atha.data.drawing import draw as draw
     from atha.errors import AthaError as AthaError
     from atha.errors import AthaWarning as AthaWarning
     from atha.evaluation import Evaluation as Evaluation
@@ -23,6 +24,7 @@ _PUBLIC = {
     "Evaluation": "atha.evaluation",
     "Prediction": "atha.prediction",
     "Recipe": "atha.recipe",
+    "draw": "atha.data.drawing",
     "load_backbone": "atha.backbones",
     "presets": "atha.recipe",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "Evaluation",
     "Prediction",
     "Recipe",
+    "draw",
     "load_backbone",
     "presets",
 ]

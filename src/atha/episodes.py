@@ -13,8 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from atha.data.drawing import Shuffler
 from atha.data.pool import Pool
 from atha.errors import DataError
 from atha.files import write_whole
@@ -186,7 +185,7 @@ def read_episodes(path: Path, pool: Pool) -> EpisodeSet:
 
 
 def _draw(spec: EpisodeSpec, images: "_Images", index: int) -> Episode:
-    generator = _Generator(_sha256({"rule": VERSION, **asdict(spec), "index": index}))
+    generator = Shuffler(_sha256({"rule": VERSION, **asdict(spec), "index": index}))
     classes = tuple(generator.shuffled(spec.classes)[: spec.way])  # once: a class that is hard to draw must not vanish
     for _ in range(_ATTEMPTS):
         drawn = images.draw(classes, spec, generator)
@@ -212,7 +211,7 @@ class _Images:
         self._groups = None if pool.groups is None else dict(zip(pool.ids, pool.groups, strict=True))
 
     def draw(
-        self, classes: Sequence[str], spec: EpisodeSpec, generator: "_Generator"
+        self, classes: Sequence[str], spec: EpisodeSpec, generator: Shuffler
     ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]] | None:
         """Support and query ids of each class, or None if groups leave too few query images."""
         shuffled = [generator.shuffled(self._by_class[label]) for label in classes]
@@ -230,27 +229,6 @@ class _Images:
         if self._groups is None:
             return f"{len(names)}"
         return f"{len(names)} in {len({self._groups[name] for name in names})} groups"
-
-
-class _Generator:
-    """Uniform shuffles from PCG64's raw output, which NumPy keeps fixed; its own shuffle may change with versions."""
-
-    def __init__(self, key: str) -> None:
-        self._bits = np.random.PCG64(np.random.SeedSequence(int(key, 16)))
-
-    def shuffled(self, items: Sequence[str]) -> list[str]:
-        """A copy in random order (Fisher and Yates)."""
-        made = list(items)
-        for last in range(len(made) - 1, 0, -1):
-            other = self._below(last + 1)
-            made[last], made[other] = made[other], made[last]
-        return made
-
-    def _below(self, limit: int) -> int:
-        bound = (1 << 64) - (1 << 64) % limit  # values at or above it would favour small remainders
-        while (value := int(self._bits.random_raw())) >= bound:
-            pass
-        return value % limit
 
 
 def _check_counts(pool: Pool, way: int, shot: int, query: int) -> None:

@@ -102,7 +102,9 @@ def learn(
     record = Record.of(
         fitted.definition(),
         BackboneRecord.of(frozen.backbone),
-        SupportSetRecord(counts=counts, sha256=found.hashes, left_out=[*data.ignored, *found.left_out]),
+        SupportSetRecord(
+            counts=counts, sha256=found.hashes, left_out=[*data.ignored, *found.left_out], drawn=data.drawn
+        ),
         reading,
         {
             "seed": seed,
@@ -184,6 +186,7 @@ def learn_more(
         counts=counts,
         sha256=[*record.support.sha256, *(found.hashes[place] for place in places)],
         left_out=[*record.support.left_out, *data.ignored, *left_out],
+        drawn=record.support.drawn,
     )
     seconds = record.run.seconds + time.perf_counter() - started
     run = record.run.model_dump(exclude={"logit_scale"}) | {

@@ -35,6 +35,7 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
         "## Classes and support images",
         "",
         to_markdown(Table("", ["label", "class text", "images"], rows, numbers=False)),
+        *([f"The images are {support.drawn.describe()}.", ""] if support.drawn is not None else []),
         f"Prompt: {markdown_code(recipe.prompt.template)}"
         + (" (context learned)" if recipe.prompt.learn_context else ""),
         *(f"\nNot used: {markdown(sentence)}" for sentence in support.left_out),

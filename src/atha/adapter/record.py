@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, InstanceOf, ValidationError, model_validator
 
 from atha.data.reading import AS_BEFORE, Reading
+from atha.data.selection import Draw
 from atha.errors import AdapterError
 from atha.recipe import ADAPTED
 from atha.schema import Part
@@ -68,6 +69,7 @@ class SupportSetRecord(Part):
     sha256: list[Text] = Field(default_factory=list)
     left_out: list[Text] = Field(default_factory=list)
     kept: bool = False  # whether pictures and features of it are in the folder
+    drawn: Draw | None = None  # where it was drawn from more
 
 
 class RunRecord(Part):
@@ -256,7 +258,11 @@ class Record(Part):
 
     def to_json(self) -> str:
         """The content of atha.json."""
-        absent = {name for name in ("fitted", "evaluation", "reading") if getattr(self, name) is None}
+        absent: dict[str, Any] = {
+            name: True for name in ("fitted", "evaluation", "reading") if getattr(self, name) is None
+        }
+        if self.support.drawn is None:
+            absent["support"] = {"drawn"}
         return to_json(self.model_dump(exclude=absent))
 
 

@@ -24,7 +24,15 @@ def fit(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe.")
     ] = None,
-    eval_: Annotated[str | None, typer.Option("--eval", help="Labelled images to evaluate on, after training.")] = None,
+    shot: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many images of each class by the seed. (default: all)")
+    ] = None,
+    eval_: Annotated[
+        str | None,
+        typer.Option(
+            "--eval", help="Labelled images to evaluate on, after training; or rest: those that --shot did not draw."
+        ),
+    ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="JSON: folder name -> text for the model, or a list of texts.")
     ] = None,
@@ -57,9 +65,8 @@ def fit(
     chosen = Recipe.load(recipe, set_ or ())
     check_free(out, overwrite)
     wanted = common.read_bands(bands)
-    data, test = selecting.read_with_test(
-        support, eval_, Selection("fit", image_column, label_column, images, split), eval_split
-    )
+    selection = Selection("fit", image_column, label_column, images, split)
+    data, test = selecting.read_support(support, eval_, selection, eval_split, shot, seed)
     names = common.read_classes(classes)
     task = Classes.of_support(data, names)
     index = task.index(data)
@@ -74,6 +81,8 @@ def fit(
         rows = [[label, text, str(counts[label])] for label, text in zip(task.labels, task.texts, strict=True)]
         headers = ["class", "text for the model", "images"]
         common.err.print(to_terminal(Table(f"Support: {data.source}", headers, rows)))
+        if data.drawn is not None:
+            common.say(f"The images are {data.drawn.describe()}.")
 
     from atha.data.deciding import decide_reading
 

@@ -109,6 +109,7 @@ def _adapter(saved: "Saved") -> dict[str, Any]:
     unsaid = {"losses", *(() if record.run.lora_layers else ("lora_layers",))}
     return {
         "classes": classes,
+        **({"support images": drawn.describe()} if (drawn := record.support.drawn) is not None else {}),
         "backbone": record.backbone.model_dump(),
         **({"fitted": record.fitted} if record.fitted is not None else {}),
         **({"images": " ".join(said)} if (said := record.read_as.describe()) else {}),

@@ -43,6 +43,46 @@ EvalSplit = Annotated[
 ]
 
 
+REST = "rest"
+"""What ``--eval`` calls the images that ``--shot`` did not draw."""
+
+
+def read_support(
+    images: str, test: str | None, selection: "Selection", eval_split: str | None, shot: int | None, seed: int
+) -> "tuple[LabelledImages, LabelledImages | None]":
+    """Images to learn from, all or some of each class, and those of ``--eval``, which may be the others.
+
+    Args:
+        images: to learn from.
+        test: to evaluate on.
+        selection: of the first.
+        eval_split: parts of the second.
+        shot: images to draw of each class.
+        seed: of the draw.
+
+    Raises:
+        DataError: as of `read_with_test`, or there is no rest.
+    """
+    from atha.data.drawing import draw
+    from atha.data.finding import kind_of
+    from atha.errors import DataError
+
+    if shot is None:
+        if test == REST and not kind_of(Path(REST)):
+            raise DataError("--eval rest is what --shot leaves: draw with --shot N, or give the path of test images")
+        return read_with_test(images, test, selection, eval_split)
+    if test != REST:
+        full, other = read_with_test(images, test, selection, eval_split)
+        return draw(full, shot, seed)[0], other
+    full, _ = read_with_test(images, None, replace(selection, grouped=True), eval_split)
+    drawn, rest = draw(full, shot, seed)
+    if not rest.samples:
+        raise DataError(
+            f"--shot {shot} leaves nothing of {images} to evaluate on: lower it, or give --eval other images"
+        )
+    return drawn, rest
+
+
 def read_with_test(
     images: str, test: str | None, selection: "Selection", eval_split: str | None
 ) -> "tuple[LabelledImages, LabelledImages | None]":

@@ -13,7 +13,7 @@ from PIL import Image
 
 from atha.data.finding import IMAGE_SUFFIXES, did_you_mean, kind_of
 from atha.data.images import ImageInput
-from atha.data.selection import Selection
+from atha.data.selection import Draw, Selection
 from atha.errors import AthaWarning, DataError
 
 __all__ = ["LabelledImages", "LabelledSource", "Sample", "Selection", "read_labelled"]
@@ -49,6 +49,7 @@ class LabelledImages:
         base: The folder that the images are named from, where that is not the source itself.
         groups: What each image is of, such as a patient; None where that is not known or not asked for.
         group_kind: ``patient``, ``lesion`` or ``group``.
+        drawn: How they were drawn from more, where they were.
     """
 
     samples: tuple[Sample, ...]
@@ -58,6 +59,7 @@ class LabelledImages:
     base: Path | None = None
     groups: tuple[str, ...] | None = None
     group_kind: str = ""
+    drawn: Draw | None = None
 
     @property
     def counts(self) -> dict[str, int]:

@@ -40,6 +40,13 @@ def is_hidden(path_part_name: str) -> bool:
     return path_part_name.startswith(".") or path_part_name.lower() in _HIDDEN_NAMES
 
 
+def looks_like_image(file: Path) -> bool:
+    """Whether a file has the ending of an image or begins as one does."""
+    from atha.data.decoders.files import knows
+
+    return file.suffix.lower() in IMAGE_SUFFIXES or knows(_head(file))
+
+
 def find_images(inputs: Sequence[str | Path], selection: Selection = Selection("predict")) -> list[Path]:  # noqa: B008
     """Lists the image files that are meant by paths, folders, patterns and lists.
 
@@ -163,17 +170,16 @@ def _find(item: str | Path, selection: Selection) -> Sequence[Path]:
 
 def _images(files: Sequence[Path], source: str, mend: str, suffix: str = "") -> list[Path]:
     """Those of some files that are images: all, if a pattern asks for files of a suffix."""
-    from atha.data.decoders.files import knows
     from atha.data.headers import foreign
 
     every = len(suffix) > 1 and not any(character in suffix for character in "*?[")
     images: list[Path] = []
     others: list[str] = []
     for file in files:
-        if every or file.suffix.lower() in IMAGE_SUFFIXES or knows(head := _head(file)):
+        if every or looks_like_image(file):
             images.append(file)
         elif file.name != _INDEX:
-            others.append(f"{file.name} ({what})" if (what := foreign(head)) else file.name)
+            others.append(f"{file.name} ({what})" if (what := foreign(_head(file))) else file.name)
     if not images:
         raise DataError(f"{source} gives no image{f' (but {some_of(others)})' if others else ''}; {mend}")
     if others:

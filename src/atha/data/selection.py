@@ -1,8 +1,12 @@
-"""What a user says of labelled images beyond where they lie."""
+"""What is wanted of labelled images, beyond where they lie."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from atha.schema import Part
 
 Use = Literal["all", "fit", "test", "predict"]
 
@@ -20,6 +24,8 @@ class Selection:
         images: the folder that paths of images are relative to; None: that of the table.
         split: names of parts of the data, with commas, or ``all``; None: those that fit the use.
         split_option: what the command line calls that, for messages.
+        grouped: whether what each image is of, such as a patient, is wanted where a table says it; of a data set that
+            is looked at as a whole, it always is.
     """
 
     use: Use = "all"
@@ -28,6 +34,7 @@ class Selection:
     images: Path | None = None
     split: str | None = None
     split_option: str = "--split"
+    grouped: bool = False
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -39,3 +46,21 @@ class Selection:
             self.split_option: self.split,
         }
         return tuple(name for name, value in values.items() if value is not None)
+
+
+class Draw(Part):
+    """How a support set was drawn.
+
+    Attributes:
+        shot: images of each class, or all where there are fewer.
+        seed: of the draw.
+        images: how many there were to draw from.
+    """
+
+    shot: Annotated[int, Field(gt=0)]
+    seed: Annotated[int, Field(ge=0)]
+    images: Annotated[int, Field(ge=0)]
+
+    def describe(self) -> str:
+        """In words."""
+        return f"{self.shot} a class, drawn from {self.images:,} images by seed {self.seed}"

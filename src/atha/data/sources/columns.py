@@ -90,7 +90,7 @@ def find_columns(records: Records, selection: Selection, files: Files) -> Column
     if selection.use != "predict":
         labels, more = _labels(records, selection, {image, *groups, *parts})
         notes += more
-    if selection.use != "all":
+    if selection.use != "all" and not selection.grouped:
         return Columns(image, labels, None, parts, notes)
     return Columns(image, labels, groups[0] if groups else None, parts, notes + _others("group", header, groups))
 
