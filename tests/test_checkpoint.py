@@ -10,8 +10,9 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
+from atha import Classifier
 from atha.backbones import load_backbone
-from atha.errors import BackboneError
+from atha.errors import AdapterError, BackboneError
 from test_towers import NANO_HASH
 from tiny_models import NANO_FOLDER
 
@@ -56,16 +57,87 @@ def copy_of_nano(tmp_path):
     return shutil.copytree(NANO_FOLDER, tmp_path / "nano")
 
 
+def change(file: Path, **keys) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+
+
 def test_other_files_are_never_opened(tmp_path):
-    """Whatever a configuration names."""
+    """Whatever there is."""
     folder = copy_of_nano(tmp_path)
-    content = json.loads((folder / "config.json").read_text())
-    content |= {"transformers_weights": "evil.bin", "auto_map": {"AutoModel": "evil.Model"}, "quantization_config": {}}
-    content |= {"configuration_files": ["config.4.0.json"], "_name_or_path": "/etc/passwd"}
-    (folder / "config.json").write_text(json.dumps(content))
+    change(folder / "config.json", _name_or_path="/etc/passwd", transformers_weights=None, auto_map={})
     for name in ("evil.bin", "evil.py", "config.4.0.json", "pytorch_model.bin", "adapter_config.json"):
         (folder / name).mkdir()  # opening it fails
     assert load_backbone(str(folder)).content_hash() == NANO_HASH
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"transformers_weights": "a.safetensors.index.json"},
+        {"auto_map": {"AutoModel": "evil.Model"}},
+        {"quantization_config": {"quant_method": "evil"}},
+        {"configuration_files": ["config.4.0.json"]},
+        {"text_config": {"auto_map": {"AutoModel": "evil.Model"}}},
+    ],
+    ids=lambda keys: next(iter(keys)),
+)
+def test_keys_that_name_code_or_files_are_refused(keys, tmp_path):
+    folder = copy_of_nano(tmp_path)
+    change(folder / "config.json", **keys)
+    with pytest.raises(BackboneError, match=rf"{folder} has \w+ in its config.json, which names code or files"):
+        load_backbone(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"auto_map": {"AutoTokenizer": ["evil.T", None]}}, "auto_map in its tokenizer_config.json"),
+        ({"tokenizer_class": "CLIPModel"}, "'CLIPModel', which is no tokenizer"),
+        ({"tokenizer_class": "AutoTokenizer"}, "'AutoTokenizer', which is no tokenizer"),
+        ({"tokenizer_class": ["CLIPTokenizer"]}, "which is no tokenizer"),
+    ],
+)
+def test_tokenizers_that_are_code_are_refused(settings, said, tmp_path):
+    folder = copy_of_nano(tmp_path)
+    change(folder / "tokenizer_config.json", **settings)
+    with pytest.raises(BackboneError) as error:
+        load_backbone(str(folder)).prompts(["cat"], "a photo of a {}.")
+    assert said in str(error.value)
+
+
+def test_a_tokenizer_is_made_of_its_own_files_alone(tmp_path, monkeypatch):
+    """What transformers is given holds nothing else, and no setting that names a file."""
+    folder = copy_of_nano(tmp_path)
+    expected = load_backbone(str(folder)).prompts(["cat"], "a photo of a {}.").input_ids
+    files = {"vocab_file": "/etc/passwd", "tokenizer_file": "../x", "fast_tokenizer_files": ["tokenizer.4.0.0.json"]}
+    change(folder / "tokenizer_config.json", init_inputs=["/etc/passwd"], sp_model_kwargs={"model_file": "/x"}, **files)
+    (folder / "tokenizer.4.0.0.json").write_text("{}")
+    import transformers
+
+    seen = {}
+    real = transformers.AutoTokenizer.from_pretrained
+
+    def watch(given, **options):
+        seen["files"] = sorted(path.name for path in Path(given).iterdir())
+        seen["settings"] = (Path(given) / "tokenizer_config.json").read_text()
+        assert options == {"local_files_only": True, "trust_remote_code": False}
+        return real(given, **options)
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", watch)
+    found = load_backbone(str(folder)).prompts(["cat"], "a photo of a {}.").input_ids
+    assert torch.equal(found, expected)
+    assert seen["files"] == ["config.json", "tokenizer.json", "tokenizer_config.json"]
+    assert "passwd" not in seen["settings"]
+    assert "_file" not in seen["settings"]
+
+
+def test_tokens_that_the_text_tower_does_not_know_are_refused(tmp_path):
+    folder = copy_of_nano(tmp_path)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"] = {word: index + 10**6 for word, index in content["model"]["vocab"].items()}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(BackboneError, match=r"tokenizer of .* (up to number 100\d+|knows|cannot|ends)"):
+        load_backbone(str(folder)).prompts(["cat"], "a photo of a {}.")
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"])
@@ -123,8 +195,14 @@ class Hub:
         shutil.copy(self.files[name], blob)
         (self.folder / name).symlink_to(Path("../../blobs") / name)
 
-    def snapshot_download(self, repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+    def snapshot_download(
+        self, repository: str, revision: str | None, allow_patterns: list[str], local_files_only: bool
+    ) -> str:
         assert repository == "atha-tests/nano"
+        if local_files_only:
+            if not self.folder.is_dir() or revision not in (None, "1" * 40):
+                raise LocalEntryNotFoundError("not in the cache")
+            return str(self.folder)
         self.asked.append(f"small files of {revision}")
         if revision not in (None, "main", "1" * 40):
             raise OSError(f"no revision {revision}")
@@ -134,8 +212,10 @@ class Hub:
                 self._get(name)
         return str(self.folder)
 
-    def hf_hub_download(self, repository: str, name: str, revision: str | None) -> str:
+    def hf_hub_download(self, repository: str, name: str, revision: str | None, local_files_only: bool) -> str:
         assert (repository, revision) == ("atha-tests/nano", "1" * 40)  # of the very commit
+        if local_files_only:
+            raise LocalEntryNotFoundError("not in the cache")
         self.asked.append(name)
         if name not in self.files:
             raise EntryNotFoundError(f"no {name}")
@@ -215,3 +295,60 @@ def test_hub_offline_without_the_weights(hub, tmp_path, monkeypatch):
     with pytest.raises(BackboneError, match="check the name and the network"):
         load_backbone("atha-tests/nano")
     assert made.folder.is_dir()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, support) -> Path:
+    """An adapter of the built-in model; for copying."""
+    place = tmp_path_factory.mktemp("fitted") / "adapter"
+    Classifier.from_pretrained("nano", recipe="gaussian", device="cpu").fit(support).save_pretrained(place)
+    return place
+
+
+@pytest.fixture
+def adapter(fitted, tmp_path):
+    """A function that makes an adapter whose record says so of its backbone."""
+
+    def make(**says: str) -> Path:
+        folder = Path(shutil.copytree(fitted, tmp_path / "adapter", dirs_exist_ok=True))
+        record = json.loads((folder / "atha.json").read_text())
+        change(folder / "atha.json", backbone=record["backbone"] | says)
+        return folder
+
+    return make
+
+
+def test_hub_is_not_asked_for_what_an_adapter_names(hub, adapter):
+    """Unless the user says so; what is on the machine is taken, of the very commit."""
+    made, commit = hub(NANO_FOLDER), "1" * 40
+    folder = adapter(name="atha-tests/nano", revision=commit)
+    with pytest.raises(AdapterError, match=r"--model, or let it come with --download: atha-tests/nano is not on this"):
+        Classifier.from_pretrained(folder, device="cpu")
+    assert made.asked == []
+
+    got = ["small files of " + commit, "model.safetensors"]
+    assert Classifier.from_pretrained(folder, download=True, device="cpu").backbone.revision == commit
+    assert made.asked == got
+    assert Classifier.from_pretrained(folder, device="cpu").backbone.revision == commit
+    assert made.asked == got
+
+    shutil.rmtree(made.folder)
+    Classifier.from_pretrained(folder, backbone="atha-tests/nano", device="cpu")
+    assert made.asked == got * 2
+
+
+def test_a_pinned_commit_that_is_gone_is_not_replaced(hub, adapter):
+    made = hub(NANO_FOLDER)
+    load_backbone("atha-tests/nano")
+    folder = adapter(name="atha-tests/nano", revision="2" * 40)
+    for download in (False, True):
+        asked = len(made.asked)
+        with pytest.raises(AdapterError, match="cannot be loaded"):
+            Classifier.from_pretrained(folder, download=download, device="cpu")
+        assert made.asked[asked:] == ["small files of " + "2" * 40] * download
+
+
+@pytest.mark.parametrize("path", ["//evil/share", "\\\\evil\\share"])
+def test_an_adapter_names_no_other_machine(adapter, path):
+    with pytest.raises(AdapterError, match="names a backbone on another machine"):
+        Classifier.from_pretrained(adapter(path=path), device="cpu")

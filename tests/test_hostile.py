@@ -58,7 +58,11 @@ def loaded_once() -> Iterator[None]:
     real = backbones.load_backbone
     nano = cache(lambda: real("nano"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbones, "load_backbone", lambda name, *more: nano() if name == "nano" else real(name, *more))
+        patch.setattr(
+            backbones,
+            "load_backbone",
+            lambda name, *more, **options: nano() if name == "nano" else real(name, *more, **options),
+        )
         yield
 
 

@@ -91,7 +91,7 @@ def test_tags_choose_files_activation_and_preprocessing(saved, tmp_path, monkeyp
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry if tag == "own" else {})
     asked = []
 
-    def download(repository, files, name, revision):
+    def download(repository, files, name, revision, offline):
         asked.append((repository, files, revision))
         return saved("vit") / "open_clip_model.safetensors"
 

@@ -89,6 +89,7 @@ class Classifier:
         recipe: str | Path | Recipe | None = None,
         *,
         backbone: str | None = None,
+        download: bool = False,
         revision: str | None = None,
         device: str = "auto",
         max_pixels: int = MAX_PIXELS,
@@ -101,6 +102,8 @@ class Classifier:
                 only; by default `fit` takes them from the support set.
             recipe: preset, file or `Recipe`; for a backbone only, by default `atha.defaults.RECIPE`.
             backbone: for a saved classifier, where its backbone is now, if not where it was.
+            download: for a saved classifier, whether its backbone may come from the model hub, if it is not on this
+                machine. Who wrote the folder names the model.
             revision: commit, branch or tag of a hub model.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             max_pixels: larger images are refused, before decoding.
@@ -117,24 +120,33 @@ class Classifier:
             raise AdapterError(
                 f"{model} is an adapter with classes and recipe of its own: leave classes and recipe out"
             )
-        return cls.from_saved(adapter.read_adapter(model), backbone=backbone, device=device, max_pixels=max_pixels)
+        return cls.from_saved(
+            adapter.read_adapter(model), backbone=backbone, download=download, device=device, max_pixels=max_pixels
+        )
 
     @classmethod
     def from_saved(
-        cls, saved: adapter.Saved, *, backbone: str | None = None, device: str = "auto", max_pixels: int = MAX_PIXELS
+        cls,
+        saved: adapter.Saved,
+        *,
+        backbone: str | None = None,
+        download: bool = False,
+        device: str = "auto",
+        max_pixels: int = MAX_PIXELS,
     ) -> "Classifier":
         """`from_pretrained` of an adapter that was read already.
 
         Args:
             saved: see `atha.adapter.files.read_adapter`.
             backbone: as for `from_pretrained`.
+            download: as for `from_pretrained`.
             device: as for `from_pretrained`.
             max_pixels: as for `from_pretrained`.
 
         Raises:
             AdapterError: the adapter is damaged, or its backbone is not found or another.
         """
-        loaded = adapter.load_backbone_of(saved, backbone)
+        loaded = adapter.load_backbone_of(saved, backbone, download)
         texts = dict(zip(saved.classes.labels, saved.classes.texts, strict=True))
         made = cls(loaded, texts, saved.recipe, device, max_pixels)
         made.reader = ImageReader(saved.record.read_as, max_pixels)

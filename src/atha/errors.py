@@ -40,5 +40,10 @@ def reason(error: BaseException) -> str:
     return first[:300] or type(error).__name__
 
 
+def is_fault(error: BaseException) -> bool:
+    """Whether it says that code has failed. Panics of libraries in Rust do, and are no `Exception`."""
+    return not isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
 class AthaWarning(UserWarning):
     """Something a user should know, that does not stop the work."""

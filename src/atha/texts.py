@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 #: Bytes of a file that says how something is done, and of one that lists images, classes or episodes.
 SETTINGS, LISTS = 1 << 23, 1 << 27
 _RECIPE, _HEADER = 1 << 16, 1 << 18
-_DEPTH, _VALUES, _DIGITS = 64, 1 << 22, 20
+# Tokenizers have a length of 10 to the 30th; a floating-point number has 308 digits at most.
+_DEPTH, _VALUES, _DIGITS = 64, 1 << 22, 300
 
 # Possessive, so that no text makes them try twice. A string that is never closed goes to the end.
 _JSON_PARTS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -233,7 +234,7 @@ def _whole(text: str) -> int:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _DIGITS else f"{text[:_DIGITS]}..."
+    return text if len(text) <= 24 else f"{text[:20]}..."
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -186,12 +186,13 @@ def _read_whole(folder: Path) -> Saved:
     return Saved(folder, classes, recipe, tensors, record, support)
 
 
-def load_backbone_of(saved: Saved, elsewhere: str | None = None) -> "Backbone":
+def load_backbone_of(saved: Saved, elsewhere: str | None = None, download: bool = False) -> "Backbone":
     """The backbone that an adapter was made for.
 
     Args:
         saved: what the adapter's folder holds.
         elsewhere: where the backbone is now, if not where it was.
+        download: whether a model hub may be asked for what the adapter names; for ``elsewhere`` it always may.
 
     Raises:
         AdapterError: the backbone is not found or another.
@@ -200,12 +201,17 @@ def load_backbone_of(saved: Saved, elsewhere: str | None = None) -> "Backbone":
 
     made_for = saved.record.backbone
     source = elsewhere or made_for.path or made_for.name
+    if not elsewhere and source.startswith(("\\\\", "//")):
+        raise AdapterError(f"{saved.folder} names a backbone on another machine, {source}: give it with --model")
     try:
-        loaded = load_backbone(source, None if elsewhere else made_for.revision)
+        loaded = load_backbone(
+            source,
+            made_for.revision if source == made_for.name else None,
+            local_files_only=not elsewhere and not download,
+        )
     except BackboneError as error:
-        raise AdapterError(
-            f"the backbone of {saved.folder} cannot be loaded, say where it is with --model: {error}"
-        ) from None
+        mend = "say where it is with --model" + ("" if elsewhere or download else ", or let it come with --download")
+        raise AdapterError(f"the backbone of {saved.folder} cannot be loaded, {mend}: {error}") from None
     if loaded.fingerprint() != made_for.fingerprint:
         raise AdapterError(
             f"{saved.folder} was made for '{made_for.name}' with other weights than those of '{source}': "

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from atha.backbones.base import Backbone, Prompts, Tokens
 from atha.backbones.checkpoint import Checkpoint
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.configuration import parse
+from atha.backbones.folders import is_inside
 from atha.backbones.metaclip_2 import MetaClip2Backbone
 from atha.backbones.siglip import SiglipBackbone
 from atha.backbones.siglip2 import Siglip2Backbone
@@ -37,13 +39,13 @@ class Loader:
     """Models that another library loads.
 
     Attributes:
-        load: one of them, by name and revision.
+        load: one of them, by name, revision and whether what is on this machine must do.
         family: `Backbone.family` of what it makes.
         about: what models these are.
         examples: what ``--model`` takes.
     """
 
-    load: Callable[[str, str | None], Backbone]
+    load: Callable[[str, str | None, bool], Backbone]
     family: str
     about: str
     examples: Sequence[str]
@@ -63,7 +65,7 @@ _LICENCE = 200
 __all__ = ["FAMILIES", "LOADERS", "NANO", "Backbone", "Loader", "Prompts", "Tokens", "licence", "load_backbone"]
 
 
-def load_backbone(name: str, revision: str | None = None) -> Backbone:
+def load_backbone(name: str, revision: str | None = None, local_files_only: bool = False) -> Backbone:
     """Load a backbone with its image processor, weights in float32 on the CPU; its tokenizer is read at the first use.
 
     Args:
@@ -72,18 +74,26 @@ def load_backbone(name: str, revision: str | None = None) -> Backbone:
             ``open_clip:ARCH/PRETRAINED`` (a tag or a safetensors file), ``open_clip:hf-hub:ORG/NAME`` or
             ``open_clip:local-dir:PATH``.
         revision: branch, tag or commit of a hub model.
+        local_files_only: of a hub model, what is on this machine; the hub is not asked.
 
     Raises:
         BackboneError: not found or out of reach, not a supported family, files missing or damaged, or weights that
             are not safetensors (pickle files are never opened).
     """
+    backbone = _load(name, revision, local_files_only)
+    if not (isfinite(backbone.logit_scale) and isfinite(backbone.logit_bias)):
+        raise BackboneError(f"the weights of {name} have a logit scale or bias that is not finite: get the model again")
+    return backbone
+
+
+def _load(name: str, revision: str | None, local_files_only: bool) -> Backbone:
     for prefix, loader in LOADERS.items():
         if isinstance(name, str) and name.startswith(prefix):
-            return loader.load(name, revision)
+            return loader.load(name, revision, local_files_only)
     local = _locate(name)
     if local is not None and local.is_file():
         return load_state_dict(local, name)
-    files = Checkpoint(name, local, revision)
+    files = Checkpoint(name, local, revision, local_files_only)
     kind = files.config.get("model_type")
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
@@ -127,6 +137,8 @@ def licence(backbone: Backbone) -> str | None:
     try:
         folder = Path(backbone.home)
         card = folder / "README.md" if folder.is_dir() else None
+        if card is not None and not is_inside(folder, card.name):
+            return None
         data = read_header(card or Path(hf_hub_download(backbone.home, "README.md", revision=backbone.revision)))
     except Exception:  # an absent or odd card is no reason to fail: the licence is then unknown
         return None

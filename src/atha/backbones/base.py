@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from atha.anchors import adjoint_anchors, inverse_anchors, projection_inverse
 from atha.backbones import identity
 from atha.data.processor import ImageProcessor
-from atha.errors import BackboneError
+from atha.errors import BackboneError, is_fault, reason
 
 Tower = Literal["text", "vision"]
 
@@ -296,14 +296,28 @@ class Backbone(ABC):
                 class name are not the same tokens in every text.
         """
         texts = [template.replace("{}", name) for name in names]
-        for name, tokens in zip(names, self.token_ids(texts), strict=True):
-            if len(tokens) > self.context_length:
+        try:
+            lengths = [len(tokens) for tokens in self.token_ids(texts)]
+            if (longest := max(lengths, default=0)) > self.context_length:
                 raise BackboneError(
-                    f"the text of class '{name[:60]}' has {len(tokens)} tokens, {self.name} reads at most "
-                    f"{self.context_length}: shorten the class name or the template '{template}'"
+                    f"the text of class '{names[lengths.index(longest)][:60]}' has {longest} tokens, {self.name} reads "
+                    f"at most {self.context_length}: shorten the class name or the template '{template}'"
                 )
-        ids = self.tokenize(texts).to(self.device)
-        return Prompts(ids, self._context_positions(ids, template))
+            ids = self.tokenize(texts)
+            positions = self._context_positions(ids, template)
+        except BaseException as error:  # of libraries, that read the tokenizer's files as they like
+            if isinstance(error, BackboneError) or not is_fault(error):
+                raise
+            raise BackboneError(
+                f"the tokenizer of {self.name} cannot read the class texts ({reason(error)}): get the model again"
+            ) from error
+        known = self.token_embedding.num_embeddings
+        if ids.shape[1] > self.context_length or not 0 <= int(ids.min()) <= int(ids.max()) < known:
+            raise BackboneError(
+                f"the tokenizer of {self.name} makes {ids.shape[1]} tokens up to number {int(ids.max())} of a text, "
+                f"and its text tower knows {known} and reads {self.context_length}: get the model again"
+            )
+        return Prompts(ids.to(self.device), positions)
 
     def token_ids(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
         """Token ids of each text, neither padded nor cut.

@@ -3,27 +3,23 @@
 What a configuration says of other files or of code is not looked at. Weights are safetensors, of the usual names.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from atha.backbones import configuration, open_clip_files
+from atha.backbones import configuration, open_clip_files, tokenizer_files
+from atha.backbones.folders import check_inside, check_keys
 from atha.backbones.processor_files import read_processor
 from atha.backbones.tokenizer import read_tokenizer
 from atha.data.processor import ImageProcessor
-from atha.errors import BackboneError, reason
+from atha.errors import BackboneError, is_fault, reason
 from atha.texts import TextError, read_json
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-_SMALL_FILES = (
-    configuration.FILE, *_PROCESSOR_FILES, *TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "merges.txt", "vocab.txt", "sentencepiece.bpe.model",
-)  # fmt: skip
+_SMALL_FILES = (configuration.FILE, *_PROCESSOR_FILES, *tokenizer_files.FILES, tokenizer_files.SETTINGS)
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 
@@ -35,6 +31,7 @@ class Checkpoint:
         name: as the user gave it.
         folder: where the files are; None: on the hub.
         revision: branch, tag or commit of a hub model.
+        local_files_only: of a hub model, what is on this machine; the hub is not asked.
 
     Attributes:
         folder: where the files are on this machine.
@@ -45,8 +42,10 @@ class Checkpoint:
         BackboneError: as all of its methods: a file is missing, damaged, leads outside the folder, or is out of reach.
     """
 
-    def __init__(self, name: str, folder: Path | None = None, revision: str | None = None) -> None:
-        self.name, self.local = name, folder is not None
+    def __init__(
+        self, name: str, folder: Path | None = None, revision: str | None = None, local_files_only: bool = False
+    ) -> None:
+        self.name, self.local, self._offline = name, folder is not None, local_files_only
         self.folder = self._fetched(revision) if folder is None else folder
         self.commit = (
             None if self.local else self.folder.name
@@ -59,18 +58,19 @@ class Checkpoint:
                 self._fail("is one of open_clip", f"give it as {open_clip_files.FOLDER}{name}")
             self._fail("has no config.json", "give a folder in Hugging Face format")
         for file in _SMALL_FILES:
-            self._check_link(file)
+            check_inside(self.folder, file, self.place)
         try:
             self.config = read_json(self.folder / configuration.FILE)
         except TextError as error:
             raise BackboneError(self.damaged(f"{configuration.FILE} {error}")) from None
+        check_keys(self.config, configuration.FILE, self.place)
 
     def check(self) -> None:
         """See to it that there is all that is small, and get the weights from the hub."""
         if not any((self.folder / file).is_file() for file in _PROCESSOR_FILES):
             self._fail("has no preprocessor_config.json", "save the model's image processor there")
-        if not any((self.folder / file).is_file() for file in TOKENIZER_FILES):
-            self._fail("has no tokenizer", f"save the model's tokenizer there ({', '.join(TOKENIZER_FILES)})")
+        if not any((self.folder / file).is_file() for file in tokenizer_files.MAIN):
+            self._fail("has no tokenizer", f"save the model's tokenizer there ({', '.join(tokenizer_files.MAIN)})")
         if not self.local and not self._download(_WEIGHTS) and self._download(_INDEX):
             for shard in self._shards():
                 self._download(shard)
@@ -95,7 +95,7 @@ class Checkpoint:
                 "convert the weights in a folder and give that, or ask for a revision that has them, such as refs/pr/1",
             )
         for name in names:
-            self._check_link(name)
+            check_inside(self.folder, name, self.place)
             if not (self.folder / name).is_file():
                 self._fail(f"has no {name}", "get the model again")
         return [self.folder / name for name in names]
@@ -134,31 +134,29 @@ class Checkpoint:
             )
 
     def from_transformers(self, class_name: str) -> nn.Module:
-        """A model of the library's own class."""
-        import transformers
-        from safetensors import SafetensorError
+        """A model of the library's own class, which is given configuration and weights, and no folder."""
+        from safetensors.torch import load_file
 
-        if self.config.get("transformers_weights"):
-            self._fail(
-                "names its weights in config.json as transformers_weights", "get the model from a source you trust"
-            )
-        self.weight_files()
-        with quiet():
-            try:
-                model, report = getattr(transformers, class_name).from_pretrained(
-                    str(self.folder),
+        def make() -> Any:
+            weights = {name: value for file in self.weight_files() for name, value in load_file(file).items()}
+            with tokenizer_files.quiet() as transformers:
+                family = getattr(transformers, class_name)
+                # How attention is computed can be the name of code, too.
+                settings = {key: value for key, value in self.config.items() if not key.endswith("_implementation")}
+                return family.from_pretrained(
+                    None,
+                    config=family.config_class.from_dict(settings),
+                    state_dict=weights,
                     dtype="float32",
-                    use_safetensors=True,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # they are refused below, by name
-                    trust_remote_code=False,
-                    local_files_only=True,
                 )
-            except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-                raise BackboneError(self.damaged(error)) from None
+
+        found: tuple[nn.Module, dict[str, Any]] = self._made(make)
+        model, report = found
         wrong = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
         self.check_whole(wrong, class_name)
-        return model  # type: ignore[no-any-return]
+        return model
 
     def tokenizer(self, rows: int) -> Any:
         """The tokenizer.
@@ -166,8 +164,13 @@ class Checkpoint:
         Args:
             rows: of the text tower's vocabulary.
         """
-        plain = self.config.get("model_type") == "clip"
-        tokenizer = self._made(lambda: (read_tokenizer(self.folder) if plain else None) or load_tokenizer(self.folder))
+        kind = self.config["model_type"]
+        tokenizer = self._made(
+            lambda: (
+                (read_tokenizer(self.folder) if kind == "clip" else None)
+                or tokenizer_files.load_tokenizer(self.folder, kind)
+            )
+        )
         if len(tokenizer) > rows:
             raise BackboneError(
                 f"the tokenizer of {self.name} knows {len(tokenizer)} tokens and its text tower {rows}: the files are "
@@ -179,7 +182,7 @@ class Checkpoint:
         """The image processor."""
         return read_processor(self.folder)
 
-    def damaged(self, error: Exception | str) -> str:
+    def damaged(self, error: BaseException | str) -> str:
         """A sentence on what is wrong with the files."""
         why = error if isinstance(error, str) else reason(error)
         if isinstance(error, ImportError):
@@ -189,15 +192,16 @@ class Checkpoint:
     def _made(self, make: Callable[[], Any]) -> Any:
         try:
             return make()
-        # Of transformers and of the libraries behind it, which raise what they like.
-        except Exception as error:
+        except BaseException as error:  # of transformers and of the libraries behind it, which raise what they like
+            if isinstance(error, BackboneError) or not is_fault(error):
+                raise
             raise BackboneError(self.damaged(error)) from None
 
     def _fail(self, problem: str, mend: str) -> NoReturn:
         raise BackboneError(f"{self.place} {problem}: {mend}")
 
     def _shards(self) -> list[str]:
-        self._check_link(_INDEX)
+        check_inside(self.folder, _INDEX, self.place)
         try:
             shards = set(read_json(self.folder / _INDEX)["weight_map"].values())
         except (ValueError, KeyError, AttributeError, TypeError):
@@ -209,19 +213,18 @@ class Checkpoint:
                 self._fail(f"names a weight file that is not safetensors, '{shard}'", "convert it to model.safetensors")
         return sorted(shards)
 
-    def _check_link(self, file: str) -> None:
-        folder = self.folder.resolve()
-        # The hub's cache keeps a model's files beside its commits, and links to them.
-        homes = [folder, folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [folder]
-        target = (self.folder / file).resolve()
-        if target.exists() and not any(target.is_relative_to(home) for home in homes):
-            self._fail(f"has a link '{file}' that leads outside itself", "put the file there in its place")
-
     def _fetched(self, revision: str | None) -> Path:
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(snapshot_download(self.name, revision=revision, allow_patterns=list(_SMALL_FILES)))
+            return Path(
+                snapshot_download(
+                    self.name,
+                    revision=revision,
+                    allow_patterns=list(_SMALL_FILES),
+                    local_files_only=self._offline,
+                )
+            )
         except Exception as error:  # of the network, of the hub, of its library
             raise BackboneError(self._unreachable(error)) from None
 
@@ -233,7 +236,7 @@ class Checkpoint:
         if (self.folder / file).is_file():
             return True
         try:
-            hf_hub_download(self.name, file, revision=self.commit)
+            hf_hub_download(self.name, file, revision=self.commit, local_files_only=self._offline)
         except LocalEntryNotFoundError as error:
             if file == _WEIGHTS and (self.folder / _INDEX).is_file():  # offline, and in the cache as shards
                 return False
@@ -245,34 +248,11 @@ class Checkpoint:
         return True
 
     def _unreachable(self, error: Exception) -> str:
+        if self._offline:
+            return f"{self.name} is not on this machine"
         return (
             f"cannot get {self.name} from the model hub ({reason(error)}): check the name and the network, or download "
             f"the model elsewhere and give its folder, or try --model nano, a small model that is built in; a model of "
             f"open_clip is {open_clip_files.HUB}{self.name}, or {open_clip_files.PREFIX}{self.name} if that is "
             "architecture and tag"
         )
-
-
-def load_tokenizer(folder: Path, **options: Any) -> Any:
-    """The tokenizer of a folder, as transformers has it."""
-    with quiet() as transformers:
-        return transformers.AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, **options
-        )
-
-
-@contextmanager
-def quiet() -> Iterator[Any]:
-    """transformers, without a progress bar for reading weights into memory."""
-    import transformers
-
-    logging = transformers.utils.logging
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield transformers
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()

@@ -5,7 +5,7 @@ among them.
 """
 
 from math import isqrt
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
@@ -74,7 +74,7 @@ class TextConfig(TowerConfig):
 class VisionConfig(TowerConfig):
     """What vision towers have."""
 
-    num_channels: Size = 3
+    num_channels: Literal[3] = 3
     patch_size: Size = 16
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atha.backbones.folders import check_inside, check_keys
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, reason
 from atha.texts import TextError, read_json
@@ -66,12 +67,13 @@ class _Source:
     location: str | None = None
 
 
-def load_open_clip(name: str, revision: str | None = None) -> Any:
+def load_open_clip(name: str, revision: str | None = None, local_files_only: bool = False) -> Any:
     """Load a model of open_clip, weights in float32 on the CPU.
 
     Args:
         name: one of the forms that `atha.backbones.load_backbone` takes, with its prefix.
         revision: branch, tag or commit of a hub model.
+        local_files_only: of what is on the hub, what is on this machine; the hub is not asked.
 
     Raises:
         BackboneError: open_clip is not installed, the model is not known, not within reach, not whole, or its weights
@@ -86,10 +88,13 @@ def load_open_clip(name: str, revision: str | None = None) -> Any:
         ) from None
     from atha.backbones.open_clip import OpenClipBackbone
 
-    source = _locate(name, revision, open_clip)
+    source = _locate(name, revision, open_clip, local_files_only)
     try:
-        with _quiet():
+        with _quiet(), _offline(local_files_only):
             config = open_clip.get_model_config(source.model)
+            check_keys(config, CONFIG, name)
+            if re.search(r"[:/\\]", str(config.get("vision_cfg", {}).get("timm_model_name") or "")):
+                raise BackboneError(f"its {CONFIG} names a tower outside itself: get the model from a source you trust")
             tokenizer = _tokenizer(config.get("text_cfg", {}), source)
             options = {} if source.quick_gelu is None else {"force_quick_gelu": source.quick_gelu}
             model = open_clip.create_model(
@@ -117,14 +122,14 @@ def meant(name: str) -> str | None:
     return None
 
 
-def _locate(name: str, revision: str | None, open_clip: Any) -> _Source:
+def _locate(name: str, revision: str | None, open_clip: Any, offline: bool) -> _Source:
     given = name.removeprefix(PREFIX)
     if given.startswith(_FOLDER_FORM):
         folder = Path(given.removeprefix(_FOLDER_FORM)).expanduser()
         found, place = _weights_in(folder), folder.resolve()
         return _Source(f"{_FOLDER_FORM}{folder}", found, str(place), location=f"{FOLDER}{place}")
     if given.startswith(_HUB_FORM):
-        return _from_hub(given.removeprefix(_HUB_FORM), name, revision)
+        return _from_hub(given.removeprefix(_HUB_FORM), name, revision, offline)
     architecture, _, pretrained = given.partition("/")
     if not pretrained:
         raise BackboneError(f"'{name}' does not say which weights, give it as {_FORMS}")
@@ -134,7 +139,7 @@ def _locate(name: str, revision: str | None, open_clip: Any) -> _Source:
         hint = f"did you mean {known[near[0]]}?" if near else f"give it as {_FORMS}"
         raise BackboneError(f"open_clip has no architecture '{architecture}', {hint}")
     if tag := open_clip.get_pretrained_cfg(architecture, pretrained):
-        return _from_tag(architecture, pretrained, tag, revision)
+        return _from_tag(architecture, pretrained, tag, revision, offline)
     file = Path(pretrained).expanduser()
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if file.suffix != ".safetensors":
@@ -173,6 +178,8 @@ def _weights_in(folder: Path) -> Path:
         raise BackboneError(f"there is no model folder {folder}, check the path")
     if not (folder / CONFIG).is_file():
         raise BackboneError(f"model folder {folder} has no {CONFIG}: give a folder as open_clip saves it")
+    for file in (CONFIG, *_TOKENIZER_FILES):
+        check_inside(folder, file, f"model folder {folder}")
     try:
         config = read_json(folder / CONFIG)
     except TextError as error:
@@ -187,17 +194,18 @@ def _weights_in(folder: Path) -> Path:
         raise BackboneError(f"model folder {folder} {has}: put them there as {WEIGHTS}")
     if len(found) > 1 and found[0].name not in _HUB_WEIGHTS:
         raise BackboneError(f"model folder {folder} has {len(found)} weight files: name the one to use {WEIGHTS}")
+    check_inside(folder, found[0].name, f"model folder {folder}")
     return found[0]
 
 
-def _from_hub(repository: str, name: str, revision: str | None) -> _Source:
-    config = _download(repository, (CONFIG,), name, revision)
-    weights = _download(repository, _HUB_WEIGHTS, name, revision)
+def _from_hub(repository: str, name: str, revision: str | None, offline: bool) -> _Source:
+    config = _download(repository, (CONFIG,), name, revision, offline)
+    weights = _download(repository, _HUB_WEIGHTS, name, config.parent.name, offline)
     # The cache keeps the files of one commit together in a folder of its name: a model folder like any other.
     return _Source(f"{_FOLDER_FORM}{config.parent}", weights, repository, config.parent.name)
 
 
-def _from_tag(architecture: str, tag: str, entry: dict[str, Any], revision: str | None) -> _Source:
+def _from_tag(architecture: str, tag: str, entry: dict[str, Any], revision: str | None, offline: bool) -> _Source:
     name = f"{PREFIX}{architecture}/{tag}"
     repository, _, file = entry.get("hf_hub", "").rpartition("/")
     if not repository:
@@ -206,20 +214,20 @@ def _from_tag(architecture: str, tag: str, entry: dict[str, Any], revision: str 
             f"docs/how-to/models.md shows, and give it as {PREFIX}{architecture}/FILE.safetensors"
         )
     own = () if not file else (file,) if file.endswith(".safetensors") else (f"{Path(file).stem}.safetensors",)
-    weights = _download(repository, (*own, *_HUB_WEIGHTS), name, revision)
+    weights = _download(repository, (*own, *_HUB_WEIGHTS), name, revision, offline)
     return _Source(
         architecture, weights, repository, weights.parent.name, _agreed([entry]), bool(entry.get("quick_gelu", False))
     )
 
 
-def _download(repository: str, files: tuple[str, ...], name: str, revision: str | None) -> Path:
+def _download(repository: str, files: tuple[str, ...], name: str, revision: str | None, offline: bool) -> Path:
     """The first of the files that a repository has."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
     for file in files:
         try:
-            return Path(hf_hub_download(repository, file, revision=revision))
+            return Path(hf_hub_download(repository, file, revision=revision, local_files_only=offline))
         except GatedRepoError:
             raise BackboneError(
                 f"{repository} asks to accept its terms: do so on its page of the model hub, and log in there with "
@@ -228,6 +236,10 @@ def _download(repository: str, files: tuple[str, ...], name: str, revision: str 
         except Exception as error:  # of the network, of the hub, of its library
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                 continue  # the repository is there, the file is not
+            if offline:
+                if file != files[-1]:
+                    continue  # the cache does not know which of them there are
+                raise BackboneError(f"{name} is not on this machine") from None
             raise BackboneError(
                 f"cannot get {name} from the model hub ({reason(error)}): check the name and the network, or download "
                 f"the model elsewhere and give its folder as {FOLDER}PATH"
@@ -345,6 +357,19 @@ def image_processor(size: int, said: Mapping[str, Any]) -> ImageProcessor:
         **{f"image_{key}": list(said[key]) for key in ("mean", "std") if said.get(key)},
     }
     return ImageProcessor.of(settings, "what open_clip says of images")
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Nobody asks the hub: open_clip looks there for a text tower's configuration, and takes no word on it."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or wanted
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager

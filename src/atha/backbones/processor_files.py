@@ -8,7 +8,7 @@ from atha.errors import BackboneError
 from atha.texts import TextError, read_json
 
 # That of a whole processor, of images and texts, may have the settings of images in a part of its own.
-_WHOLE, _FILE = "processor_config.json", "preprocessor_config.json"
+_WHOLE, FILE = "processor_config.json", "preprocessor_config.json"
 # Of models whose files do not say the class of their image processor.
 _OF_MODELS = {
     "clip": "CLIPImageProcessor",
@@ -28,9 +28,9 @@ def read_processor(folder: Path) -> ImageProcessor:
     file = folder / _WHOLE
     said = _load(file).get("image_processor") if file.is_file() else None
     if said is None:
-        file = folder / _FILE
+        file = folder / FILE
         if not file.is_file():
-            raise BackboneError(f"{folder} has no {_FILE}: save the model's image processor there")
+            raise BackboneError(f"{folder} has no {FILE}: save the model's image processor there")
         said = _load(file)
     if isinstance(said, dict) and not (said.get("image_processor_type") or said.get("feature_extractor_type")):
         config = _load(folder / "config.json") if (folder / "config.json").is_file() else {}

@@ -24,15 +24,17 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from atha.backbones.checkpoint import load_tokenizer
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.configuration import ClipConfig, explain
+from atha.backbones.folders import check_inside
 from atha.backbones.open_clip_files import CONFIG, image_processor
 from atha.backbones.openai_names import ELSEWHERE, WHOLE, check_names, count_blocks, from_openai, to_openai
+from atha.backbones.processor_files import FILE as PROCESSOR
 from atha.backbones.processor_files import read_processor
+from atha.backbones.tokenizer_files import load_tokenizer
 from atha.backbones.towers import empty, fill
 from atha.data.processor import ImageProcessor
-from atha.errors import AthaWarning, BackboneError, reason
+from atha.errors import AthaWarning, BackboneError, is_fault, reason
 from atha.texts import read_json
 
 ACTIVATIONS = ("quick_gelu", "gelu")
@@ -118,6 +120,8 @@ def load_state_dict(path: Path, name: str) -> ClipBackbone:
             tokenizer for it.
     """
     weights, metadata = _read(path, name)
+    for file in (CONFIG, PROCESSOR, *_TOKENIZER_FILES):
+        check_inside(path.parent, file, f"the folder of {name}")
     try:
         settings = _settings(path.parent, metadata)
         config = clip_config(weights, settings.activation or ACTIVATIONS[0], settings.vision_heads, settings.text_heads)
@@ -281,13 +285,7 @@ def _has_tokenizer(folder: Path) -> bool:
 def _tokenizer(folder: Path | None, config: ClipConfig, name: str) -> Any:
     text = config.text_config
     try:
-        if folder is None:
-            tokenizer = _own_tokenizer(text.max_position_embeddings)
-        else:
-            from transformers import CLIPConfig
-
-            # With a configuration, as there need be no config.json beside the weights.
-            tokenizer = load_tokenizer(folder, config=CLIPConfig())
+        tokenizer = _own_tokenizer(text.max_position_embeddings) if folder is None else load_tokenizer(folder, "clip")
         if len(tokenizer) != text.vocab_size:
             raise BackboneError(
                 f"its text tower has a vocabulary of {text.vocab_size} and its tokenizer one of {len(tokenizer)}: put "
@@ -298,12 +296,14 @@ def _tokenizer(folder: Path | None, config: ClipConfig, name: str) -> Any:
                 f"its tokenizer ends texts with token {tokenizer.eos_token_id} and OpenAI's CLIP reads them at the "
                 f"last, {text.vocab_size - 1}: {ELSEWHERE}"
             )
-    except Exception as error:  # of transformers and of the libraries behind it, which raise what they like
+    except BaseException as error:  # of transformers and of the libraries behind it, which raise what they like
+        if not is_fault(error):
+            raise
         raise _damaged(error, name) from None
     return tokenizer
 
 
-def _damaged(error: Exception, name: str) -> BackboneError:
+def _damaged(error: BaseException, name: str) -> BackboneError:
     if isinstance(error, BackboneError):
         return BackboneError(f"{name} cannot be loaded, {error}")
     return BackboneError(f"{name} cannot be loaded ({reason(error)}): get it and the files beside it again")
@@ -336,6 +336,6 @@ def _own_tokenizer(context_length: int) -> Any:
 
 
 def _image_processor(folder: Path, size: int, said: Mapping[str, Any]) -> ImageProcessor:
-    if (folder / "preprocessor_config.json").is_file():
+    if (folder / PROCESSOR).is_file():
         return read_processor(folder)
     return image_processor(size, said)

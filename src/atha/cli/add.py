@@ -27,6 +27,7 @@ def add(
     split: selecting.Split = None,
     eval_split: selecting.EvalSplit = None,
     model: common.Backbone = None,
+    download: common.Download = False,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
@@ -53,7 +54,7 @@ def add(
 
     from atha.classifier import Classifier
 
-    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
+    classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     classifier.add(data, texts)
     if test is not None:
         assert classifier.classes is not None

@@ -53,6 +53,12 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 Backbone = Annotated[
     str | None, typer.Option("--model", help="Where the adapter's backbone is now, if not where it was.")
 ]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download", help="Get the backbone that the adapter names from the model hub, if it is not on this machine."
+    ),
+]
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

@@ -24,6 +24,7 @@ def evaluate(
     images: selecting.Images = None,
     split: selecting.Split = None,
     model: common.Backbone = None,
+    download: common.Download = False,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
@@ -41,7 +42,7 @@ def evaluate(
     from atha.classifier import Classifier
     from atha.documents.words import share_percent
 
-    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
+    classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     with common.progress("Evaluating", len(data.samples)) as advance:
         result = classifier.evaluate(data, batch_size, advance, plain=plain)
     if json:

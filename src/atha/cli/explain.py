@@ -34,6 +34,7 @@ def explain(
         Path | None, typer.Option(help="For a model without adapter: JSON, a list of class texts or label -> text.")
     ] = None,
     model: common.Backbone = None,
+    download: common.Download = False,
     device: common.Device = "auto",
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
@@ -65,7 +66,9 @@ def explain(
     from atha.classifier import Classifier
 
     if saved is not None:
-        classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
+        classifier = Classifier.from_saved(
+            saved, backbone=model, download=download, device=device, max_pixels=max_pixels
+        )
     else:
         classifier = Classifier.from_pretrained(adapter, given, backbone=model, device=device, max_pixels=max_pixels)
     found = classifier.explain(image)

@@ -28,6 +28,7 @@ def predict(
     base: selecting.Images = None,
     plain: common.Plain = False,
     model: common.Backbone = None,
+    download: common.Download = False,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
@@ -47,7 +48,7 @@ def predict(
 
     from atha.classifier import Classifier
 
-    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
+    classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     labels = saved.classes.labels
     header = ["label", "probability", "file", *(labels if all_classes else ())]
     done = failed = 0

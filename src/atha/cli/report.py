@@ -22,6 +22,7 @@ def report(
     images: selecting.Images = None,
     split: selecting.Split = None,
     model: common.Backbone = None,
+    download: common.Download = False,
     device: common.Device = "auto",
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
@@ -43,7 +44,7 @@ def report(
     from atha.classifier import Classifier
     from atha.reports.adaptation import adaptation_report
 
-    classifier = Classifier.from_saved(saved, backbone=model, device=device, max_pixels=max_pixels)
+    classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     with common.stages() as advance:
         html = adaptation_report(classifier, data, adapter.resolve().name, mistakes, batch_size, advance)
     write_whole(out, html, overwrite)

@@ -51,7 +51,7 @@ KINDS: dict[str, dict[str, Any]] = {
 _FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad")
 _SQUARE = {"height", "width"}
 _SIZES = (_SQUARE, {"shortest_edge"}, {"shortest_edge", "longest_edge"}, {"max_height", "max_width"})
-_LARGEST = 1 << 14
+_LARGEST = 1 << 12
 # A photo that would have more pixels than this, of which a crop keeps few, is resized there alone: a strip that is one
 # pixel wide would take gigabytes.
 _WHOLE = 1 << 26
