@@ -8,7 +8,7 @@ from atha.errors import RecipeError
 
 def test_presets_are_all_there():
     assert presets() == [
-        *("auto", "clip-lora", "gaussian", "logistic", "lora", "paper", "probes", "prototypes"),
+        *("auto", "clip-lora", "gaussian", "gda", "logistic", "lora", "paper", "probes", "prototypes"),
         *("released", "released-fixed", "tip-adapter"),
     ]
 

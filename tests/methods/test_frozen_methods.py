@@ -49,6 +49,7 @@ def test_registry():
         "linear-probe",
         "tip-adapter",
         "tip-adapter-f",
+        "gda",
         "lora",
         "clip-lora",
         "atha",

@@ -10,6 +10,7 @@ from support_sets import task
 
 from atha.methods.base import unit
 from atha.methods.gaussian import gaussian
+from atha.methods.gda import discriminant, gda, left_out
 from atha.methods.probes import PROBES
 from atha.methods.prototypes import prototypes
 
@@ -91,3 +92,42 @@ def test_gaussian_is_a_normal_distribution_a_class(counts, seed):
         covariance += np.trace(covariance) / len(labels) * np.eye(width)
         wanted = (features - centre) @ np.linalg.solve(covariance, (means - centre).T)
         np.testing.assert_allclose(gaussian(features, labels, len(counts)).score(features), wanted, atol=1e-8)
+
+
+def without(examples, row):
+    return examples.take(np.arange(len(examples.labels)) != row)
+
+
+@pytest.mark.parametrize("width", [3, 30])
+@pytest.mark.parametrize("counts", [UNEVEN, ONE_EACH, TWO, (1, 2)])
+def test_gda_is_its_formula_and_leaves_out_as_if_fitted_anew(counts, width):
+    """By the precision itself, up to its factor, whichever of images and features are more."""
+    examples, _ = task(counts, width)
+    features, labels = examples.features, examples.labels
+    means = np.stack([features[labels == label].mean(0) for label in range(len(counts))])
+    away = features - means[labels]
+    ridge = (away**2).sum() / (len(labels) - 1)
+    precision = ridge * np.linalg.inv(away.T @ away + ridge * np.eye(width)) if max(counts) > 1 else np.eye(width)
+    wanted = features @ precision @ means.T - np.einsum("ne,ef,nf->n", means, precision, means) / 2
+    np.testing.assert_allclose(discriminant(examples).score(features), wanted, atol=1e-9)
+
+    held = left_out(examples)
+    for row, label in enumerate(labels):
+        if counts[label] == 1:
+            assert np.isnan(held[row]).all()
+        else:
+            again = discriminant(without(examples, row)).score(features[[row]])[0]
+            np.testing.assert_allclose(held[row], again, atol=1e-9)
+
+
+@pytest.mark.parametrize("counts", [(4, 4, 4), ONE_EACH])
+def test_gda_trusts_texts_as_far_as_they_are_right(counts):
+    examples, centres = task(counts, 20, spread=0.4)
+    right, wrong = replace(examples, texts=centres), replace(examples, texts=np.roll(centres, 1, axis=0))
+    for one in (right, wrong):
+        both, own = gda(one), discriminant(one)
+        # What is left of the sum when the discriminant is taken away lies along the class texts.
+        rest = both.weights - both.bias[0] / own.bias[0] * own.weights
+        share = (rest * one.texts).sum(1)
+        np.testing.assert_allclose(rest, share[:, None] * one.texts, atol=1e-8)
+        assert (share > 1).all() if one is right else (abs(share) < 1e-6).all()

@@ -59,7 +59,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--method",
-            help="zero-shot, prototypes, gaussian, linear-probe, tip-adapter, tip-adapter-f, lora, clip-lora, "
+            help="zero-shot, prototypes, gaussian, linear-probe, tip-adapter, tip-adapter-f, gda, lora, clip-lora, "
             "atha:PRESET, atha:RECIPE.toml or FILE.py:CLASS. Several: repeat, or with commas.",
         ),
     ] = None,

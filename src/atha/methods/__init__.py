@@ -13,6 +13,7 @@ from typing import Any
 from atha.errors import DataError
 from atha.methods.base import Fitted, Method, Options, Support, restore
 from atha.methods.gaussian import Gaussian
+from atha.methods.gda import Gda
 from atha.methods.images import FileImages, Images, ViewedImages
 from atha.methods.linear_probe import LinearProbe
 from atha.methods.prototypes import Prototypes
@@ -28,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "linear-probe": LinearProbe,
     "tip-adapter": TipAdapter,
     "tip-adapter-f": TipAdapterF,
+    "gda": Gda,
     "lora": Lora,
     "clip-lora": ClipLora,
     "atha": Tuned,

@@ -24,21 +24,27 @@ from jaxtyping import Bool, Float, Int
 
 from atha.data.aspects import TURNS, aspects_of
 from atha.methods.base import Fitted, Support, unit
-from atha.methods.blend import Blend, Part, centred, joined
-from atha.methods.evidence import FOLDS, above_chance, accuracy_of, folds, held_out, log_likelihood, weigh
+from atha.methods.blend import Blend, Part, joined
+from atha.methods.evidence import (
+    FOLDS,
+    GIVE_WAY,
+    TEXT_SPREAD,
+    above_chance,
+    accuracy_of,
+    folds,
+    held_out,
+    log_likelihood,
+    weigh,
+)
 from atha.methods.examples import Examples
 from atha.methods.probes import PROBES
 from atha.methods.prototypes import prototypes
-from atha.methods.scores import OnFeatures
+from atha.methods.scores import OnFeatures, centred, scale_of
 from atha.methods.zero_shot import zero_shot
 from atha.recipe import ADAPTED, TEXT, BlendRecipe
 
 #: Scores of a member, whose scale is 1, are likely to be multiplied by this.
 _PRIOR, _SPREAD = 1.0, 0.4
-#: By how much less, where class texts are right about all support images.
-_GIVE_WAY = 0.6
-#: Of class texts, which may be worthless: they start at nothing, and evidence takes them far.
-_TEXT_SPREAD = 3.0
 #: Of what is adapted, and what the sum of all others is multiplied by beside it: at one image a class, and beyond.
 _ADAPTED_ONE, _BESIDE_ONE = 0.5, 0.75
 _ADAPTED, _BESIDE = 1.0, 0.6
@@ -91,11 +97,6 @@ def scaled(name: str, examples: Examples) -> Callable[[Float[np.ndarray, "Q E"]]
     probe = PROBES[name](examples)
     scale = scale_of(probe.score(examples.features))
     return lambda other: centred(probe.score(other)) / scale
-
-
-def scale_of(scores: Float[np.ndarray, "n N"]) -> float:
-    """Mean standard deviation of scores over the classes."""
-    return max(float(scores.std(axis=1).mean()), 1e-12)
 
 
 class Train(Protocol):
@@ -232,12 +233,12 @@ def _decide(
     """Weights of probes, and of class texts where there are scores of theirs."""
     labels, rows = task.labels, task.folds(FOLDS) >= 0
     trust = 0.0 if asked is None else above_chance(asked, labels)
-    likely = _PRIOR * (1 - _GIVE_WAY * trust)
+    likely = _PRIOR * (1 - GIVE_WAY * trust)
     if rows.any() and probes:
         scores = [task.held_out(name, aspects, FOLDS)[rows] for name in probes]
         prior, spread = [likely] * len(probes), [_SPREAD] * len(probes)
         if asked is not None:
-            scores, prior, spread = [*scores, asked[rows]], [*prior, 0.0], [*spread, _TEXT_SPREAD]
+            scores, prior, spread = [*scores, asked[rows]], [*prior, 0.0], [*spread, TEXT_SPREAD]
         weights = weigh(np.stack(scores), labels[rows], prior, spread)
         return {
             name: _Weight(float(weight), accuracy_of(one, labels[rows]), len(one), "by held-out answers")
@@ -245,7 +246,7 @@ def _decide(
         }
     found: dict[str, _Weight] = {}
     if asked is not None:
-        weight = float(weigh(asked[None], labels, [0.0], [_TEXT_SPREAD])[0])
+        weight = float(weigh(asked[None], labels, [0.0], [TEXT_SPREAD])[0])
         if not probes:  # the only one to answer, if need be
             weight = max(weight, 1e-3)
         found[TEXT] = _Weight(weight, accuracy_of(asked, labels), len(labels), "by its answers on the support images")

@@ -18,7 +18,7 @@ from atha.data.aspects import ASPECTS
 from atha.methods.base import Fitted, restore, unit
 from atha.methods.images import Images
 from atha.methods.probes import PROBES
-from atha.methods.scores import OnFeatures
+from atha.methods.scores import OnFeatures, centred
 from atha.models.frozen import Frozen
 from atha.probability import softmax
 from atha.recipe import ADAPTED, Recipe
@@ -181,11 +181,6 @@ def features_of(images: Images, aspects: Sequence[str]) -> Float[np.ndarray, "Q 
 def joined(features: Sequence[Float[np.ndarray, "Q E"]]) -> Float[np.ndarray, "Q E"]:
     """The mean over aspects, at unit length; of one aspect its own features, which are so."""
     return features[0] if len(features) == 1 else unit(np.mean(features, axis=0))
-
-
-def centred(scores: Float[np.ndarray, "Q N"]) -> Float[np.ndarray, "Q N"]:
-    """Scores less their mean over the classes, which says nothing about the class."""
-    return np.asarray(scores - scores.mean(axis=1, keepdims=True))
 
 
 def _prefix(name: str = "") -> str:

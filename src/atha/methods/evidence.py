@@ -17,6 +17,10 @@ from atha.probability import log_softmax
 #: To a function from features to scores.
 Fit = Callable[[Examples], Callable[[Float[np.ndarray, "Q E"]], Float[np.ndarray, "Q N"]]]
 FOLDS = 5
+#: By how much less probes are likely to weigh, where class texts are right about all support images.
+GIVE_WAY = 0.6
+#: Of the weight of class texts, which may be worthless: they start at nothing, and evidence takes them far.
+TEXT_SPREAD = 3.0
 
 
 def folds(labels: Int[np.ndarray, "n"], count: int, seed: int) -> Int[np.ndarray, "n"]:

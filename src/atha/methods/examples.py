@@ -3,12 +3,15 @@
 Shapes: n support images, N classes, E joint width.
 """
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from atha.methods.base import Support, unit
+from atha.methods.base import Fitted, Method, Support, unit
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,35 @@ class Examples:
         """N."""
         return len(self.texts)
 
+    @property
+    def shares(self) -> Float[np.ndarray, "n"]:
+        """Of each image in the whole, such that each class has the same; their sum is 1."""
+        return np.asarray(1 / (self.classes * np.bincount(self.labels)[self.labels]))
+
+    @property
+    def zero_shot(self) -> Float[np.ndarray, "n N"]:
+        """Zero-shot logits of the images."""
+        return np.asarray(self.scale * self.features @ self.texts.T)
+
     def take(self, rows: Bool[np.ndarray, "n"]) -> "Examples":
         """Some of the images."""
         return replace(self, features=self.features[rows], labels=self.labels[rows])
+
+
+class ProbeMethod(Method):
+    """A probe that reads class texts, on frozen features."""
+
+    numbers: ClassVar[Mapping[str, Any]]  # all that defines it, in plain types
+
+    @staticmethod
+    @abstractmethod
+    def probe(examples: Examples) -> Fitted:
+        """Fit it."""
+
+    def fit(self, support: Support) -> Fitted:
+        """Fit the probe."""
+        return self.probe(Examples.of(support))
+
+    def definition(self) -> dict[str, Any]:
+        """Its numbers, and the template."""
+        return super().definition() | {"template": self.template, **self.numbers}

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from atha.methods.examples import Examples
 from atha.methods.gaussian import gaussian
+from atha.methods.gda import gda
 from atha.methods.linear_probe import linear_probe
 from atha.methods.prototypes import prototypes
 from atha.methods.scores import LinearScores, OnFeatures
@@ -32,4 +33,5 @@ PROBES: Mapping[str, Probe] = {
     "gaussian": of_images(gaussian),
     "logistic": of_images(linear_probe),
     "tip-adapter": tip_adapter,
+    "gda": gda,
 }

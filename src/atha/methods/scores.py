@@ -98,6 +98,16 @@ class LinearScores(OnFeatures, kind="linear"):
         return len(self.weights)
 
 
+def centred(scores: Float[np.ndarray, "n N"]) -> Float[np.ndarray, "n N"]:
+    """Scores less their mean over the classes, which says nothing about the class."""
+    return np.asarray(scores - scores.mean(axis=1, keepdims=True))
+
+
+def scale_of(scores: Float[np.ndarray, "n N"]) -> float:
+    """Mean standard deviation of scores over the classes."""
+    return max(float(scores.std(axis=1).mean()), 1e-12)
+
+
 def class_means(
     features: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], classes: int
 ) -> Float[np.ndarray, "N E"]:

@@ -91,8 +91,7 @@ def tip_adapter(examples: Examples, alpha: float = ALPHA, beta: float = BETA) ->
         alpha: see `CacheScores`.
         beta: see `CacheScores`.
     """
-    counts = np.bincount(examples.labels, minlength=examples.classes)
-    values = np.eye(examples.classes)[examples.labels] * (counts.mean() / counts[examples.labels])[:, None]
+    values = np.eye(examples.classes)[examples.labels] * (len(examples.labels) * examples.shares)[:, None]
     keys, values, texts = (
         torch.from_numpy(rows.astype(np.float32)) for rows in (examples.features, values, examples.texts)
     )
