@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
-from atha.documents.escaping import markdown, markdown_code
+from atha.documents.escaping import from_csv, markdown, markdown_code
 from atha.documents.tables import Table, to_csv, to_latex, to_markdown, to_terminal
 
 NASTY = [
@@ -207,6 +207,6 @@ def test_csv_parses_back():
     text = to_csv(["a,b", "accuracy", "n", "memory"], rows)
     found = list(csv.reader(io.StringIO(text, newline="")))
     assert found[0] == ["a,b", "accuracy", "n", "memory"]
-    assert [row[0] for row in found[1:]] == [row[0] for row in rows]
+    assert [from_csv(row[0]) for row in found[1:]] == [row[0] for row in rows]
     assert all(float(row[1]) == 0.1 + 0.2 and row[2:] == ["3", ""] for row in found[1:]), "unrounded"
     assert "\r" not in text

@@ -3,7 +3,7 @@
 from atha.adapter.members import members_table
 from atha.adapter.record import BLEND, TRAINED, EvaluationRecord, Record
 from atha.classes import Classes
-from atha.documents.escaping import markdown, markdown_code
+from atha.documents.escaping import json, markdown, markdown_code, yaml
 from atha.documents.tables import Table, to_markdown
 from atha.recipe import Recipe
 
@@ -13,7 +13,7 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
     backbone, support = record.backbone, record.support
     header = ["---", f"library_name: {'peft' if record.run.lora_layers else 'atha'}", "tags: [atha, clip, few-shot]"]
     if not _is_path(backbone.name) and backbone.name != "nano":
-        header.append(f"base_model: {backbone.name}")
+        header.append(f"base_model: {yaml(backbone.name)}")
     name = recipe.name if record.kind in (TRAINED, BLEND) else record.kind
     members = members_table(record)
     rows = [
@@ -23,11 +23,11 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
         *header,
         "---",
         "",
-        f"# {len(classes.labels)} classes, adapted with atha ({name})",
+        f"# {len(classes.labels)} classes, adapted with atha ({markdown(name)})",
         "",
         f"Backbone: {markdown_code(backbone.name)}"
-        + (f" at `{backbone.revision}`" if backbone.revision else "")
-        + f" ({backbone.family}, {backbone.parameters / 1e6:.1f} million parameters, "
+        + (f" at {markdown_code(backbone.revision)}" if backbone.revision else "")
+        + f" ({markdown(backbone.family)}, {backbone.parameters / 1e6:.1f} million parameters, "
         + f"licence: {markdown(backbone.licence or 'unknown')}).",
         "The backbone is not part of this folder and keeps its own licence.",
         *(["`support.safetensors` holds small pictures and features of the support images."] if support.kept else []),
@@ -50,7 +50,7 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
         *_training(record),
         "",
         "```json",
-        recipe.model_dump_json(indent=2).replace("```", "` ` `"),
+        json(recipe.model_dump_json(indent=2)).replace("```", "` ` `"),
         "```",
         "",
         "## Use",
@@ -67,16 +67,16 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
 
 def _training(record: Record) -> list[str]:
     run, scale = record.run, record.logit_scale
-    where = f"seed {run.seed}; {run.precision} on {run.device}; {run.seconds:.1f} s."
+    where = f"seed {run.seed}; {markdown(run.precision)} on {markdown(run.device)}; {run.seconds:.1f} s."
     if run.losses and scale is not None:
         where = (
             f"{run.steps} steps, last step taken, no validation set; logit scale {scale:g}; "
             f"loss {run.losses[0]:.4f} at the first step and {run.losses[-1]:.4f} at the last; {where}"
         )
     return [
-        f"Trained: {record.learned}.",
+        f"Trained: {markdown(record.learned)}.",
         where,
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in run.versions.items()) + ".",
+        "Versions: " + markdown(", ".join(f"{name} {version}" for name, version in run.versions.items())) + ".",
     ]
 
 
@@ -91,7 +91,9 @@ def _evaluation(evaluation: EvaluationRecord | None) -> list[str]:
     ]
     for name, other in evaluation.baselines.items():
         low, high = other.interval95
-        lines.append(f"- {name} on the same images: {100 * other.accuracy:.1f}% ({100 * low:.1f} to {100 * high:.1f})")
+        lines.append(
+            f"- {markdown(name)} on the same images: {100 * other.accuracy:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+        )
     return lines
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, InstanceOf, ValidationError, model_validator
 
 from atha.data.reading import AS_BEFORE, Reading
 from atha.data.selection import Draw
+from atha.documents import escaping
 from atha.errors import AdapterError
 from atha.recipe import ADAPTED
 from atha.schema import Part
@@ -299,7 +300,7 @@ def incomplete(folder: Path) -> AdapterError:
 
 def to_json(content: Any) -> str:
     """JSON for a file. A name that is no text becomes an escape that JSON reads back as it was."""
-    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
+    return escaping.json(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
 
 
 def _lists_files(checksums: Any) -> bool:

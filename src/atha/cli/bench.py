@@ -357,6 +357,7 @@ def _arenas(path: Path, datasets: list[str], methods: list[str]) -> list["Arena"
 
 
 def _print(tables: list["Table"], notes: list[str], values: list[dict[str, Any]], form: str) -> None:
+    from atha.documents.escaping import latex, markdown
     from atha.documents.tables import to_csv, to_latex, to_markdown
 
     if form == "json":
@@ -371,10 +372,8 @@ def _print(tables: list["Table"], notes: list[str], values: list[dict[str, Any]]
             common.print_text(note)
     else:
         made = [to_markdown(table) if form == "markdown" else to_latex(table) for table in tables]
+        made += [markdown(note) + "\n" if form == "markdown" else f"% {latex(note)}\n" for note in notes]
         common.write("\n".join(made))
-        comment = "% " if form == "latex" else ""
-        if notes:
-            common.write("\n" + "\n".join(comment + note for note in notes) + "\n")
 
 
 def _long(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from atha import defaults
+from atha.documents import escaping
+from atha.documents.escaping import terminal
 from atha.documents.tables import Table, to_terminal
 from atha.errors import AthaError, AthaWarning
 
@@ -100,8 +103,9 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 
 def _fail(sentence: str, code: int, debug: bool) -> None:
     if debug:
-        err.print_exception()
-    err.print(Text.assemble(("Error: ", "bold red"), " ".join(sentence.split())), soft_wrap=True)
+        for line in traceback.format_exc().splitlines():
+            say(line)
+    err.print(Text.assemble(("Error: ", "bold red"), terminal(" ".join(sentence.split()))), soft_wrap=True)
     raise typer.Exit(code)
 
 
@@ -113,7 +117,7 @@ def _plain_warnings(debug: bool) -> Iterator[None]:
         if issubclass(category, AthaWarning):
             warn(str(message))
         elif debug:
-            err.print(Text(f"{category.__name__}: {message}", style="dim"), soft_wrap=True)
+            err.print(Text(terminal(f"{category.__name__}: {message}"), style="dim"), soft_wrap=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
@@ -124,12 +128,12 @@ def _plain_warnings(debug: bool) -> Iterator[None]:
 
 def warn(sentence: str) -> None:
     """A sentence on stderr that does not stop the work."""
-    err.print(Text.assemble(("Warning: ", "yellow"), sentence), soft_wrap=True)
+    err.print(Text.assemble(("Warning: ", "yellow"), terminal(sentence)), soft_wrap=True)
 
 
 def say(sentence: str) -> None:
     """A sentence on stderr about what is going on."""
-    err.print(Text(sentence), soft_wrap=True)
+    err.print(Text(terminal(sentence)), soft_wrap=True)
 
 
 def is_interactive() -> bool:
@@ -139,21 +143,21 @@ def is_interactive() -> bool:
 
 def print_json(content: Any) -> None:
     """JSON on stdout, and nothing else there."""
-    write(json.dumps(content, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+    write(escaping.json(json.dumps(content, indent=2, ensure_ascii=False, default=str, allow_nan=False)) + "\n")
 
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr; yields a function to call with (done, total, loss or nothing)."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task(what, total=total, note="")
+        task = bar.add_task(terminal(what), total=total, note="")
 
         def advance(done: int, of: int, loss: float | None = None) -> None:
             bar.update(task, completed=done, total=of, note="" if loss is None else f"loss {loss:.3f}")
@@ -164,13 +168,13 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[..., None
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
     """One progress bar per stage of a longer job; yields a function to call with (stage, done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as bar:
         tasks: dict[str, Any] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
+                tasks[stage] = bar.add_task(terminal(stage), total=total)
             bar.update(tasks[stage], completed=done)
 
         yield advance
@@ -178,12 +182,12 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_line(content: Any) -> None:
     """One JSON object on one line of stdout."""
-    write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+    write(escaping.json(json.dumps(content, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
 def write(text: str) -> None:
-    """Text on stdout as it is. A file name need not be text: its odd bytes are written as escapes."""
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+    """Text on stdout as it is; names in it are escaped already, for what they are in."""
+    sys.stdout.write(text)
 
 
 def print_table(table: Table, whole: bool = False) -> None:
@@ -199,7 +203,7 @@ def print_table(table: Table, whole: bool = False) -> None:
 
 def print_text(sentence: str) -> None:
     """A result on stdout, never read as markup, never wrapped."""
-    out.print(Text(sentence), soft_wrap=True)
+    out.print(Text(terminal(sentence)), soft_wrap=True)
 
 
 def comparison(evaluations: Mapping[str, "Evaluation"], seconds: Mapping[str, float] | None = None) -> Table:

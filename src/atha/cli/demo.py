@@ -44,9 +44,11 @@ def demo(
     common.print_text(f"Adapter saved in {result.adapter}")
     members = dumps(MEMBERS, separators=(",", ":"))
     overrides = " ".join(f"--set {override}" for override in (*OVERRIDES, f"'blend.members={members}'"))
-    common.print_text("\nThe same by hand, and on your own folder of class folders:")
-    common.print_text(
-        f"  atha fit {result.support} --model nano --recipe paper {overrides} --eval {result.test} --out my-adapter\n"
-        f"  atha predict {result.adapter} {result.test / 'digit_seven'}\n"
-        "  atha fit YOUR_SUPPORT --model openai/clip-vit-base-patch16 --eval YOUR_TEST --out my-adapter"
-    )
+    for line in (
+        "",
+        "The same by hand, and on your own folder of class folders:",
+        f"  atha fit {result.support} --model nano --recipe paper {overrides} --eval {result.test} --out my-adapter",
+        f"  atha predict {result.adapter} {result.test / 'digit_seven'}",
+        "  atha fit YOUR_SUPPORT --model openai/clip-vit-base-patch16 --eval YOUR_TEST --out my-adapter",
+    ):
+        common.print_text(line)

@@ -12,6 +12,8 @@ import typer
 from atha import defaults
 from atha.cli import common, selecting
 from atha.cli.common import verb
+from atha.documents import escaping
+from atha.documents.escaping import tsv
 from atha.errors import DataError
 from atha.files import check_free, whole_file
 
@@ -70,7 +72,7 @@ def predict(
                     | ({"probabilities": probabilities} if all_classes else {})
                 )
             elif csv_ is None:
-                typer.echo("\t".join([*row, *more]))  # rich would turn the tabs into spaces
+                common.write("\t".join(map(tsv, [*row, *more])) + "\n")
             write([*row, *more])
         if failed == done:
             raise DataError(f"none of the {done} images can be read: give other images")
@@ -89,5 +91,5 @@ def _writer(path: Path | None, overwrite: bool, header: list[str]) -> Iterator[A
         return
     with whole_file(path, overwrite, "--csv") as new, new.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(header)
-        yield rows.writerow
+        rows.writerow(map(escaping.csv, header))
+        yield lambda row: rows.writerow(map(escaping.csv, row))

@@ -1,20 +1,103 @@
-"""Text from files and users, shown as it is: each output's special letters are escaped here and nowhere else.
+"""Text from files and users, shown as it is: each medium's special letters are escaped here and nowhere else.
 
-HTML needs nothing of it, since the page's template escapes by itself; nor does the terminal, where text is handed to
-rich as `rich.text.Text`, which is never read as markup.
+Of all media, letters that nobody sees but a program obeys become visible escapes: a class name or a file name moves no
+cursor, sets no title, turns no line round and ends no file's parser.
 """
+
+import re
+from json import dumps, loads
+
+# Control characters, separators of lines, changes of direction, halves of letters (of names that are no text), and
+# what no XML may hold.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+
+
+def visible(text: str, but: str = "") -> str:
+    """Text on one line without letters that are obeyed instead of shown, which become escapes such as ``\\x1b``.
+
+    Args:
+        text: of any kind.
+        but: letters to leave alone.
+    """
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in but else _escape(found[0]), text)
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
+
+
+def terminal(text: str) -> str:
+    """Text that a terminal shows on one line. Where rich prints it, it is to be a `rich.text.Text`: no markup then."""
+    return visible(text)
+
+
+def tsv(text: str) -> str:
+    """Text as a value between tabs."""
+    return visible(text)
+
+
+def svg(text: str) -> str:
+    """Text for a figure, with its lines; matplotlib escapes what is special to SVG."""
+    return visible(text, but="\n")
+
+
+def html(text: str) -> str:
+    """Text for a page, with its lines; the page's template escapes what is special to HTML."""
+    return visible(text, but="\n\t")
+
+
+def json(made: str) -> str:
+    """JSON, as it was made, that a terminal shows and a file can hold; it reads back as what it was."""
+    return _UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", made)
+
+
+# What a spreadsheet takes for the start of a formula, in East Asian width too.
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
+def csv(value: object) -> object:
+    """A value for a cell. Text that a spreadsheet would compute, or not show as it is, becomes a JSON string.
+
+    `from_csv` gives it back.
+    """
+    if not isinstance(value, str):
+        return value
+    plain = visible(value) == value == value.strip() and not value.startswith((*_FORMULA, '"'))
+    return value if plain else json(dumps(value, ensure_ascii=False))
+
+
+def from_csv(cell: str) -> str:
+    """The text of a cell that `csv` made."""
+    if not cell.startswith('"'):
+        return cell
+    try:
+        return str(loads(cell))
+    except ValueError:
+        return cell
+
+
+def yaml(text: str) -> str:
+    """Text as a value in the header of a model card: YAML has JSON's strings."""
+    return json(dumps(text, ensure_ascii=False))
+
+
+# Letters that begin something within a line, links among them, which hubs make of addresses that stand for themselves.
+_INLINE = re.compile(r"[\\`*_\[\]~|@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+# At the start of a line: a list, a heading, a line across; numbers of a list have the letter to escape behind them.
+_START = re.compile(r"(?P<number>\d{0,9})(?=[-+]\s|#{1,6}(?:\s|$)|-{2,}$|=+$|[.)]\s)")
 
 
 def markdown(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
-    escaped = "".join(f"\\{letter}" if letter in "\\`*_[]~|" else letter for letter in escaped)
-    return " ".join(escaped.split())
+    line = _INLINE.sub(r"\\\g<0>", _line(text))
+    if found := _START.match(line):
+        line = f"{found['number']}\\{line[found.end() :]}"
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def markdown_code(text: str) -> str:
     """Text as code within a line of Markdown; a backtick, which would end it, becomes an apostrophe."""
-    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
+    return f"`{_line(text).replace('`', chr(39))}`"
 
 
 _LATEX = {
@@ -26,4 +109,8 @@ _LATEX = {
 
 def latex(text: str) -> str:
     """Text that LaTeX prints as it is, on one line."""
-    return " ".join("".join(_LATEX.get(letter, letter) for letter in text).split())
+    return "".join(_LATEX.get(letter, letter) for letter in _line(text))
+
+
+def _line(text: str) -> str:
+    return visible(" ".join(text.split()))

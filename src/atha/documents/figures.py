@@ -7,11 +7,13 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
+
+from atha.documents.escaping import svg, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +137,7 @@ def inline_svg(made: "Figure", alt: str, number: str) -> str:
     root.attrib.pop("height")
     root.set("style", f"max-width: {width * 4 / 3:.0f}px; stroke-linejoin: round; stroke-linecap: butt")
     root.set("role", "img")
-    root.set("aria-label", alt)
+    root.set("aria-label", svg(alt))
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     return ElementTree.tostring(root, encoding="unicode")
@@ -164,15 +166,31 @@ def _inked(made: "Figure") -> Iterator[Any]:
 
 
 def _saved(made: "Figure", kind: str, **options: Any) -> bytes:
+    _make_visible(made)
     file = io.BytesIO()
     metadata = {"Date": None} if kind in ("svg",) else {"CreationDate": None} if kind == "pdf" else None
     made.savefig(file, format=kind, metadata=metadata, **options)
     return file.getvalue()
 
 
+def _make_visible(made: "Figure") -> None:
+    """No text of a figure may hold what ends a parser or the drawing of it."""
+    from matplotlib.text import Text
+
+    for text in made.findobj(Text):
+        text.set_text(svg(text.get_text()))
+    for axis in (axis for axes in made.axes for axis in (axes.xaxis, axes.yaxis)):
+        formatter: Any = axis.get_major_formatter()  # makes the texts of ticks anew whenever they are drawn
+        formatter.format_ticks = _visible_ticks(formatter.format_ticks)
+
+
+def _visible_ticks(format_ticks: Callable[[Any], Sequence[str]]) -> Callable[[Any], list[str]]:
+    return lambda values: [svg(text) for text in format_ticks(values)]
+
+
 def shorten(text: str, length: int = 24) -> str:
     """A name as it fits beside an axis."""
-    plain = " ".join(text.split())
+    plain = visible(" ".join(text.split()))
     return plain if len(plain) <= length else f"{plain[: length - 1]}…"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from atha.documents import tables
-from atha.documents.escaping import markdown
+from atha.documents.escaping import html, markdown, visible
 from atha.documents.tables import Table
 
 if TYPE_CHECKING:
@@ -131,16 +131,14 @@ def to_html(page: Page) -> str:
 
     environment = Environment(
         loader=PackageLoader("atha.documents"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: html(value) if type(value) is str else value,
     )  # fmt: skip
     drawn = iter(range(1, 10_000))
 
     def svg(figure: Figure) -> Markup:
         return Markup(inline_svg(figure.drawing, figure.alt, f"f{next(drawn)}"))  # noqa: S704 - made by matplotlib
 
-    text = environment.get_template("page.html.j2").render(page=page, svg=svg)
-    # A file name need not be text: what is none of it becomes a visible escape.
-    return text.encode("utf-8", "backslashreplace").decode()
+    return environment.get_template("page.html.j2").render(page=page, svg=svg)
 
 
 def to_markdown(page: Page, figure: Callable[[Figure], str]) -> str:
@@ -154,7 +152,9 @@ def to_markdown(page: Page, figure: Callable[[Figure], str]) -> str:
         if isinstance(one, Bullets):
             return "\n".join(f"- {markdown(text)}" for text in one.items)
         if isinstance(one, Code):
-            return "\n".join([f"{markdown(one.title)}:", "", *(f"    {line}" for line in one.text.splitlines())])
+            return "\n".join(
+                [f"{markdown(one.title)}:", "", *(f"    {visible(line)}" for line in one.text.splitlines())]
+            )
         if isinstance(one, Table):
             return tables.to_markdown(one).rstrip()
         if isinstance(one, Figure):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from atha.documents.escaping import latex, markdown
+from atha.documents import escaping
+from atha.documents.escaping import latex, markdown, terminal
 
 if TYPE_CHECKING:
     from rich.table import Table as Drawn
@@ -38,14 +39,14 @@ def to_terminal(table: Table) -> "Drawn":
     from rich.text import Text
 
     made = Drawn(
-        title=Text(table.title, style="bold") if table.title else None,
+        title=Text(terminal(table.title), style="bold") if table.title else None,
         title_justify="left",
         show_header=any(table.headers),
     )
     for index, header in enumerate(table.headers):
-        made.add_column(Text(header), justify="right" if table.numbers and index else "left", overflow="fold")
+        made.add_column(Text(terminal(header)), justify="right" if table.numbers and index else "left", overflow="fold")
     for row in table.rows:
-        made.add_row(*map(Text, row))
+        made.add_row(*(Text(terminal(cell)) for cell in row))
     return made
 
 
@@ -79,9 +80,9 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Comma-separated values with a header; numbers unrounded, nothing for what is not known."""
+    """Comma-separated values with a header; numbers unrounded, nothing for what is not known, no formulas."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headers)
-    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    writer.writerow(map(escaping.csv, headers))
+    writer.writerows(["" if cell is None else escaping.csv(cell) for cell in row] for row in rows)
     return text.getvalue()

@@ -1,0 +1,159 @@
+"""Every command with names that mean harm: in all that it prints and writes, text stays text."""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from atha import backbones
+from atha.cli import app
+from atha.documents.escaping import from_csv
+from cast import CLASSES, FILES, obeyed
+from parsed_page import Parsed
+
+RECIPE = 'name = "<script>alert(1)</script>[x](javascript:alert(1))\\u001b[2J"\n[blend]\nmembers = ["prototypes"]\n'
+QUICK = ["--method", "zero-shot,prototypes", "--episodes", "2", "--way", "3", "--shot", "1", "--query", "1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def read_once() -> Iterator[None]:
+    """The backbone, whose weights no command changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbones, "load_backbone", cache(backbones.load_backbone))
+        yield
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working directory, with images of the cast and an adapter of them."""
+    folder = tmp_path_factory.mktemp("cast")
+    noise = np.random.default_rng(0)
+    for part in ("support", "test", "more"):
+        for name in CLASSES:
+            for file in FILES[: 3 if part == "test" else 1]:
+                (folder / part / name).mkdir(parents=True, exist_ok=True)
+                pixels = noise.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / file, format="png")
+    (folder / "support" / CLASSES[0] / FILES[1]).write_bytes(b"")  # named, as it cannot be read
+    (folder / "recipe.toml").write_text(RECIPE)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        fitted = run(
+            "fit", "support", "--out", "adapter", "--model", "nano", "--recipe", "recipe.toml", "--eval", "test"
+        )
+    finally:
+        os.chdir(before)
+    assert "Accuracy" not in fitted.stderr
+    return folder
+
+
+@pytest.fixture
+def there(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("ATHA_CACHE", str(here / "cache"))
+    return here
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    """A command that does what it does on names of the cast, and prints nothing that is obeyed."""
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, result.output
+    assert not obeyed(result.stdout), arguments
+    assert not obeyed(result.stderr), arguments
+    assert not re.search(r"^Error: line", result.output, re.MULTILINE), "a name begins no line"
+    return result
+
+
+def cells(text: str) -> list[list[str]]:
+    """Of CSV; none is a formula."""
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert not obeyed(text)
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "@", "\t", "\r"))]
+    return rows
+
+
+def check_page(file: Path) -> None:
+    text = file.read_text("utf-8")
+    assert not obeyed(text)
+    parsed = Parsed(text)
+    assert not [tag for tag, _ in parsed.tags if tag in ("script", "b")]
+    links = [attributes.get(name) or "" for _, attributes in parsed.tags for name in ("href", "xlink:href", "src")]
+    assert not [link for link in links if link and not link.startswith(("#", "data:image/"))]
+
+
+def check_markdown(text: str) -> None:
+    assert not obeyed(text)
+    body = text.partition("\n---\n")[2] if text.startswith("---\n") else text
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(body)
+    tokens += [child for token in tokens for child in token.children or ()]
+    assert {"html_block", "html_inline", "link_open", "image"}.isdisjoint(token.type for token in tokens)
+
+
+def test_card_and_record(there: Path) -> None:
+    check_markdown((there / "adapter" / "README.md").read_text("utf-8"))
+    assert [json.loads(file.read_text("utf-8")) for file in (there / "adapter").glob("*.json")]
+
+
+def test_info_and_evaluate(there: Path) -> None:
+    for name in ("adapter", "recipe.toml"):
+        run("info", name)
+        json.loads(run("info", name, "--json").stdout)
+    run("evaluate", "adapter", "test")
+
+
+def test_predict(there: Path) -> None:
+    rows = [line.split("\t") for line in run("predict", "adapter", "test", "--all").stdout.splitlines()]
+    assert len(rows) == len(CLASSES) * len(FILES)
+    assert {len(row) for row in rows} == {3 + len(CLASSES)}
+    printed = run("predict", "adapter", "test", "--all", "--json", "--csv", "=p.csv").stdout
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert {line["label"] for line in lines} <= set(CLASSES) == set(lines[0]["probabilities"])
+    header, *found = cells((there / "=p.csv").read_text("utf-8"))
+    assert set(map(from_csv, header[3:])) == set(CLASSES)
+    assert [from_csv(row[0]) for row in found] == [line["label"] for line in lines]
+
+
+def test_data_check_and_its_list(there: Path) -> None:
+    run("data", "check", "test", "--write-list", "keep.csv")
+    json.loads(run("data", "check", "test", "--json", "--no-duplicates").stdout)
+    listed = cells((there / "keep.csv").read_text("utf-8"))
+    assert {from_csv(row[1]) for row in listed[1:]} == set(CLASSES)
+    made = run("bench", "episodes", "--dataset", "test", "--keep", "keep.csv", "--out", "e.json", "--way", "2",
+               "--shot", "1", "--query", "1", "--episodes", "1")  # fmt: skip
+    assert "1 episodes in e.json" in made.stdout
+
+
+def test_bench(there: Path) -> None:
+    run("bench", "run", "--store", "r.db", "--dataset", "test", "--model", "nano", "--workers", "1", *QUICK)
+    for form in ("table", "markdown", "latex", "csv", "json"):
+        shown = run("bench", "report", "r.db", "--per-class", "--format", form).stdout
+        run("bench", "compare", "r.db", "--baseline", "zero-shot", "--format", form)
+        if form == "csv":
+            assert {from_csv(row[-3]) for row in cells(shown)[1:]} <= set(CLASSES)
+        if form == "markdown":
+            check_markdown(shown)
+    run("bench", "report", "r.db", "--format", "html", "--out", "r.html")
+    check_page(there / "r.html")
+
+
+def test_explain_report_and_add(there: Path) -> None:
+    photo = f"test/{CLASSES[0]}/{FILES[2]}"
+    run("explain", "adapter", photo, "--out", "e.svg")
+    assert not obeyed((there / "e.svg").read_text("utf-8"))
+    ElementTree.parse(there / "e.svg")
+    run("report", "adapter", "--test", "test", "--out", "report.html", "--mistakes", "1")
+    check_page(there / "report.html")
+    run("add", "adapter", "more", "--out", "bigger")
+    run("predict", "adapter", *(f"nowhere-{name}" for name in CLASSES), code=2)
