@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -16,11 +16,15 @@ from atha.data.images import ImageInput
 from atha.data.selection import Draw, Selection
 from atha.errors import AthaWarning, DataError
 
+if TYPE_CHECKING:
+    from atha.data.sources.layout import Layout
+
 __all__ = ["LabelledImages", "LabelledSource", "Sample", "Selection", "read_labelled"]
 
 _ARCHIVE_SUFFIXES = frozenset(
     {".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 )
+_SPREADSHEET_SUFFIXES = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ def read_labelled(source: LabelledSource, selection: Selection = Selection()) ->
     """Reads labelled images from any source. The images themselves are not opened.
 
     Args:
-        source: A folder with one sub-folder per class; a ``.csv`` or ``.tsv`` table with a column of paths and one of
-            labels; pairs of image and label; or labelled images, which are returned as they are.
+        source: A folder with one sub-folder per class, a table or another of the layouts in `atha.data.sources`; pairs
+            of image and label; or labelled images, which are returned as they are.
         selection: What is wanted of a source that can be read in more than one way.
 
     Returns:
@@ -105,22 +109,22 @@ def read_labelled(source: LabelledSource, selection: Selection = Selection()) ->
 
 def takes_columns(source: str) -> bool:
     """Whether a path or name is of a layout with columns that a user can name."""
-    from atha.data.sources import LAYOUTS
+    layout = _layout_of(source)
+    return layout is not None and layout.has_columns
 
-    return any(layout.has_columns for layout in LAYOUTS if layout.fits(source))
 
-
-def _read_path(source: str, selection: Selection) -> LabelledImages:
+def _layout_of(source: str) -> "Layout | None":
     # Imported here because the layouts' modules need the classes above.
     from atha.data.sources import LAYOUTS
 
-    if source:
-        for layout in LAYOUTS:
-            if not layout.fits(source):
-                continue
-            if selection.given and not layout.has_columns:
-                raise DataError(f"{selection.given[0]} is for tables, and '{source}' is {layout.what}; leave it out")
-            return layout.read(source, selection)
+    return next((layout for layout in LAYOUTS if layout.fits(source)), None) if source else None
+
+
+def _read_path(source: str, selection: Selection) -> LabelledImages:
+    if (layout := _layout_of(source)) is not None:
+        if selection.given and not layout.has_columns:
+            raise DataError(f"{selection.given[0]} is for tables, and '{source}' is {layout.what}; leave it out")
+        return layout.read(source, selection)
     path = Path(source)
     if not source or not kind_of(path):
         raise DataError(f"there is no file or folder '{source}'{did_you_mean(path)}; give {_expected()}")
@@ -129,6 +133,8 @@ def _read_path(source: str, selection: Selection) -> LabelledImages:
         raise DataError(f"'{source}' is an archive; unpack it first and give the folder")
     if suffix in IMAGE_SUFFIXES:
         raise DataError(f"'{source}' is a single image, and labelled images are needed; give {_expected()}")
+    if suffix in _SPREADSHEET_SUFFIXES:
+        raise DataError(f"'{source}' is a spreadsheet; save it as 'CSV UTF-8' and give that")
     raise DataError(f"'{source}' is not a source of labelled images; give {_expected()}")
 
 
@@ -136,7 +142,8 @@ def _expected() -> str:
     """What can be given, for messages."""
     from atha.data.sources import LAYOUTS
 
-    return ", or ".join(layout.what for layout in LAYOUTS)
+    *first, last = (layout.what for layout in LAYOUTS)
+    return f"{', '.join(first)} or {last}"
 
 
 def _read_pairs(source: Iterable[tuple[ImageInput, str | int]]) -> LabelledImages:

@@ -1,7 +1,13 @@
 """Where labelled images come from: a module for each layout, and a line here, the first that fits being taken."""
 
-from atha.data.sources import folder, hub, table
+from atha.data.sources import folder, hub, json_lines, metadata, table
 from atha.data.sources.layout import Layout
 
-LAYOUTS: tuple[Layout, ...] = (folder.LAYOUT, table.LAYOUT, hub.LAYOUT)
+LAYOUTS: tuple[Layout, ...] = (
+    metadata.LAYOUT,
+    folder.LAYOUT,
+    table.LAYOUT,
+    json_lines.LAYOUT,
+    hub.LAYOUT,
+)
 """What `atha.data.read_labelled` reads of paths and names."""

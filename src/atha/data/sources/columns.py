@@ -66,6 +66,11 @@ def knows(header: Sequence[str]) -> bool:
     return bool(matching(header, IMAGE_COLUMNS + _MAYBE_IMAGES))
 
 
+def has_labels(header: Sequence[str]) -> bool:
+    """Whether one of the columns has a name that says that it holds labels."""
+    return bool(matching(header, LABEL_COLUMNS + _MAYBE_LABELS))
+
+
 def names_image(value: str) -> bool:
     """Whether a value is the name of an image, by its ending."""
     return Path(value).suffix.lower() in IMAGE_SUFFIXES
@@ -105,11 +110,10 @@ def _image(records: Records, selection: Selection, files: Files) -> tuple[int, t
     for index in maybe:
         if any(files.has(value) for value in _values(records, index)):
             return index, ()
-    holding = [
-        index
-        for index in range(len(header))
-        if index not in maybe and any(names_image(value) or files.has(value) for value in _values(records, index))
-    ]
+    rest = [index for index in range(len(header)) if index not in maybe]
+    holding = [i for i in rest if any(names_image(value) or files.has(value) for value in _values(records, i))]
+    if not holding and not records.named:  # its first row is images elsewhere
+        holding = [index for index in rest if files.elsewhere(_values(records, index)[:1])]
     if len(holding) == 1:
         return holding[0], (f"the image is read from column '{header[holding[0]]}'",)
     if maybe and not holding:

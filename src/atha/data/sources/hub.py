@@ -241,4 +241,4 @@ def _write(made: Path, rows: Iterator[tuple[str, bytes, str]]) -> None:
             writer.writerow([path, label])
 
 
-LAYOUT = Layout("hf:ORG/NAME or hf:FOLDER", lambda source: source.startswith(PREFIX), read_hub, has_columns=True)
+LAYOUT = Layout("hf:ORG/NAME", lambda source: source.startswith(PREFIX), read_hub, has_columns=True)

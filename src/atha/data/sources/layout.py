@@ -1,9 +1,11 @@
 """A layout: one form in which labelled images are given on disk or by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from atha.data import LabelledImages
+from atha.data.finding import kind_of
 from atha.data.selection import Selection
 
 
@@ -22,3 +24,9 @@ class Layout:
     fits: Callable[[str], bool]
     read: Callable[[str, Selection], LabelledImages]
     has_columns: bool = False
+
+
+def is_file(source: str, suffixes: Sequence[str]) -> bool:
+    """Whether a path is that of a file with one of some endings, in any case."""
+    path = Path(source)
+    return path.suffix.lower() in suffixes and kind_of(path) == "file"

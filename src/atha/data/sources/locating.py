@@ -106,12 +106,14 @@ class Files:
             other = self._with_endings(path.with_suffix("")) if path.suffix else []
             if other:
                 return f"there is {other[0]}: correct the ending in the table"
-        if (folder := self._elsewhere(values[:_LOOKED_AT])) is not None:
+        if (folder := self.elsewhere(values[:_LOOKED_AT])) is not None:
             return f"give the folder that its paths are relative to (did you mean --images '{folder}'?)"
         return "correct the paths, or give the folder that they are relative to with --images DIR"
 
-    def _elsewhere(self, values: Sequence[str]) -> Path | None:
-        """A folder near by below which all of some values are found."""
+    def elsewhere(self, values: Sequence[str]) -> Path | None:
+        """A folder near by below which all of some values are found; none of no values."""
+        if not values:
+            return None
         parts = _parts(values[0])
         for root in dict.fromkeys((Path(), self.base, self.base.parent)):
             for folder, names in _walk(root):

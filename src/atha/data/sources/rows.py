@@ -52,8 +52,8 @@ class Records:
 
 
 @dataclass(frozen=True)
-class TextTable:
-    """A text that can be read as a table.
+class TextFile:
+    """A text that can be read line by line.
 
     Attributes:
         path: its file.
@@ -68,7 +68,7 @@ class TextTable:
     delimiter: str = ""
 
     @classmethod
-    def open(cls, path: Path) -> "TextTable":
+    def open(cls, path: Path) -> "TextFile":
         """Looks whether a file is text: UTF-8, or UTF-16 with a byte order mark.
 
         Raises:
@@ -81,7 +81,7 @@ class TextTable:
         marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         _check(path, content, "utf-16" if marked else "utf-8")
         table = cls(path, content, "utf-16" if marked else "utf-8-sig")
-        with table._text() as text:
+        with table.lines() as text:
             said = _SEPARATOR.fullmatch(text.readline())
         return replace(table, delimiter=said[1]) if said else table
 
@@ -91,7 +91,7 @@ class TextTable:
         Raises:
             DataError: it is not valid CSV.
         """
-        with self._text() as text:
+        with self.lines() as text:
             if self.delimiter:
                 text.readline()
             # Strict, because otherwise a quote that is never closed swallows the rest of the table without a word.
@@ -117,7 +117,8 @@ class TextTable:
             pass
         return found
 
-    def _text(self) -> TextIOWrapper:
+    def lines(self) -> TextIOWrapper:
+        """The text from its beginning."""
         # Decoded as it is read: all of it as text would take four times the memory.
         return TextIOWrapper(BytesIO(self.content), self.encoding, newline="")
 
@@ -135,7 +136,7 @@ def read_rows(path: Path, delimiter: str = ",") -> list[Row]:
     Raises:
         DataError: The table cannot be read, is empty or is not valid CSV.
     """
-    return list(TextTable.open(path).rows(delimiter))
+    return list(TextFile.open(path).rows(delimiter))
 
 
 def _check(path: Path, content: bytes, encoding: str) -> None:

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atha.data import LabelledImages
-from atha.data.finding import kind_of
 from atha.data.selection import Selection
 from atha.data.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, knows, names_image
-from atha.data.sources.layout import Layout
+from atha.data.sources.layout import Layout, is_file
 from atha.data.sources.naming import matching
-from atha.data.sources.rows import DELIMITERS, LOOKED_AT, Records, Row, TextTable
+from atha.data.sources.rows import DELIMITERS, LOOKED_AT, Records, Row, TextFile
 from atha.data.sources.tabular import files_of, read_records
 from atha.errors import DataError
 
@@ -46,7 +45,7 @@ def open_table(path: Path, selection: Selection = Selection()) -> Records:  # no
     Raises:
         DataError: The table cannot be read, is empty or is not valid CSV.
     """
-    text = TextTable.open(path)
+    text = TextFile.open(path)
     delimiter, first = _delimiter(text)
     _, header = first[0]
     start = 1
@@ -66,7 +65,7 @@ def open_table(path: Path, selection: Selection = Selection()) -> Records:  # no
     return Records(path, path.parent, tuple(header), rows, tuple(first[start:]), bool(start))
 
 
-def _delimiter(text: TextTable) -> tuple[str, list[Row]]:
+def _delimiter(text: TextFile) -> tuple[str, list[Row]]:
     """What stands between values, and the first rows: known columns tell, or else that rows are of one length."""
     found: list[tuple[tuple[bool, int], str, list[Row]]] = []
     for delimiter in [text.delimiter] if text.delimiter else DELIMITERS:
@@ -91,12 +90,13 @@ def _has_no_header(folder: Path, first: list[str], selection: Selection) -> bool
     if knows(first) or matching(first, LABEL_COLUMNS) or {selection.image_column, selection.label_column} & {*first}:
         return False
     files = files_of(folder, selection, first)
-    return any(value and files.has(value) for value in first)
+    # Of images elsewhere a message can say where; of a header it could only say that it is none.
+    return any(value and (files.has(value) or files.elsewhere([value])) for value in first)
 
 
-def _is_table(source: str) -> bool:
-    path = Path(source)
-    return kind_of(path) == "file" and path.suffix.lower() in SUFFIXES
-
-
-LAYOUT = Layout("a .csv or .tsv table", _is_table, lambda source, selection: read_table(Path(source), selection), True)
+LAYOUT = Layout(
+    "a .csv or .tsv table",
+    lambda source: is_file(source, SUFFIXES),
+    lambda source, selection: read_table(Path(source), selection),
+    has_columns=True,
+)
