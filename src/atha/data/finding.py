@@ -116,6 +116,14 @@ def walk_files(root: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(root).as_posix())
 
 
+def folders_in(root: Path) -> list[Path]:
+    """The folders right in a folder that are not hidden; none of one that cannot be listed."""
+    try:
+        return [entry for entry in root.iterdir() if not is_hidden(entry.name) and kind_of(entry) == "folder"]
+    except (OSError, ValueError):
+        return []
+
+
 def unlistable(folder: Path, error: OSError) -> DataError:
     """The error for a folder whose content the system does not give, named by the system where it can."""
     return DataError(

@@ -1,10 +1,11 @@
 """Where labelled images come from: a module for each layout, and a line here, the first that fits being taken."""
 
-from atha.data.sources import folder, hub, json_lines, metadata, table
+from atha.data.sources import folder, hub, json_lines, metadata, parquet, table
 from atha.data.sources.layout import Layout
 
 LAYOUTS: tuple[Layout, ...] = (
     metadata.LAYOUT,
+    parquet.LAYOUT,
     folder.LAYOUT,
     table.LAYOUT,
     json_lines.LAYOUT,

@@ -7,7 +7,7 @@ from typing import Any
 from atha.data import LabelledImages
 from atha.data.selection import Selection
 from atha.data.sources.layout import Layout, is_file
-from atha.data.sources.rows import LOOKED_AT, Records, Row, TextFile
+from atha.data.sources.rows import LOOKED_AT, Records, Row, TextFile, as_text
 from atha.data.sources.tabular import read_records
 from atha.errors import DataError
 from atha.texts import TextError, json_table
@@ -58,19 +58,12 @@ def open_json_lines(path: Path) -> Records:
         header |= dict.fromkeys(one[1])
 
     def row(values: dict[str, Any]) -> list[str]:
-        return [_text(values.get(column)) for column in header]
+        return [as_text(values.get(column)) for column in header]
 
     def rows() -> Iterator[Row]:
         return ((number, row(values)) for number, values in objects())
 
     return Records(path, path.parent, tuple(header), rows, tuple((number, row(values)) for number, values in first))
-
-
-def _text(value: Any) -> str:
-    """A value as a table of text has it; nothing of lists and objects, which are no labels."""
-    if value is None or isinstance(value, dict | list):
-        return ""
-    return str(value).strip()
 
 
 LAYOUT = Layout(

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from atha.data import LabelledImages
-from atha.data.finding import is_hidden, kind_of
+from atha.data.finding import folders_in, kind_of
 from atha.data.selection import Selection
 from atha.data.sources.columns import has_labels
 from atha.data.sources.json_lines import open_json_lines
@@ -62,15 +62,8 @@ def _fits(source: str) -> bool:
     try:
         records = _records(root)
     except DataError:  # to be said when it is read
-        return not _holds_folders(root)
-    return records is not None and (has_labels(records.header) or not _holds_folders(root))
-
-
-def _holds_folders(root: Path) -> bool:
-    try:
-        return any(kind_of(entry) == "folder" and not is_hidden(entry.name) for entry in root.iterdir())
-    except OSError:
-        return False
+        return not folders_in(root)
+    return records is not None and (has_labels(records.header) or not folders_in(root))
 
 
 LAYOUT = Layout(

@@ -2,12 +2,14 @@
 
 import codecs
 import csv
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from atha.errors import DataError
 from atha.texts import TextError, read_bytes
@@ -19,6 +21,8 @@ DELIMITERS = (",", ";", "\t", "|")
 
 # Bytes of a table, and of what is looked at of it at once.
 _MOST, _CHUNK = 1 << 28, 1 << 20
+# A longer text of a table of many types, such as a description, is left out.
+_LONGEST_VALUE = 4096
 # Bytes of a line. Those of tables are short, and a line is in memory as a whole.
 _LONGEST = 1 << 23
 _SAVE = "save the table as 'CSV UTF-8'"
@@ -121,6 +125,14 @@ class TextFile:
         """The text from its beginning."""
         # Decoded as it is read: all of it as text would take four times the memory.
         return TextIOWrapper(BytesIO(self.content), self.encoding, newline="")
+
+
+def as_text(value: Any) -> str:
+    """A value of a table of many types, as a table of text has it; nothing of what is no label and no path."""
+    if value is None or isinstance(value, dict | list | bytes) or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    text = str(value).strip()
+    return text if len(text) <= _LONGEST_VALUE else ""
 
 
 def read_rows(path: Path, delimiter: str = ",") -> list[Row]:

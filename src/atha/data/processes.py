@@ -1,0 +1,74 @@
+"""Work in a process of its own, which can be ended, and whose end is nobody else's: for what comes from others' files.
+
+A new Python costs a fraction of a second, so that this is for what may take long, or bring its process down.
+"""
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Any
+
+
+class BrokenOffError(Exception):
+    """The process ended without an answer."""
+
+
+class TooLongError(Exception):
+    """The process took too long, and was ended."""
+
+
+def ask(module: str, asked: Any, seconds: float) -> tuple[dict[str, Any], bytes]:
+    """Runs the function ``main`` of a module, which reads JSON from its input and answers with a line of it.
+
+    Args:
+        module: its full name.
+        asked: values of JSON.
+        seconds: until the process is ended.
+
+    Returns:
+        The answer, and what comes behind its line.
+
+    Raises:
+        BrokenOffError: there is no answer.
+        TooLongError: there is none in time.
+    """
+    command = [sys.executable, "-P", "-c", f"from {module} import main; main()"]
+    try:
+        done = subprocess.run(  # noqa: S603 - this Python, and no shell
+            command, input=json.dumps(asked).encode(), capture_output=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise TooLongError from None
+    first, _, rest = done.stdout.partition(b"\n")
+    try:
+        answer = json.loads(first)
+    except ValueError:
+        raise BrokenOffError from None
+    if not isinstance(answer, dict):
+        raise BrokenOffError
+    return answer, rest
+
+
+def asked() -> Any:
+    """What this process was asked."""
+    return json.loads(sys.stdin.buffer.read())
+
+
+def answer(what: dict[str, Any], rest: bytes = b"") -> None:
+    """Answer what was asked."""
+    sys.stdout.buffer.write(json.dumps(what).encode() + b"\n")
+    sys.stdout.buffer.write(rest)
+
+
+def limit(kind: str, most: int) -> None:
+    """Ends this process by itself, should nobody be left to do it, or keeps it from taking too much.
+
+    Args:
+        kind: as the system calls it, such as ``RLIMIT_CPU``.
+        most: seconds or bytes.
+    """
+    with suppress(ImportError, AttributeError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(getattr(resource, kind), (most, most))
