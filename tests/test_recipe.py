@@ -8,8 +8,8 @@ from atha.errors import RecipeError
 
 def test_presets_are_all_there():
     assert presets() == [
-        *("auto", "clip-lora", "gaussian", "gda", "logistic", "lora", "paper", "probes", "prototypes"),
-        *("released", "released-fixed", "tip-adapter"),
+        *("auto", "clap", "clip-lora", "gaussian", "gda", "logistic", "lora", "lp-plus-plus", "paper", "probes"),
+        *("proker", "prototypes", "released", "released-fixed", "tip-adapter"),
     ]
 
 

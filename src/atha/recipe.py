@@ -37,7 +37,8 @@ Transform = Literal["processor", "cdfsl"]
 SupportKind = Literal["single", "five-view", "random-crop"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 AspectGroup = Literal["plain", "flip", "quarter-turns", "scales"]
-Member = Literal["text", "adapted", "prototypes", "gaussian", "logistic", "tip-adapter", "gda"]
+Probe = Literal["prototypes", "gaussian", "logistic", "tip-adapter", "gda", "proker", "lp-plus-plus", "clap"]
+Member = Literal["text", "adapted", Probe]
 #: The members that are no probe: class texts, and what is trained in the backbone.
 TEXT: Literal["text"] = "text"
 ADAPTED: Literal["adapted"] = "adapted"

@@ -19,7 +19,17 @@ from conftest import COLOURS, write_images
 WAY, SHOT, QUERY = 3, 2, 3
 #: Recipes in one step.
 QUICK = Options(overrides=("training.steps=1", "training.lora.lr=1e-3"))
-FROZEN = ("zero-shot", "prototypes", "linear-probe", "tip-adapter", "tip-adapter-f", "gda")
+FROZEN = (
+    "zero-shot",
+    "prototypes",
+    "linear-probe",
+    "tip-adapter",
+    "tip-adapter-f",
+    "gda",
+    "proker",
+    "lp-plus-plus",
+    "clap",
+)
 TUNED = ("lora", "clip-lora", "atha:released-fixed")
 
 

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support_sets import task
 
+from atha.methods import clap, lp_plus_plus, proker
 from atha.methods.base import unit
 from atha.methods.gaussian import gaussian
 from atha.methods.gda import discriminant, gda, left_out
@@ -131,3 +133,87 @@ def test_gda_trusts_texts_as_far_as_they_are_right(counts):
         share = (rest * one.texts).sum(1)
         np.testing.assert_allclose(rest, share[:, None] * one.texts, atol=1e-8)
         assert (share > 1).all() if one is right else (abs(share) < 1e-6).all()
+
+
+@pytest.mark.parametrize("width", [3, 30])
+@pytest.mark.parametrize("counts", [UNEVEN, ONE_EACH, TWO])
+def test_proker_is_ridge_regression_and_leaves_out_as_if_fitted_anew(counts, width):
+    """By the normal equations of the features, whichever of images and features are more."""
+    examples, _ = task(counts, width)
+    x, penalty = examples.features, 0.3
+    ridge = proker.Ridge.of(examples, 0.7)
+    right = np.eye(len(counts))[examples.labels] - 1 / len(counts)
+    cosines = x @ examples.texts.T
+    targets = right - 0.7 * (cosines - cosines.mean(1, keepdims=True))
+    weights = len(x) * np.concatenate([np.full(count, 1 / count / len(counts)) for count in counts])
+
+    def fitted(rows):
+        own = x[rows] * weights[rows, None]
+        return np.linalg.solve(own.T @ x[rows] + penalty * np.eye(width), own.T @ targets[rows])
+
+    np.testing.assert_allclose(x.T @ ridge.solve(penalty), fitted(np.arange(len(x))), atol=1e-9)
+    held = ridge.left_out(penalty)
+    for row in range(len(x)):
+        other = np.arange(len(x)) != row
+        np.testing.assert_allclose(held[row], targets[row] - x[row] @ fitted(other), atol=1e-9)
+
+
+def test_proker_trusts_texts_as_far_as_they_are_right():
+    examples, centres = task((1, 3, 20), 20)
+    right = replace(examples, texts=centres)
+    wrong = replace(examples, texts=np.roll(centres, 1, axis=0))
+    assert proker.trust_in_texts(right) > 1 and proker.trust_in_texts(wrong) == 0
+    one = right.take(np.array([0, 1, 4]))
+    assert 0 < proker.trust_in_texts(one) < proker.trust_in_texts(right)
+
+
+def weighted_loss(examples, logits):
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(examples.labels), reduction="none")
+    return (torch.tensor(examples.shares) * loss).sum()
+
+
+@pytest.mark.parametrize("counts", [UNEVEN, ONE_EACH, TWO])
+def test_lp_plus_plus_goes_downhill(counts):
+    """By slopes that are found by themselves, and never up."""
+    examples, _ = task(counts, 12)
+    features, texts = torch.tensor(examples.features), torch.tensor(examples.texts)
+
+    def loss(weights, multipliers):
+        return weighted_loss(examples, features @ (weights + multipliers[:, None] * texts).T)
+
+    steps = [tuple(map(torch.tensor, step)) for step in lp_plus_plus.descent(examples)]
+    assert len(steps) == 300
+    losses = torch.stack([loss(*step) for step in steps])
+    assert (losses.diff() < 1e-12).all() and losses[-1] < losses[0]
+    for block, (before, after) in ((0, steps[0:2]), (1, steps[8:10])):
+        weights = after[0] if block else before[0]  # the last step of ten moves the weights first
+        point = [one.clone().requires_grad_() for one in (weights, before[1])]
+        loss(*point).backward()
+        slope, moved = point[block].grad, after[block] - before[block]
+        assert moved.abs().max() > 0
+        size = (moved / slope)[slope.abs() > 1e-9]
+        torch.testing.assert_close(size, size[0].expand_as(size), rtol=1e-4, atol=0)
+        assert size[0] < 0
+
+
+@pytest.mark.parametrize("scale", [10.0, 100.0])
+@pytest.mark.parametrize("counts", [UNEVEN, ONE_EACH, TWO])
+def test_clap_goes_downhill(counts, scale):
+    examples = replace(task(counts, 12)[0], scale=scale)
+    features, texts = torch.tensor(examples.features), torch.tensor(examples.texts)
+    zero_shot = (scale * features @ texts.T).softmax(1)
+    right = [zero_shot[examples.labels == label, label].mean() for label in range(len(counts))]
+    np.testing.assert_allclose(clap.multipliers(examples), torch.stack(right))
+
+    def loss(prototypes):
+        cosines = features @ torch.nn.functional.normalize(prototypes).T
+        away = ((prototypes - texts) ** 2).sum(1)
+        return weighted_loss(examples, scale * cosines) + (torch.stack(right) * away).mean()
+
+    steps = [torch.tensor(step) for step in clap.descent(examples)]
+    losses = torch.stack([loss(step) for step in (texts, *steps)])
+    assert (losses.diff() < 1e-12).all() and losses[-1] < losses[0]
+    start = steps[0].clone().requires_grad_()
+    loss(start).backward()
+    size = (steps[1] - steps[0]) / start.grad
+    torch.testing.assert_close(size, size[0, 0].expand_as(size), rtol=1e-6, atol=0)

@@ -59,8 +59,9 @@ def run(
         list[str] | None,
         typer.Option(
             "--method",
-            help="zero-shot, prototypes, gaussian, linear-probe, tip-adapter, tip-adapter-f, gda, lora, clip-lora, "
-            "atha:PRESET, atha:RECIPE.toml or FILE.py:CLASS. Several: repeat, or with commas.",
+            help="zero-shot, prototypes, gaussian, linear-probe, tip-adapter, tip-adapter-f, gda, proker, "
+            "lp-plus-plus, clap, lora, clip-lora, atha:PRESET, atha:RECIPE.toml or FILE.py:CLASS. "
+            "Several: repeat, or with commas.",
         ),
     ] = None,
     suite: Annotated[str | None, typer.Option(help="A whole table: paper. Other options change parts of it.")] = None,

@@ -12,10 +12,13 @@ from typing import Any
 
 from atha.errors import DataError
 from atha.methods.base import Fitted, Method, Options, Support, restore
+from atha.methods.clap import Clap
 from atha.methods.gaussian import Gaussian
 from atha.methods.gda import Gda
 from atha.methods.images import FileImages, Images, ViewedImages
 from atha.methods.linear_probe import LinearProbe
+from atha.methods.lp_plus_plus import LpPlusPlus
+from atha.methods.proker import Proker
 from atha.methods.prototypes import Prototypes
 from atha.methods.scores import ByScores, LinearScores
 from atha.methods.tip_adapter import TipAdapter, TipAdapterF
@@ -30,6 +33,9 @@ METHODS: dict[str, type[Method]] = {
     "tip-adapter": TipAdapter,
     "tip-adapter-f": TipAdapterF,
     "gda": Gda,
+    "proker": Proker,
+    "lp-plus-plus": LpPlusPlus,
+    "clap": Clap,
     "lora": Lora,
     "clip-lora": ClipLora,
     "atha": Tuned,

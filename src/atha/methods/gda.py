@@ -1,13 +1,12 @@
 """Gaussian discriminant analysis with zero-shot blended in (arXiv 2402.04087, ICLR 2024).
 
-Classes are normal distributions with one covariance S, that within the classes, equally likely: the logits of a feature
-x are x P m - m P m / 2 for the class mean m and the precision P. S is regularised as in the paper (eq. 6, the
-empirical Bayes ridge estimate of Kubokawa and Srivastava): P ~ (S + trace(S) / (n - 1) I)^-1 for the scatter S, the
-sum over images. Its factor is left out, for these logits are multiplied by a number in any case. Where no class has
-images that differ, there is no scatter and P is the identity.
+Classes are normal distributions, equally likely, with one covariance, that within them: the logits of a feature x are
+x P m - m P m / 2, for the class mean m and the precision P. P is the paper's ridge estimate, (S + trace(S) / (n - 1)
+I)^-1 up to a factor, for the scatter S of the images around their class means; the factor is such that P is the
+identity where S is small, and where no class has images that differ.
 
-The paper adds them to zero-shot logits with a factor found on a validation set. There is none here: both factors are
-found by leaving out each image of a class that has others, in closed form, see `atha.methods.alone`.
+The paper adds these logits, times a factor that is found on a validation set, to those of zero-shot. There is no such
+set here: both are weighted by answers on images left out, in closed form, see `atha.methods.alone`.
 
 Shapes: n support images, N classes, E width of features, R = min(n, E).
 """
@@ -50,7 +49,7 @@ def left_out(examples: Examples) -> Float[np.ndarray, "n N"]:
     """Scores of each image by the discriminant of all others; not a number where it is all that there is of its class.
 
     An image less takes one outer product from the scatter and moves one mean, so that one eigendecomposition serves
-    all (Sherman and Morrison).
+    all.
     """
     found = np.full((len(examples.labels), examples.classes), np.nan)
     counts = np.bincount(examples.labels)[examples.labels]

@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
+from atha.methods.clap import clap
 from atha.methods.examples import Examples
 from atha.methods.gaussian import gaussian
 from atha.methods.gda import gda
 from atha.methods.linear_probe import linear_probe
+from atha.methods.lp_plus_plus import lp_plus_plus
+from atha.methods.proker import proker
 from atha.methods.prototypes import prototypes
 from atha.methods.scores import LinearScores, OnFeatures
 from atha.methods.tip_adapter import tip_adapter
@@ -34,4 +37,7 @@ PROBES: Mapping[str, Probe] = {
     "logistic": of_images(linear_probe),
     "tip-adapter": tip_adapter,
     "gda": gda,
+    "proker": proker,
+    "lp-plus-plus": lp_plus_plus,
+    "clap": clap,
 }
