@@ -55,7 +55,7 @@ def read_parquet(path: Path, selection: Selection) -> LabelledImages:
     digest = hashlib.sha256("".join(map(content_hash, files)).encode()).hexdigest()[:16]
     parts = (path.stem, digest, selection.image_column)
     folder = cache_folder() / "parquet" / "-".join(safe_name(part) for part in parts if part)
-    keep_folder(folder, TABLE, lambda made: _convert(files, selection.image_column, made))
+    keep_folder(folder, TABLE, lambda made: _convert(files, kind_of(path) == "folder", selection.image_column, made))
     embedded = kind_of(folder / IMAGES) == "folder"
     if embedded and selection.images is not None:
         raise DataError(f"--images is for tables of paths, and '{path}' holds its images; leave it out")
@@ -72,10 +72,11 @@ def _files(path: Path) -> list[Path]:
         return []
 
 
-def _convert(files: list[Path], image_column: str | None, made: Path) -> None:
+def _convert(files: list[Path], splits: bool, image_column: str | None, made: Path) -> None:
     size = sum(file.stat().st_size for file in files)
     wanted = {
         "files": [os.fsencode(file.absolute()).hex() for file in files],
+        "splits": splits,
         "image_column": image_column,
         "made": os.fsencode(made.absolute()).hex(),
         "size": size,

@@ -39,7 +39,8 @@ def convert(wanted: Mapping[str, Any]) -> dict[str, str]:
     """Makes a table and images of files.
 
     Args:
-        wanted: ``files`` and the folder ``made``, as hexadecimal bytes; the ``size`` of the files; ``image_column``.
+        wanted: ``files`` and the folder ``made``, as hexadecimal bytes; the ``size`` of the files; ``splits``, whether
+            their names may be those of splits; ``image_column``.
 
     Returns:
         The ``problem``, if there is one.
@@ -47,7 +48,7 @@ def convert(wanted: Mapping[str, Any]) -> dict[str, str]:
     files = [Path(os.fsdecode(bytes.fromhex(name))) for name in wanted["files"]]
     made = Path(os.fsdecode(bytes.fromhex(wanted["made"])))
     try:
-        shards = _Shards.open(files)
+        shards = _Shards.open(files, wanted["splits"])
         _write(made, shards, _image_column(shards, wanted["image_column"]), _TIMES * wanted["size"] + _BESIDE)
     except DataError as error:
         return {"problem": str(error)}
@@ -77,7 +78,7 @@ class _Shards:
     splits: tuple[str, ...]
 
     @classmethod
-    def open(cls, files: list[Path]) -> "_Shards":
+    def open(cls, files: list[Path], splits: bool) -> "_Shards":
         """Looks at the schemas of files."""
         schemas = [_schema(file) for file in files]
         schema = schemas[0]
@@ -86,9 +87,9 @@ class _Shards:
                 raise DataError(f"{file}: has other columns than {files[0].name}; give the one or the other")
         images = tuple(field.name for field in schema if _holds_images(field.type))
         texts = tuple(field.name for field in schema if field.name not in images and not types.is_nested(field.type))
-        splits = tuple(file.stem.split("-")[0] for file in files)
-        named = len(files) > 1 and all(part_of(split)[0] for split in splits)
-        return cls(tuple(files), texts, images, _class_names(schema), splits if named else ())
+        names = tuple(file.stem.split("-")[0] for file in files)
+        named = splits and all(part_of(name)[0] for name in names)
+        return cls(tuple(files), texts, images, _class_names(schema), names if named else ())
 
     def rows(self, image: str) -> Iterator[tuple[list[str], Any]]:
         """The rows as text, and what they have in a column of images."""
