@@ -437,14 +437,21 @@ def test_what_is_no_store_is_left_alone(tmp_path, path, make, naming, create):
         assert part in sentence(caught)
 
 
-def test_a_store_is_marked(path):
+def test_a_store_is_marked_and_has_a_log_while_it_is_written(tmp_path, path):
+    def marks():
+        connection = sqlite3.connect(path)
+        found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        connection.close()
+        return found, journal
+
     with Store(path, create=True):
-        pass
-    connection = sqlite3.connect(path)
-    marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-    journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
-    connection.close()
-    assert (marks, journal) == ([APPLICATION_ID, VERSION], "wal")
+        assert marks() == ([APPLICATION_ID, VERSION], "wal")
+        with Store(path, create=True), Store(path):
+            pass
+        assert marks()[1] == "wal", "the first has it open"
+    assert marks() == ([APPLICATION_ID, VERSION], "delete")
+    assert list(files(tmp_path)) == [path.name]
 
 
 @pytest.mark.parametrize("create", [True, False])

@@ -511,7 +511,7 @@ WRONG: dict[str, tuple[dict[str, object], tuple[str, ...], Callable[[Path], None
     "missing image": ({}, ("0_0.png",), dangling),
     "empty image": ({}, ("0_0.png",), emptied),
     "missing episodes": ({"episodes_file": "nowhere.json"}, ("nowhere.json", "check the path"), None),
-    "episodes that are no JSON": ({"episodes_file": "episodes.json"}, ("episodes.json", "no JSON"), no_json),
+    "episodes that are no JSON": ({"episodes_file": "episodes.json"}, ("episodes.json", "is not JSON"), no_json),
     "edited episodes": ({"episodes_file": "episodes.json"}, ("episodes.json", "was changed"), edited),
     "episodes of other labels": ({"episodes_file": "episodes.json"}, ("episodes.json", "other labels"), other_labels),
     "episodes of one of two data sets": (
@@ -537,6 +537,24 @@ def test_wrong_input_leaves_a_store_as_it_is(here: Path, refused: Refused, case:
     bench()
     changes, naming, _ = WRONG[case]
     refused("bench", "run", *options(**{"method": "zero-shot", **changes}), naming=naming)
+
+
+def test_repair_does_damaged_results_again(here: Path) -> None:
+    bench()
+    before = printed("report", "new.db", "--json")
+    with sqlite3.connect(here / "new.db") as connection:
+        connection.execute("UPDATE results SET accuracy = 'x' WHERE experiment = 1 AND episode = 1")
+    connection.close()
+    again = options()
+    stopped = run("bench", "run", *again)
+    assert stopped.exit_code == 2
+    assert "Error: episode 1 of the experiment zero-shot" in stopped.stderr
+    assert "add --repair" in stopped.stderr
+    assert "Warning: new.db: episode 1 of the experiment zero-shot" in run("bench", "report", "new.db").stderr
+    done = run("bench", "run", *again, "--repair")
+    assert done.exit_code == 0, done.output
+    assert "1 results written" in done.stderr
+    assert printed("report", "new.db", "--json") == before
 
 
 @pytest.mark.parametrize("options_given", [{"shot": "2"}, {"way": "2"}, {"query": "1"}, {"seed": "5"}])

@@ -10,8 +10,9 @@ from itertools import islice
 from typing import Any, Protocol
 
 from atha.bench.plan import Plan
-from atha.bench.results import Result
+from atha.bench.results import Result, definition_hash
 from atha.bench.store import Store
+from atha.bench.store_file import StoreError
 from atha.bench.work import Job
 from atha.errors import DataError
 
@@ -95,7 +96,12 @@ def _batched(positions: Iterator[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 def run_plan(
-    plan: Plan, store: Store, executor: Executor, shard: tuple[int, int] = (1, 1), watcher: Watcher | None = None
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    shard: tuple[int, int] = (1, 1),
+    watcher: Watcher | None = None,
+    repair: bool = False,
 ) -> Summary:
     """Run what the store does not have.
 
@@ -105,23 +111,32 @@ def run_plan(
         executor: runs the jobs.
         shard: (i, n): only each n-th episode, beginning with the i-th.
         watcher: told of the results.
+        repair: whether results that are damaged are done again.
 
     Returns:
         What was done.
 
     Raises:
-        StoreError: the store cannot be written; what was written before is kept.
+        StoreError: the store cannot be written, or holds damaged results of the plan; what was written before is kept.
         AthaError: a method fails; the same.
     """
     part, parts = shard
     if not 1 <= part <= parts:
         raise DataError(f"shard {part}/{parts} does not exist, the shards are 1/{parts} to {parts}/{parts}")
     started = time.perf_counter()
+    wanted_there = {
+        definition_hash(definition): (label, plan.model, definition)
+        for definitions in plan.definitions
+        for label, definition in zip(plan.labels, definitions, strict=True)
+    }
+    if repair:
+        store.repair(wanted_there)
+    elif damaged := store.read(list(wanted_there))[1]:
+        raise StoreError(f"{damaged[0]} in {store.path}: add --repair, and it is done again")
     for setting in plan.settings:
         store.add_episodes(setting.episodes)
-    for definitions in plan.definitions:
-        for label, definition in zip(plan.labels, definitions, strict=True):
-            store.add_experiment(label, plan.model, definition)
+    for described in wanted_there.values():
+        store.add_experiment(*described)
     pending = _Pending(plan, store, shard)
     wanted = [pending.wanted(setting) for setting in range(len(plan.settings))]
     if watcher is not None:

@@ -6,22 +6,32 @@ one transaction, with a write-ahead log, so that the file is whole at every mome
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from atha.bench.checking import COLUMNS, Damage, Described, check_probabilities, check_results
 from atha.bench.results import Experiment, Result, definition_hash
 from atha.bench.store_file import TIMEOUT, StoreError, StoreFile
 from atha.calibration import brier, calibration_parts
 from atha.episodes import Episode, EpisodeSet
+from atha.errors import AthaWarning
+from atha.texts import json_table
 
 # What is there first stays. Not INSERT OR IGNORE, which would pass over other faults of a row without a word.
 _ADD_EXPERIMENT = "INSERT INTO experiments (hash, method, model, definition) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _ADD_EPISODE = "INSERT INTO episodes VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _ADD_RESULT = "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_RESULTS = (
+    f"SELECT {COLUMNS} FROM results r LEFT JOIN probabilities p ON p.experiment = r.experiment "  # noqa: S608 - our own
+    "AND p.episode = r.episode WHERE r.experiment = ? ORDER BY r.episode"
+)
+# Sentences on damage that are shown one by one.
+_SHOWN = 10
 _ADD_PROBABILITIES = "INSERT INTO probabilities VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 
 
@@ -50,6 +60,10 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def copy(self, path: Path) -> None:
+        """Write all that there is now to another file, which is empty or not there."""
+        self._file.copy(path)
 
     def start_run(self, environment: Mapping[str, Any]) -> int:
         """Note the circumstances of the results to come; returns their id."""
@@ -105,13 +119,12 @@ class Store:
     def done(self, experiment: str) -> dict[int, float]:
         """Episode -> accuracy, for what is there of an experiment."""
         with self._file.errors():
-            return dict(
-                self._file.connection.execute(
-                    "SELECT episode, accuracy FROM results WHERE experiment = "
-                    "(SELECT id FROM experiments WHERE hash = ?) ORDER BY episode",
-                    (experiment,),
-                )
+            found = self._file.connection.execute(
+                "SELECT episode, accuracy FROM results WHERE typeof(accuracy) = 'real' AND experiment = "
+                "(SELECT id FROM experiments WHERE hash = ?) ORDER BY episode",
+                (experiment,),
             )
+            return dict(found)
 
     def has(self, experiment: str, episode: int) -> bool:
         """Whether a result is there, by now and of whatever process."""
@@ -123,16 +136,71 @@ class Store:
             return found.fetchone() is not None
 
     def experiments(self) -> list[Experiment]:
-        """All experiments that have results, in the order in which they were begun."""
+        """All experiments that have results, in the order in which they were begun.
+
+        Warns:
+            AthaWarning: for what is damaged and left out.
+        """
+        found, damaged = self.read()
+        self.warn(damaged)
+        return found
+
+    def read(self, only: Sequence[str] | None = None, thorough: bool = False) -> tuple[list[Experiment], list[Damage]]:
+        """Experiments that have results, in the order in which they were begun, and what is damaged.
+
+        Args:
+            only: hashes of those that are wanted; None: all.
+            thorough: whether probabilities are looked at too.
+        """
+        found: list[Experiment] = []
+        damaged: list[Damage] = []
         with self._file.errors():
-            known = self._file.connection.execute(
-                "SELECT id, hash, method, model, definition FROM experiments ORDER BY id"
+            execute = self._file.connection.execute
+            runs = {identity for (identity,) in execute("SELECT id FROM runs")}
+            known = execute("SELECT id, hash, method, model, definition FROM experiments ORDER BY id").fetchall()
+            for identity, *row in known:
+                if only is not None and row[0] not in only:
+                    continue
+                name = f"the experiment {row[1]} ({str(row[0])[:12]})"
+                try:
+                    described = Described.read(*row)
+                except ValueError as error:
+                    damaged.append(Damage(name, str(error), (identity, None)))
+                    continue
+                experiment, bad = check_results(described, execute(_RESULTS, (identity,)).fetchall(), runs)
+                if thorough and experiment is not None:
+                    bad += self._bad_probabilities(identity, experiment)
+                found += [] if experiment is None else [experiment]
+                damaged += [Damage(f"episode {one} of {name}", why, (identity, one)) for one, why in bad]
+        return found, damaged
+
+    def warn(self, damaged: Sequence[Damage]) -> None:
+        """Say what is left out; raises the warning `AthaWarning`."""
+        for one in damaged[:_SHOWN]:
+            warnings.warn(
+                f"{self.path}: {one} and is left out, atha bench run --repair does it again", AthaWarning, stacklevel=3
             )
-            loaded = [self._load(*row) for row in known.fetchall()]
-        return [experiment for experiment in loaded if experiment is not None]
+        if len(damaged) > _SHOWN:
+            warnings.warn(f"{self.path}: {len(damaged) - _SHOWN} more are left out", AthaWarning, stacklevel=3)
+
+    def _bad_probabilities(self, identity: int, experiment: Experiment) -> list[tuple[int, str]]:
+        sizes, bad = experiment.definition["episodes"], []
+        for episode in experiment.episodes.tolist():
+            (blob,) = self._file.connection.execute(
+                "SELECT probabilities FROM probabilities WHERE experiment = ? AND episode = ?", (identity, episode)
+            ).fetchone()
+            try:
+                check_probabilities(blob, sizes["way"], sizes["way"] * sizes["query"])
+            except ValueError as error:
+                bad.append((episode, str(error)))
+        return bad
 
     def probabilities(self, experiment: str) -> Iterator[tuple[int, Float[np.ndarray, "Q N"]]]:
-        """Episode and probabilities of its query images, (way * query, way), in the order of episodes."""
+        """Episode and probabilities of its query images, (way * query, way), in the order of episodes.
+
+        Raises:
+            StoreError: some are damaged.
+        """
         with self._file.errors():
             rows = self._file.connection.execute(
                 "SELECT r.episode, length(r.classes) / 2, p.probabilities FROM results r "
@@ -141,13 +209,50 @@ class Store:
                 (experiment,),
             )
             for episode, way, blob in rows:
-                yield episode, np.frombuffer(blob, "<f4").reshape(-1, way)
+                try:
+                    yield episode, check_probabilities(blob, way, len(blob) // (4 * way))
+                except (TypeError, ValueError, ArithmeticError) as error:
+                    raise StoreError(
+                        f"episode {episode} of experiment {experiment[:12]} in {self.path} is damaged ({error}): do it "
+                        "again with atha bench run --repair"
+                    ) from None
 
     def runs(self) -> list[dict[str, Any]]:
-        """The circumstances of each run, with ``started`` in seconds since 1970."""
+        """The circumstances of each run, with ``started`` in seconds since 1970.
+
+        Raises:
+            StoreError: some are damaged.
+        """
         with self._file.errors():
             rows = self._file.connection.execute("SELECT started, environment FROM runs ORDER BY id").fetchall()
-        return [{"started": started, **json.loads(environment)} for started, environment in rows]
+        try:
+            return [{"started": float(started), **json_table(environment)} for started, environment in rows]
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"what {self.path} says of a run is damaged ({error}): use a copy of it") from None
+
+    def repair(self, definitions: Mapping[str, tuple[str, str, Mapping[str, Any]]]) -> int:
+        """Take away damaged results of some experiments, so that they can be done again.
+
+        Args:
+            definitions: by hash: method, model and definition, which are written anew where they are damaged.
+
+        Returns:
+            How many results were taken away.
+        """
+        with self._file.transaction():
+            execute = self._file.connection.execute
+            for key, (method, model, definition) in definitions.items():
+                text = json.dumps(definition, sort_keys=True)
+                execute(
+                    "UPDATE experiments SET method = ?, model = ?, definition = ? WHERE hash = ? AND NOT "
+                    "(method IS ? AND model IS ? AND definition IS ?)",
+                    (method, model, text, key, method, model, text),
+                )
+            rows = {one.row for one in self.read(list(definitions), thorough=True)[1]}
+            for row in rows:
+                execute("DELETE FROM results WHERE experiment IS ? AND episode IS ?", row)
+                execute("DELETE FROM probabilities WHERE experiment IS ? AND episode IS ?", row)
+        return len(rows)
 
     def merge(self, other: "Store") -> tuple[int, int]:
         """Take over what another store has and this one has not.
@@ -159,6 +264,11 @@ class Store:
             StoreError: the stores disagree on a result: accuracies or episodes differ; nothing is taken over.
         """
         new = known = 0
+        if mine := self.read()[1]:
+            raise StoreError(f"{self.path} is damaged, {mine[0]}: do it again with atha bench run --repair")
+        damaged = other.read(thorough=True)[1]
+        other.warn(damaged)
+        skipped = {one.row for one in damaged}
         with other._file.errors():
             experiments = other._file.connection.execute(
                 "SELECT id, hash, method, model, definition FROM experiments"
@@ -182,16 +292,20 @@ class Store:
                         f"{self.path} and {other.path} have different episodes of one key: keep them apart"
                     )
             for identity, key, *described in experiments:
+                if (identity, None) in skipped:
+                    continue
                 execute(
                     _ADD_EXPERIMENT,
                     (key, *described),
                 )
                 here = execute("SELECT id FROM experiments WHERE hash = ?", (key,)).fetchone()[0]
-                counts = self._merge_results(other, identity, here, run_ids)
+                counts = self._merge_results(other, identity, here, run_ids, skipped)
                 new, known = new + counts[0], known + counts[1]
         return new, known
 
-    def _merge_results(self, other: "Store", there: int, here: int, runs: Mapping[int, int | None]) -> tuple[int, int]:
+    def _merge_results(
+        self, other: "Store", there: int, here: int, runs: Mapping[int, int | None], skipped: Container[Any]
+    ) -> tuple[int, int]:
         mine = {
             episode: tuple(known)
             for episode, *known in self._file.connection.execute(
@@ -201,6 +315,8 @@ class Store:
         new = known = 0
         for row in other._file.connection.execute("SELECT * FROM results WHERE experiment = ?", (there,)):
             episode, content, accuracy = row[1:4]
+            if (there, episode) in skipped:
+                continue
             if episode in mine:
                 known += 1
                 if mine[episode][0] != content:
@@ -220,32 +336,6 @@ class Store:
             ).fetchone()
             self._file.connection.execute(_ADD_PROBABILITIES, (here, episode, *blob))
         return new, known
-
-    def _load(self, identity: int, key: str, method: str, model: str, definition: str) -> Experiment | None:
-        rows = self._file.connection.execute(
-            "SELECT episode, hash, accuracy, brier, calibration, classes, correct, seconds, memory FROM results "
-            "WHERE experiment = ? ORDER BY episode",
-            (identity,),
-        ).fetchall()
-        if not rows:
-            return None
-        episodes, hashes, accuracy, briers, calibration, classes, correct, seconds, memory = zip(*rows, strict=True)
-        parts = np.frombuffer(b"".join(calibration), "<f8").reshape(len(rows), 3, -1)
-        return Experiment(
-            hash=key,
-            method=method,
-            model=model,
-            definition=json.loads(definition),
-            episodes=np.array(episodes),
-            hashes=hashes,
-            accuracy=np.array(accuracy),
-            brier=np.array(briers),
-            calibration=parts.sum(axis=0),
-            classes=np.frombuffer(b"".join(classes), "<i2").reshape(len(rows), -1),
-            correct=np.frombuffer(b"".join(correct), "<i2").reshape(len(rows), -1),
-            seconds=np.array(seconds),
-            memory=np.array([np.nan if value is None else value for value in memory], dtype=float),
-        )
 
     def _ids(self) -> dict[str, int]:
         with self._file.errors():

@@ -1,17 +1,26 @@
-"""The SQLite file of a store: its tables and its mark, opened, locked and written whole or not at all."""
+"""The SQLite file of a store: its tables and its mark, opened, locked and written whole or not at all.
+
+While somebody writes, what is new is in a log beside the file, and the file says so. Who closes it last puts all of it
+into the file. A file that says so and has no log beside it was copied without it.
+"""
 
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-from atha.errors import AthaError
+from atha.data.finding import kind_of
+from atha.errors import AthaError, AthaWarning
 
 #: In the file's header: says that it is a store ("atha"), and of which version.
 APPLICATION_ID = 0x61746861
-VERSION = 1
+VERSION = 2
+#: Since this one, whoever closes a store last leaves no log.
+_CLOSED = 2
 #: Seconds to wait for another process that is writing.
 TIMEOUT = 60.0
 
@@ -57,6 +66,10 @@ CREATE TABLE probabilities (
 """
 
 
+# Steps of SQLite's between two looks at how many there were: for each byte of a file there are a few.
+_STEPS = 1_000_000
+
+
 class StoreError(AthaError):
     """A store cannot be opened, read or written."""
 
@@ -77,28 +90,70 @@ class StoreFile:
     """
 
     def __init__(self, path: Path, create: bool, timeout: float) -> None:
-        self._path, self._timeout = path, timeout
-        if path.is_dir():
+        self._path, self._timeout, self._steps = path, timeout, 0
+        kind = kind_of(path)
+        if kind == "folder":
             raise StoreError(f"{path} is a folder, a store is a file: give a name such as {path / 'results.db'}")
-        if not create and not (path.is_file() and path.stat().st_size):
+        if kind and not path.is_file():
+            raise StoreError(f"{path} is no plain file but a pipe, a device or the like: give another name")
+        if not create and not (kind and path.stat().st_size):
             raise StoreError(f"there is no store {path}, make one with atha bench run --store {path}")
+        lacks_log = _lacks_log(path)
         with self.errors():
             # A log beside the file needs a folder that can be written; what lies in an archive is only read.
             archived = not create and not os.access(path.resolve().parent, os.W_OK)
+            if archived and _log(path).exists() and _log(path).stat().st_size:
+                raise StoreError(
+                    f"{path} has a log beside it, in a folder that cannot be written to: copy both to another folder"
+                )
             place = f"{path.resolve().as_uri()}?mode=ro&immutable=1" if archived else path
             self.connection = sqlite3.connect(place, timeout=timeout, isolation_level=None, uri=archived)
             try:
+                self.connection.execute("PRAGMA trusted_schema = OFF")
+                self.connection.text_factory = lambda text: text.decode("utf-8", "replace")
+                self.connection.set_progress_handler(self._goes_on, _STEPS)
                 self._prepare(create)
             except BaseException:
                 self.connection.close()
                 raise
+        if lacks_log:
+            warnings.warn(
+                f"{path} may lack results, it was copied while a run wrote to it and without {_log(path).name}: copy "
+                "it again with atha bench copy, or run what is missing",
+                AthaWarning,
+                stacklevel=3,
+            )
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; if nobody else has it open, without a log."""
+        with suppress(sqlite3.Error):  # somebody has, or it cannot be written to
+            if self.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+                self.connection.execute("PRAGMA busy_timeout = 0")
+                self.connection.execute("PRAGMA journal_mode = DELETE")
         self.connection.close()
 
+    def copy(self, path: Path) -> None:
+        """Write all that there is now to another file, which needs no log.
+
+        Args:
+            path: of a file that is empty, or not there.
+
+        Raises:
+            StoreError: the file cannot be read or written.
+        """
+        with self.errors():
+            made = sqlite3.connect(path)
+            try:
+                self.connection.backup(made)
+                made.execute("PRAGMA journal_mode = DELETE")
+            finally:
+                made.close()
+
     def _prepare(self, create: bool) -> None:
-        if self._check() == APPLICATION_ID and not create:
+        application = self._check()
+        if not create:
+            if application != APPLICATION_ID:
+                raise StoreError(f"{self._path} is no store yet, make one with atha bench run --store {self._path}")
             return  # readers leave the file as it is
         self._use_log()
         self.connection.execute("PRAGMA synchronous = FULL")
@@ -106,8 +161,11 @@ class StoreFile:
             if self._check() != APPLICATION_ID:
                 for statement in _SCHEMA.split(";\n"):
                     self.connection.execute(statement)
-                self.connection.execute(f"PRAGMA user_version = {VERSION}")
                 self.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            if self.connection.execute("PRAGMA user_version").fetchone() != (VERSION,):
+                self.connection.execute(f"PRAGMA user_version = {VERSION}")
+        # The file itself now says which version it is, and that there is a log.
+        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _check(self) -> int:
         """The mark in the file's header: ours, or 0 of an empty file."""
@@ -120,7 +178,14 @@ class StoreFile:
             raise StoreError(f"{self._path} is a database of another program, it is left alone: use another --store")
         if version > VERSION:
             raise StoreError(f"{self._path} has format {version} and this version reads {VERSION}: update atha")
+        if application == APPLICATION_ID:
+            self._check_tables()
         return int(application)
+
+    def _check_tables(self) -> None:
+        """See to it that there are our tables with their columns, and nothing that acts or has no end."""
+        if _tables(self.connection) != _own_tables():
+            raise StoreError(f"{self._path} has other tables than a store, it is left alone: use another --store")
 
     def _use_log(self) -> None:
         """Switch to the write-ahead log. SQLite does not wait for others that are just doing the same."""
@@ -129,7 +194,9 @@ class StoreFile:
             try:
                 self.connection.execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise  # it will never be writable
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.02)
@@ -154,10 +221,53 @@ class StoreFile:
         Raises:
             StoreError: the file cannot be read or written.
         """
+        self._steps = 0
         try:
             yield
         except sqlite3.Error as error:
             raise StoreError(_sentence(self._path, error, self._timeout)) from error
+
+    def _goes_on(self) -> bool:
+        """Ends what takes more steps than a file of this size can: damaged pages may lead to each other."""
+        self._steps += 1
+        size = sum(path.stat().st_size for path in (self._path, _log(self._path)) if path.exists())
+        return self._steps * _STEPS > 10 * _STEPS + 20 * size
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _lacks_log(path: Path) -> bool:
+    """Whether a file says that there is a log, and there is none."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+        log = _log(path)
+        logged = header[18:20] == b"\2\2" and int.from_bytes(header[60:64]) >= _CLOSED
+        return logged and not (log.exists() and log.stat().st_size)
+    except OSError:
+        return False
+
+
+@cache
+def _own_tables() -> Mapping[tuple[str, str], list[tuple[object, ...]]]:
+    with sqlite3.connect(":memory:") as pattern:
+        pattern.executescript(_SCHEMA)
+        found = _tables(pattern)
+    pattern.close()
+    return found
+
+
+def _tables(connection: sqlite3.Connection) -> dict[tuple[str, str], list[tuple[object, ...]]]:
+    """Columns by what there is: name, type, whether it is generated, and its place in the key."""
+    there = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    return {
+        (kind if str(sql).startswith("CREATE TABLE") else str(sql), name): connection.execute(
+            "SELECT name, type, hidden, pk FROM pragma_table_xinfo(?)", (name,)
+        ).fetchall()
+        for kind, name, sql in there
+    }
 
 
 def _sentence(path: Path, error: sqlite3.Error, timeout: float) -> str:
@@ -166,6 +276,8 @@ def _sentence(path: Path, error: sqlite3.Error, timeout: float) -> str:
         return f"{path} is locked by another program for over {timeout:g} s: end that program, then run this again"
     if "not a database" in reason or "malformed" in reason:
         return f"{path} is no store ({reason}), it is left alone: use another --store"
+    if "interrupted" in reason:
+        return f"{path} is damaged, its pages lead to each other: use another --store, or a copy of it"
     if "full" in reason or "disk I/O" in reason:
         return f"cannot write {path} ({reason}): free space and run this again, what was written before is kept"
     if "readonly" in reason or "unable to open" in reason:

@@ -113,6 +113,10 @@ def run(
     cache_size: Annotated[
         float, typer.Option(min=0, help="GB on disk for features and decoded images.", rich_help_panel=RUN_PANEL)
     ] = 2.0,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Do results again that are damaged in the store.", rich_help_panel=RUN_PANEL),
+    ] = False,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:
@@ -175,7 +179,7 @@ def run(
     live = Live()
     try:
         with Store(store, create=True) as results, live:
-            summary = run_plan(plan, results, run_jobs, part, live)
+            summary = run_plan(plan, results, run_jobs, part, live, repair)
     except KeyboardInterrupt:
         common.say(f"{live.done()} results are in {store}; the same command goes on.")
         raise
@@ -321,6 +325,24 @@ def merge(
             with Store(path) as source:
                 new, known = target.merge(source)
             common.print_text(f"{path}: {new} results are new, {known} were here already")
+
+
+@app.command()
+@verb
+def copy(
+    store: StoreFile,
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    overwrite: common.Overwrite = False,
+    debug: common.Debug = False,
+) -> None:
+    """Copy a store as it is now, whole, also while a run writes to it."""
+    from atha.bench.store import Store
+    from atha.files import check_free, whole_file
+
+    check_free(out, overwrite, "--out")
+    with Store(store) as source, whole_file(out, overwrite, "--out") as new:
+        source.copy(new)
+    common.print_text(f"{store} is copied to {out}, {out.stat().st_size / 1e6:.1f} MB")
 
 
 def _shard(given: str) -> tuple[int, int]:

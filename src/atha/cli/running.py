@@ -29,9 +29,12 @@ def check_store(path: Path) -> None:
     """Whether the store can be used, before anything takes long; a new one is not made yet."""
     from atha.bench.store import Store
     from atha.bench.store_file import StoreError
+    from atha.data.finding import kind_of
 
-    if path.exists():
-        Store(path, create=True).close()
+    if kind_of(path) and (not path.is_file() or path.stat().st_size):
+        Store(path).close()
+        if not os.access(path, os.W_OK):
+            raise StoreError(f"{path} can only be read: check its permissions, or give another --store")
     elif not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise StoreError(
             f"{path} cannot be made, {path.parent} is no folder that can be written: check the folder or give another"
