@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
+from PIL import Image
 
 from atha.adapter.record import BackboneRecord, Record, SupportSetRecord
 from atha.adapter.support import SupportRecord, choose_pictures, picture
@@ -21,6 +22,7 @@ from atha.data.reading import Reading
 from atha.data.support import SupportImages, decode_support
 from atha.data.views import Views, crop_source
 from atha.errors import AthaWarning, DataError
+from atha.expectation import MANY, Made, expect
 from atha.methods.automatic import refit_blend, views_of
 from atha.methods.base import Fitted, Support
 from atha.methods.blend import Blend
@@ -85,11 +87,16 @@ def learn(
     samples = [sample.image for sample in data.samples]
     reading = bands if isinstance(bands, Reading) else decide_reading(samples, bands, max_pixels)
     crops = recipe.views.support == "random-crop"
-    found = decode_support(
-        data,
-        ImageReader(reading, max_pixels),
-        lambda image: (views.plain(image), crop_source(image, views.size) if crops else None, picture(image)),
-    )
+
+    def make(image: Image.Image) -> Made:
+        return views.plain(image), crop_source(image, views.size) if crops else None, picture(image)
+
+    own_reader = ImageReader(reading, max_pixels)
+    expected = np.array([index[sample.label] for sample in data.samples])
+    if np.bincount(expected).max() > MANY:
+        told = expect(samples, expected, classes.texts, recipe, views, frozen, own_reader, make, seed)
+        warnings.warn(told, AthaWarning, stacklevel=3)
+    found = decode_support(data, own_reader, make)
     labels = np.array([index[raw] for raw in found.labels])
     counts = _counts(classes, labels, found, index)
     plain = torch.stack([view for view, _, _ in found.made])

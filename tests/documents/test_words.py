@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from atha.documents.words import mean_percent, p_value, paired_sentence, points, share_percent
+from atha.documents.words import duration, mean_percent, p_value, paired_sentence, points, share_percent
 from atha.statistics import Mean, Share
 
 
@@ -23,3 +23,19 @@ def test_figures():
 def test_paired_sentence(mean, half, verdict):
     made = paired_sentence("lora", "linear probe", mean, half)
     assert made == f"lora minus linear probe, image by image: {100 * mean:+.1f} ± 1.0 points (95%): {verdict}."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.1, "1 second"),
+        (89, "89 seconds"),
+        (100, "2 minutes"),
+        (5390, "90 minutes"),
+        (5500, "1.5 hours"),
+        (100_000, "28 hours"),
+        (1e6, "12 days"),
+    ],
+)
+def test_duration(seconds, said):
+    assert duration(seconds) == said

@@ -30,3 +30,13 @@ def paired_sentence(name: str, baseline: str, mean: float, half: float) -> str:
     """One sentence on a difference over the same test images, see `atha.evaluation.Evaluation.minus`."""
     verdict = by_interval(mean, half).replace("not resolved", "no difference can be told")
     return f"{name} minus {baseline}, image by image: {100 * mean:+.1f} ± {100 * half:.1f} points (95%): {verdict}."
+
+
+def duration(seconds: float) -> str:
+    """A time that is known roughly: ``40 seconds``, ``3 minutes``, ``2.5 hours``, ``4 days``."""
+    for unit, size, until in (("second", 1, 90), ("minute", 60, 90), ("hour", 3600, 48), ("day", 86400, math.inf)):
+        number = seconds / size
+        if number < until:
+            shown = f"{number:.1f}" if unit == "hour" and number < 10 else f"{max(1, round(number))}"
+            return f"{shown} {unit}" + ("" if shown == "1" else "s")
+    raise ValueError(seconds)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from atha import defaults
@@ -130,10 +130,7 @@ def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = Non
     """
     if recipe.blend is None:
         return train_recipe(recipe, support, observer)
-    steps = [_steps(recipe, support.labels)]
-    if needs_halves(recipe.blend):
-        parts = halves(support.labels, support.seed)
-        steps += [_steps(_shorter(recipe), support.labels[~part]) for part in parts]
+    steps = [count for count, _ in planned(recipe, support.labels, support.seed)]
     before = accumulate(steps, initial=0)
 
     def train(support: Support, *, on_half: bool) -> FittedRecipe:
@@ -145,8 +142,24 @@ def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = Non
     return fit_blend(recipe.blend, support, train)
 
 
-def _steps(recipe: Recipe, labels: np.ndarray) -> int:
-    return recipe.training.resolve_steps(int(np.bincount(labels).max()))
+def planned(recipe: Recipe, labels: Int[np.ndarray, "n"], seed: int) -> list[tuple[int, int]]:
+    """What `fit_recipe` trains, one after the other: the steps of each, and the images that go through a step.
+
+    Args:
+        recipe: that trains something.
+        labels: class indices of the support set.
+        seed: of it.
+    """
+    trainings = [(recipe, labels)]
+    if recipe.blend is not None and needs_halves(recipe.blend):
+        trainings += [(_shorter(recipe), labels[~part]) for part in halves(labels, seed)]
+    return [
+        (
+            own.training.resolve_steps(int(np.bincount(some).max())),
+            min(own.training.batch_size or len(some), len(some)),
+        )
+        for own, some in trainings
+    ]
 
 
 def _shorter(recipe: Recipe) -> Recipe:

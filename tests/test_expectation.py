@@ -1,0 +1,38 @@
+"""What is said of a fit to many images, and that it changes nothing."""
+
+import numpy as np
+import pytest
+
+import atha
+from atha.methods.tuned import planned
+from atha.recipe import Recipe
+
+QUICK = Recipe.load("paper", ["training.steps=2", "training.precision=float32", "lora=none"])
+
+
+def test_many_images(support, monkeypatch):
+    clf = atha.Classifier.from_pretrained("nano", recipe=QUICK).fit(support, seed=1)
+    losses, tensors = clf.history, clf._fitted.state()
+    monkeypatch.setattr("atha.fitting.MANY", 1)
+    said = r"there are 6 support images, 2 of the largest class: fitting them will take about \d+ seconds?, as measured"
+    with pytest.warns(atha.AthaWarning, match=said):
+        clf.fit(support, seed=1)
+    assert clf.history == losses
+    assert all(np.array_equal(value, tensors[name]) for name, value in clf._fitted.state().items())
+
+
+def test_images_that_cannot_be_read_are_no_measure(tmp_path, monkeypatch):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "x.png").write_bytes(b"no image")
+    monkeypatch.setattr("atha.fitting.MANY", 0)
+    clf = atha.Classifier.from_pretrained("nano", recipe="prototypes")
+    with pytest.warns(atha.AthaWarning, match="which will take long"), pytest.raises(atha.AthaError, match="'cat'"):
+        clf.fit(tmp_path)
+
+
+def test_planned():
+    labels = np.repeat([0, 1], [4, 2])
+    assert planned(Recipe.load("paper", ["training.steps=8"]), labels, 0) == [(8, 6)]
+    assert planned(Recipe.load("paper", ["training.steps=8", "training.batch_size=4"]), labels, 0) == [(8, 4)]
+    assert planned(Recipe.load("auto", ["training.steps=8"]), labels, 0) == [(8, 6), (6, 3), (6, 3)]
