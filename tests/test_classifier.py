@@ -82,7 +82,7 @@ def test_fit_never_opens_a_test_image(support, test_folder, tmp_path):
     watching[0] = False
     assert result.exit_code == 0, result.output
     tests = [index for index, path in enumerate(opened) if path.startswith(str(test_folder)) and path.endswith(".png")]
-    saved = max(
+    saved = min(  # opened again later, when the evaluation is noted
         index
         for index, path in enumerate(opened)
         if path.endswith("atha.safetensors") and path.startswith(str(tmp_path))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atha.errors import DataError
-from atha.prompts import clean_class_name, name_classes, read_classes_file
+from atha.prompts import clean_class_name, name_classes, read_classes_file, tells_nothing
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,18 @@ from atha.prompts import clean_class_name, name_classes, read_classes_file
 )
 def test_clean_class_name(name, expected):
     assert clean_class_name(name) == expected
+
+
+WORDLESS = "0 7 01 1.0 A z - ? true No class_3 Class3 label-4 GroupA ID_7 c0 k9 n03891332 n_02085620 3f9a2b1c0d"
+WORDS = (
+    "cat MEL 747-400 A320 T1 F16 é 黑色素瘤 type_2_diabetes no_tumor facade decade 2_cats n02085620-Chihuahua id_card"
+)
+
+
+@pytest.mark.parametrize(("names", "nothing"), [(WORDLESS, True), (WORDS, False)])
+def test_texts_that_tell_nothing(names, nothing):
+    for name in names.split():
+        assert tells_nothing(clean_class_name(name)) == nothing, name
 
 
 @pytest.mark.parametrize("name", ["_", "____", "", " ", " _ "])

@@ -1,12 +1,15 @@
 """The classes of a task: the label a user sees, and the text that the model reads, in one fixed order."""
 
 import difflib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from atha.data import LabelledImages
+from atha.data.finding import kind_of
 from atha.errors import DataError
-from atha.prompts import clean_class_name, name_classes
+from atha.prompts import clean_class_name, name_classes, tells_nothing
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,19 @@ class Classes:
         if classes is None or isinstance(classes, Mapping):
             return cls(tuple(named), tuple(named.values()))._checked()
         return cls(tuple(classes), tuple(classes))._checked()
+
+    def wordless(self, source: str) -> str:
+        """A sentence on classes whose texts tell the model nothing; empty if there are none.
+
+        Args:
+            source: where the labels are from.
+        """
+        found = [label for label, text in zip(self.labels, self.texts, strict=True) if tells_nothing(text)]
+        if not found:
+            return ""
+        named = f"class '{found[0]}' tells" if len(found) == 1 else f"{len(found)} classes such as '{found[0]}' tell"
+        made = f", such as atha data classes {shlex.quote(source)} --out FILE makes" if kind_of(Path(source)) else ""
+        return f"the text of {named} the model nothing: give words by --classes FILE (classes= in Python){made}"
 
     def joined(self, images: LabelledImages, classes: Mapping[str, str] | None) -> "Classes":
         """These classes, and behind them those of some images that are none of them.

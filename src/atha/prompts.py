@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,16 @@ from typing import Any
 
 from atha.errors import DataError
 from atha.texts import LISTS, TextError, parse_json, read_text
+
+# What a class is called that has no name: a number, a letter or signs, with a word for any class before it or not; yes
+# and no; a number of WordNet or another long code.
+_NO_WORDS = re.compile(
+    r"(?:class|cls|label|lbl|category|type|group|cluster|folder|target|id|no|nr|c|k|l|y)?[\W_]*(?:\d+(?:\.0)?|[a-z])?[\W_]*"
+    r"|class|label|category|true|false|yes|no"
+    r"|[a-z]{1,2}[\W_]?\d{5,}"
+    r"|(?=.*\d)(?=.*[a-f])[0-9a-f]{6,}(?:-[0-9a-f]+)*",
+    re.IGNORECASE,
+)
 
 
 def clean_class_name(name: str) -> str:
@@ -30,6 +41,15 @@ def clean_class_name(name: str) -> str:
     if not text:
         raise DataError(f"the class name '{name}' holds no words; rename it")
     return text
+
+
+def tells_nothing(text: str) -> bool:
+    """Whether a class text has no words that say what is in the picture, as numbers and codes have none.
+
+    Args:
+        text: A class text, such as ``0``, ``class 3``, ``n03891332`` or ``true``.
+    """
+    return _NO_WORDS.fullmatch(text.strip()) is not None
 
 
 def name_classes(labels: Sequence[str], overrides: Mapping[str, str] | Sequence[str] | None = None) -> dict[str, str]:

@@ -46,3 +46,25 @@ def test_no_rest(full: Path, options: list[object], said: str) -> None:
     refused = run(*FIT, *options)
     assert refused.exit_code == 2 and said in re.sub(r"\s+", " ", refused.stderr)
     assert not Path("adapter").exists()
+
+
+def test_classes_without_words(full: Path) -> None:
+    (full / "red_thing").rename(full / "0")
+    (full / "GreenThing").rename(full / "n03891332")
+    done = run(*FIT)
+    assert done.exit_code == 0, done.output
+    said = "the text of 2 classes such as '0' tell the model nothing: give words by --classes FILE"
+    assert said in done.stderr
+    assert said in run("data", "check", "full", "--no-duplicates").stdout
+    made = run("data", "classes", "full", "--out", "classes.json")
+    assert made.exit_code == 0 and "2 of 3 texts are empty" in made.stderr
+    texts = json.loads(Path("classes.json").read_text())
+    assert texts == {"0": "", "blue thing": "blue thing", "n03891332": ""}
+    assert run("data", "classes", "full").stdout == Path("classes.json").read_text()
+    again = [*FIT, "--overwrite", "--classes", "classes.json"]
+    unfilled = run(*again)
+    assert unfilled.exit_code == 2 and "of label '0' is ''" in unfilled.stderr
+    Path("classes.json").write_text(json.dumps(texts | {"0": "zero", "n03891332": "parking meter"}))
+    filled = run(*again)
+    assert filled.exit_code == 0 and "nothing: give words" not in filled.stderr
+    assert run("data", "classes", "full", "--out", "classes.json").exit_code == 2

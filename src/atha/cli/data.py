@@ -1,12 +1,13 @@
-"""``atha data``: which data sets there are, and whether one is what the protocol expects."""
+"""``atha data``: which data sets there are, whether one is what is expected, and what its classes are called."""
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from atha import defaults
-from atha.cli import common
+from atha.cli import common, selecting
 from atha.cli.common import verb
 from atha.documents.tables import Table, to_csv
 from atha.errors import DataError
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from atha.data.survey import Benchmark, Survey
 
 app = typer.Typer(
-    help="Data sets of the benchmark: which there are, and whether one is complete.", no_args_is_help=True
+    help="Data sets: which benchmarks there are, whether data are in order, what classes are called.",
+    no_args_is_help=True,
 )
 
 
@@ -87,6 +89,40 @@ def check(
         _write_list(write_list, found, overwrite)
     if found.problems:
         raise typer.Exit(1)
+
+
+@app.command()
+@verb
+def classes(
+    support: Annotated[str, typer.Argument(help="Labelled images, as for atha fit.")],
+    out: Annotated[Path | None, typer.Option(help="File to make. (default: standard output)")] = None,
+    image_column: selecting.ImageColumn = None,
+    label_column: selecting.LabelColumn = None,
+    images: selecting.Images = None,
+    split: selecting.Split = None,
+    overwrite: common.Overwrite = False,
+    debug: common.Debug = False,
+) -> None:
+    """Write the class texts of SUPPORT as JSON, which --classes reads; empty where the label tells the model nothing.
+
+    Fill in the empty ones, and improve others: MEL as melanoma.
+    """
+    from atha.classes import Classes
+    from atha.data import Selection, read_labelled
+    from atha.files import check_free, write_whole
+    from atha.prompts import tells_nothing
+
+    if out is not None:
+        check_free(out, overwrite)
+    found = Classes.of_support(read_labelled(support, Selection("fit", image_column, label_column, images, split)))
+    texts = {label: "" if tells_nothing(text) else text for label, text in zip(found.labels, found.texts, strict=True)}
+    content = dumps(texts, indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        common.write(content)
+    else:
+        write_whole(out, content, overwrite)
+    if empty := sum(not text for text in texts.values()):
+        common.say(f"{empty} of {len(texts)} texts are empty: fill them in before --classes reads them.")
 
 
 def _described(benchmark: "Benchmark") -> dict[str, Any]:

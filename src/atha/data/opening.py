@@ -111,7 +111,7 @@ def _own(name: str, path: Path, classes: Texts | None) -> Pool:
     """Class folders or a table as a pool."""
     images = read_labelled(path)
     labels_hash = hashlib.sha256(path.read_bytes()).hexdigest() if kind_of(path) == "file" else ""
-    Classes.of_support(images, classes)  # refuses what fit refuses
+    task = Classes.of_support(images, classes)  # refuses what fit refuses
     texts = name_classes(images.labels, classes)
     order = {label: index for index, label in enumerate(texts)}
     groups = images.groups or ("",) * len(images.samples)
@@ -132,7 +132,7 @@ def _own(name: str, path: Path, classes: Texts | None) -> Pool:
         labels_hash=labels_hash or listing_hash(ids, labels),
         groups=None if images.groups is None else tuple(row[4] for row in rows),
         group_kind=images.group_kind,
-        notes=images.ignored,
+        notes=(*images.ignored, *filter(None, [task.wordless(images.source)])),
     )
 
 
