@@ -21,17 +21,18 @@ def check_free(path: Path, overwrite: bool = False, option: str = "") -> None:
     Raises:
         DataError: there is a file already and ``overwrite`` is off, or its place is none that can be written to.
     """
-    tidy(path.parent)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder, give {f'{option} ' if option else ''}the name of a file")
-    if not overwrite and path.exists():
-        raise DataError(_taken(path, option))
-    parent = path.absolute().parent
-    if option and not parent.is_dir():
-        raise DataError(f"there is no folder {parent} to write {path.name} to, make it or choose another {option}")
-    if (closed := _closed(path.absolute())) is not None:
-        another = f"choose another {option}" if option else f"choose another place for {path.name}"
-        raise DataError(f"{closed} cannot be written to, {another}")
+    with _writable(path, option, DataError):
+        tidy(path.parent)
+        if path.is_dir():
+            raise DataError(f"{path} is a folder, give {f'{option} ' if option else ''}the name of a file")
+        if not overwrite and path.exists():
+            raise DataError(_taken(path, option))
+        parent = path.absolute().parent
+        if option and not parent.is_dir():
+            raise DataError(f"there is no folder {parent} to write {path.name} to, make it or choose another {option}")
+        if (closed := _closed(path.absolute())) is not None:
+            another = f"choose another {option}" if option else f"choose another place for {path.name}"
+            raise DataError(f"{closed} cannot be written to, {another}")
 
 
 def check_folder_free(path: Path, overwrite: bool, what: str, is_one: Callable[[Path], bool]) -> None:
@@ -46,19 +47,20 @@ def check_folder_free(path: Path, overwrite: bool, what: str, is_one: Callable[[
     Raises:
         AdapterError: something is there that would be lost, or the place cannot be written to.
     """
-    place = path.resolve()  # "new/.." is the folder that we are in, even before there is a "new"
-    tidy(place.parent)
-    if path.is_symlink() and not path.exists():
-        raise AdapterError(f"{path} is a link to nothing, choose another --out")
-    if place.exists() and not place.is_dir():
-        raise AdapterError(f"{path} is a file, choose another --out for the {what}'s folder")
-    if place.is_dir() and any(place.iterdir()):
-        if not is_one(place):
-            raise AdapterError(f"{path} is not empty and no {what}, choose another --out: nothing there is touched")
-        if not overwrite:
-            raise AdapterError(f"{path} holds an {what} already, choose another --out or pass --overwrite")
-    if (closed := _closed(place)) is not None:
-        raise AdapterError(f"{closed} cannot be written to, choose another --out")
+    with _writable(path, "--out", AdapterError):
+        place = path.resolve()  # "new/.." is the folder that we are in, even before there is a "new"
+        tidy(place.parent)
+        if path.is_symlink() and not path.exists():
+            raise AdapterError(f"{path} is a link to nothing, choose another --out")
+        if place.exists() and not place.is_dir():
+            raise AdapterError(f"{path} is a file, choose another --out for the {what}'s folder")
+        if place.is_dir() and any(place.iterdir()):
+            if not is_one(place):
+                raise AdapterError(f"{path} is not empty and no {what}, choose another --out: nothing there is touched")
+            if not overwrite:
+                raise AdapterError(f"{path} holds an {what} already, choose another --out or pass --overwrite")
+        if (closed := _closed(place)) is not None:
+            raise AdapterError(f"{closed} cannot be written to, choose another --out")
 
 
 def write_whole(path: Path, text: str, overwrite: bool = False) -> None:
@@ -77,29 +79,24 @@ def write_bytes(path: Path, content: bytes, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def whole_file(
-    path: Path, overwrite: bool = False, option: str = "", error: type[AthaError] = DataError
-) -> Iterator[Path]:
+def whole_file(path: Path, overwrite: bool = False, option: str = "") -> Iterator[Path]:
     """A temporary file, to be written, that takes its name when the block ends without an error.
 
     Args:
         path: the file to make; what was there stays until the new one is whole.
         overwrite: whether there may be one.
         option: of the command line, that names the file.
-        error: to raise.
 
     Raises:
-        AthaError: there is a file already and ``overwrite`` is off, or the file cannot be written.
+        DataError: there is a file already and ``overwrite`` is off, or the file cannot be written.
     """
-    try:
+    with _writable(path, option, DataError):
         if not overwrite and path.exists():
-            raise error(_taken(path, option))
+            raise DataError(_taken(path, option))
         with replacement(path) as new:
             new.touch()
             yield new
             new.chmod(0o644)
-    except OSError as problem:
-        raise error(_unwritable(path, problem, option)) from problem
 
 
 @contextmanager
@@ -116,19 +113,16 @@ def whole_folder(path: Path, keep: bool = False) -> Iterator[Path]:
         AdapterError: the folder cannot be written.
     """
     target = path.resolve()
-    try:
-        with replacement(target) as new:
-            if keep:
-                shutil.copytree(target, new, symlinks=True, copy_function=_link)
-                yield new
-                return
-            new.mkdir()
+    with _writable(target, "--out", AdapterError), replacement(target) as new:
+        if keep:
+            shutil.copytree(target, new, symlinks=True, copy_function=_link)
             yield new
-            for file in new.iterdir():
-                file.chmod(0o644)  # safetensors writes files that nobody else may read
-            new.chmod(0o755)
-    except OSError as problem:
-        raise AdapterError(_unwritable(target, problem, "--out")) from problem
+            return
+        new.mkdir()
+        yield new
+        for file in new.iterdir():
+            file.chmod(0o644)  # safetensors writes files that nobody else may read
+        new.chmod(0o755)
 
 
 def _link(source: str, new: str) -> None:
@@ -150,9 +144,14 @@ def _taken(path: Path, option: str) -> str:
     return f"{path} is there already, give another name or --overwrite"
 
 
-def _unwritable(path: Path, error: OSError, option: str) -> str:
-    mend = f"free space or choose another {option}" if option else "choose another place"
-    return f"cannot write {path} ({error.strerror or error}), {mend}"
+@contextmanager
+def _writable(path: Path, option: str, error: type[AthaError]) -> Iterator[None]:
+    """What the system says against writing a file or folder, in a sentence."""
+    try:
+        yield
+    except OSError as problem:
+        mend = f"free space or choose another {option}" if option else "choose another place"
+        raise error(f"cannot write {path} ({problem.strerror or problem}), {mend}") from problem
 
 
 def cache_folder() -> Path:

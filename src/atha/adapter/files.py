@@ -27,6 +27,7 @@ from atha.adapter.record import (
     to_json,
 )
 from atha.classes import Classes
+from atha.data.finding import kind_of
 from atha.durable import tidy
 from atha.errors import AdapterError, AthaError, BackboneError, DataError
 from atha.files import check_folder_free, whole_folder
@@ -72,7 +73,7 @@ class Saved:
 def is_adapter(path: str | Path) -> bool:
     """Whether a folder claims to be an adapter, once what a kill left beside it is finished or removed."""
     tidy(Path(path).resolve().parent)
-    return (Path(path) / RECORD).is_file()
+    return kind_of(Path(path) / RECORD) == "file"
 
 
 def check_free(path: str | Path, overwrite: bool = False) -> None:

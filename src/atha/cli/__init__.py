@@ -1,11 +1,12 @@
 """The command line: one file per verb. Nothing heavy is imported before a verb runs, so that ``--help`` is instant."""
 
 import os
+import sys
 from typing import Annotated
 
 import typer
 
-from atha.cli import add, bench, data, demo, evaluate, explain, fit, info, predict, report, study
+from atha.cli import add, bench, common, data, demo, evaluate, explain, fit, info, predict, report, study
 
 app = typer.Typer(
     name="atha",
@@ -53,4 +54,8 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries end in our own sentence
-    app()
+    try:
+        app()
+    except OSError as error:  # of --help and --version; those of verbs are told by themselves
+        common.say_error(common.unheard(error))
+        sys.exit(2)

@@ -1,14 +1,16 @@
 """What the verbs share: consoles, options, progress, and errors as one sentence."""
 
+import errno
 import json
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -25,8 +27,15 @@ from atha.errors import AthaError, AthaWarning
 if TYPE_CHECKING:
     from atha.evaluation import Evaluation
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The same error as where there is no rich, which would end the process here."""
+        raise BrokenPipeError
+
+
+out = _Console(highlight=False)
+err = _Console(stderr=True, highlight=False)
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -77,11 +86,15 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             _fail(str(error), 2, debug)
         except KeyboardInterrupt:
             _fail("stopped by the keyboard, nothing half-written is left", 130, debug)
-        except BrokenPipeError:  # the reader of our output has gone, as `head` does
-            sys.stderr.close()
+        except BrokenPipeError:  # the reader of what is said on stderr has gone: nobody can be told
+            _silence(sys.stderr)
             raise typer.Exit(1) from None
         except typer.Exit:
             raise
+        except OSError as error:
+            if error.filename is None:
+                _fail_by(error, debug)
+            _fail(f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}): {_mend(error)}", 2, debug)
         except MemoryError:
             _fail("out of memory, lower --batch-size or choose a smaller --model", 1, debug)
         except Exception as error:
@@ -91,22 +104,36 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
                     1,
                     debug,
                 )
-            reason = " ".join(str(error).split())[:300]
-            _fail(
-                f"a fault of atha, not yours ({type(error).__name__}: {reason}): report it with --debug's output",
-                1,
-                debug,
-            )
+            _fail_by(error, debug)
 
     return run
 
 
-def _fail(sentence: str, code: int, debug: bool) -> None:
+def _fail_by(error: Exception, debug: bool) -> NoReturn:
+    reason = " ".join(str(error).split())[:300]
+    _fail(f"a fault of atha, not yours ({type(error).__name__}: {reason}): report it with --debug's output", 1, debug)
+
+
+def _mend(error: OSError) -> str:
+    """What to do about what the system says of a file that nobody looked at before."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free space, or choose another place"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "check its permissions, or choose another place"
+    return "check the path"
+
+
+def _fail(sentence: str, code: int, debug: bool) -> NoReturn:
     if debug:
         for line in traceback.format_exc().splitlines():
             say(line)
-    err.print(Text.assemble(("Error: ", "bold red"), terminal(" ".join(sentence.split()))), soft_wrap=True)
+    say_error(sentence)
     raise typer.Exit(code)
+
+
+def say_error(sentence: str) -> None:
+    """The last sentence of a command that failed."""
+    err.print(Text.assemble(("Error: ", "bold red"), terminal(" ".join(sentence.split()))), soft_wrap=True)
 
 
 @contextmanager
@@ -187,7 +214,9 @@ def print_line(content: Any) -> None:
 
 def write(text: str) -> None:
     """Text on stdout as it is; names in it are escaped already, for what they are in."""
-    sys.stdout.write(text)
+    with _heard():
+        sys.stdout.write(text)
+        sys.stdout.flush()  # else what cannot be written is noticed when nobody can say so any more
 
 
 def print_table(table: Table, whole: bool = False) -> None:
@@ -195,15 +224,46 @@ def print_table(table: Table, whole: bool = False) -> None:
     made, console = to_terminal(table), out
     if whole:
         width = Measurement.get(out, out.options.update(max_width=1000), made).maximum
-        console = Console(width=max(width, out.width), highlight=False)
-    console.print(made)
+        console = _Console(width=max(width, out.width), highlight=False)
+    with _heard():
+        console.print(made)
     for note in table.notes:
         print_text(note)
 
 
 def print_text(sentence: str) -> None:
     """A result on stdout, never read as markup, never wrapped."""
-    out.print(Text(terminal(sentence)), soft_wrap=True)
+    with _heard():
+        out.print(Text(terminal(sentence)), soft_wrap=True)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Printing on stdout.
+
+    Raises:
+        AthaError: what is printed reaches nobody.
+    """
+    if sys.stdout is None:
+        raise AthaError("there is no output to print to, it is closed: leave it open, such as with > FILE")
+    try:
+        yield
+    except OSError as error:
+        raise AthaError(unheard(error)) from None
+
+
+def unheard(error: OSError) -> str:
+    """Why what is printed on stdout reaches nobody; no more of it is."""
+    _silence(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return "the reader of the output has gone, the rest of it is not printed"
+    return f"the output cannot be written ({error.strerror}): {_mend(error)} for it"
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what a stream still holds go nowhere: Python tries once more when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def comparison(evaluations: Mapping[str, "Evaluation"], seconds: Mapping[str, float] | None = None) -> Table:

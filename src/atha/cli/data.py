@@ -193,12 +193,11 @@ def _shown(group: "Group") -> str:
 
 def _check_list(path: Path, duplicates: bool, overwrite: bool) -> None:
     """Before the work, not after it."""
+    from atha.files import check_free
+
     if not duplicates:
         raise DataError("--write-list writes the images without copies, and --no-duplicates looks for none: drop one")
-    if path.is_dir():
-        raise DataError(f"--write-list {path} is a folder; give the name of a file")
-    if path.exists() and not overwrite:
-        raise DataError(f"{path} exists; give another name, or --overwrite")
+    check_free(path, overwrite, "--write-list")
 
 
 def _write_list(path: Path, found: "Survey", overwrite: bool) -> None:

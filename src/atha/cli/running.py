@@ -30,15 +30,14 @@ def check_store(path: Path) -> None:
     from atha.bench.store import Store
     from atha.bench.store_file import StoreError
     from atha.data.finding import kind_of
+    from atha.files import check_free
 
     if kind_of(path) and (not path.is_file() or path.stat().st_size):
         Store(path).close()
         if not os.access(path, os.W_OK):
             raise StoreError(f"{path} can only be read: check its permissions, or give another --store")
-    elif not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise StoreError(
-            f"{path} cannot be made, {path.parent} is no folder that can be written: check the folder or give another"
-        )
+    else:
+        check_free(path, overwrite=True, option="--store")
 
 
 def choose_executor(kind: str, address: str | None, workers: int | None, device: str, backbone: Any) -> "Executor":

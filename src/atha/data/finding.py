@@ -5,7 +5,8 @@ import glob
 import os
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from atha.data.selection import Selection
@@ -98,22 +99,32 @@ def walk_files(root: Path) -> list[Path]:
     Raises:
         DataError: A folder that cannot be listed.
     """
-    files: list[Path] = []
-    seen = {root.resolve()}
     try:
-        for folder, folder_names, file_names in os.walk(root, onerror=_raise, followlinks=True):
-            here = Path(folder)
-            entered = []
-            for name in sorted(folder_names):
-                real = (here / name).resolve()
-                if not is_hidden(name) and real not in seen:
-                    seen.add(real)
-                    entered.append(name)
-            folder_names[:] = entered
-            files += [here / name for name in file_names if not is_hidden(name)]
+        walked = list(_walk(root, set(), _raise))
     except OSError as error:
         raise unlistable(root, error) from error
+    files = [folder / name for folder, names in walked for name in names if not is_hidden(name)]
     return sorted(files, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _walk(
+    root: Path, seen: set[Path], onerror: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it that are not hidden, with their files; none whose real folder was seen."""
+    real = root.resolve()
+    if real in seen:
+        return
+    seen.add(real)
+    for folder, folder_names, file_names in os.walk(root, onerror=onerror, followlinks=True):
+        here = Path(folder)
+        entered = []
+        for name in sorted(folder_names):
+            real = (here / name).resolve()
+            if not is_hidden(name) and real not in seen:
+                seen.add(real)
+                entered.append(name)
+        folder_names[:] = entered
+        yield here, file_names
 
 
 def folders_in(root: Path) -> list[Path]:
@@ -216,14 +227,30 @@ def _head(file: Path) -> bytes:
 
 
 def _match(pattern: str) -> list[Path]:
-    """The files that match a pattern; hidden ones only where the pattern names them."""
+    """The files that match a pattern; hidden ones only where the pattern names them.
+
+    ``**`` is any number of folders, each real one once, so that links in a circle end.
+    """
     spelled = set(Path(pattern).parts)
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+    parts = Path(pattern).parts
+    # What stands before the first "**", between two, and behind the last.
+    first, *others = (list(group) for stars, group in groupby(["", *parts], "**".__eq__) if not stars)
+    matches = _glob(Path(), first)
+    for below in [*others, *([["*"]] if parts[-1] == "**" else [])]:
+        seen: set[Path] = set()
+        folders = [folder for root in matches if root.is_dir() for folder, _ in _walk(root, seen)]
+        matches = [path for folder in folders for path in _glob(folder, below)]
     return [
         path
-        for path in matches
+        for path in sorted(set(matches))
         if kind_of(path) == "file" and not any(is_hidden(part) for part in path.parts if part not in spelled)
     ]
+
+
+def _glob(folder: Path, parts: Sequence[str]) -> list[Path]:
+    """What matches parts of a pattern, none of them ``**``, in a folder."""
+    pattern = str(Path(glob.escape(str(folder)), *parts))
+    return [Path(match) for match in glob.glob(pattern)]  # noqa: PTH207 - may be absolute
 
 
 def _raise(error: OSError) -> None:
