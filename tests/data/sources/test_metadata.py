@@ -60,6 +60,13 @@ def test_a_folder_with_a_table(folder):
     assert pairs(folder, label_column="split") == "c=test a=train b=train"
 
 
+@pytest.mark.parametrize("name", ["../b.png", "sub/../../b.png", "..\\b.png", "/b.png"])
+def test_a_table_that_came_with_its_images_leads_nowhere_else(folder, name):
+    (folder.parent / "b.png").touch()
+    (folder / "metadata.jsonl").write_text(lines(ROWS[0], {"file_name": name, "label": "x"}))
+    assert "row 2 names" in refusal(folder) and "which is not in its folder" in refusal(folder)
+
+
 def test_class_folders_beside_a_table_without_labels_are_class_folders(folder):
     (folder / "more").mkdir()
     (folder / "more" / "d.png").touch()

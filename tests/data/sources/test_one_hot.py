@@ -36,6 +36,12 @@ def test_forms(tmp_path, text):
     assert pairs(tmp_path / "t.csv", text, use="fit") == "a=MEL b=NV c=NV"
 
 
+def test_a_class_that_is_called_as_groups_are(tmp_path):
+    text = "image,patient_id,lesion,healthy\na,p1,1,0\nb,p2,0,1\n"
+    assert pairs(tmp_path / "t.csv", text) == "b=healthy a=lesion"
+    assert read_table(tmp_path / "t.csv").groups == ("p2", "p1")
+
+
 def test_columns_that_are_named(tmp_path):
     text = "image,hairy,MEL,NV,site\na,1,1,0,x\nb,1,0,1,y\n"
     assert pairs(tmp_path / "t.csv", text, label_column="MEL, NV") == "a=MEL b=NV"

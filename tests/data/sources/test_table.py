@@ -157,11 +157,32 @@ def test_images_of_a_folder(tmp_path):
         read_table(path, Selection(images=tmp_path / "none"))
 
 
+def test_images_in_folders_of_a_folder(tmp_path):
+    for name in ("deep/part_1/m.jpg", "deep/part_2/n.jpg", "deep/part_1/o.jpg", "deep/part_2/o.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    text = "image_id,age,dx\nm,1,x\nn,2,y\n"
+    assert "did you mean --images" in message(tmp_path, text)
+    path = tmp_path / "t.csv"
+    images = read_table(path, Selection(images=tmp_path / "deep")).samples
+    assert [Path(sample.image).name for sample in images] == ["m.jpg", "n.jpg"]
+    path.write_text("image_id,dx\nm,x\no,y\n")
+    with pytest.raises(DataError, match=r"row 3: 'o' can be .*part_1/o\.jpg' or .*part_2/o\.jpg'; write more"):
+        read_table(path, Selection(images=tmp_path / "deep"))
+    path.write_text("image_id,dx\nm,x\nC:\\data\\part_2\\o.jpg,y\n")
+    assert len(read_table(path, Selection(images=tmp_path / "deep")).samples) == 2
+
+
+def test_to_predict_rows_keep_their_order(tmp_path):
+    path = write(tmp_path / "t.csv", "image\nd\na\nb\n")
+    assert [Path(one.image).stem for one in read_table(path, Selection("predict")).samples] == ["d", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ("path,label\nq/x.jpg,x\nq/a.jpg,x\n", ["none of its 2 images", "row 2, 'q/x.jpg'", "q/x.jpg' was looked for"]),
-        ("path,label\nq/x.jpg,x\nq/a.jpg,x\n", ["give the folder that they are relative to with --images DIR"]),
+        ("path,label\nq/e.jpg,x\nq/a.jpg,x\n", ["none of its 2 images", "row 2, 'q/e.jpg'", "q/e.jpg' was looked for"]),
+        ("path,label\nq/e.jpg,x\nq/a.jpg,x\n", ["give the folder that they are relative to with --images DIR"]),
         ("path,label\na.bmp,x\n", ["none of its 1 images", "there is a.jpg: correct the ending"]),
         ("path,label\nhttps://x.org/a.jpg,x\n", ["download the images"]),
         ("id,label\nx,x\n", ["did you mean --images '", "/b'?"]),

@@ -93,8 +93,9 @@ def find_columns(records: Records, selection: Selection, files: Files) -> Column
     labels: tuple[int, ...] = ()
     parts = part_columns(records, {image, *_known_labels(records, selection)})
     if selection.use != "predict":
-        labels, more = _labels(records, selection, {image, *groups, *parts})
+        labels, more = _labels(records, selection, {image, *parts}, groups)
         notes += more
+    groups = [index for index in groups if index not in labels]
     if selection.use != "all" and not selection.grouped:
         return Columns(image, labels, None, parts, notes)
     return Columns(image, labels, groups[0] if groups else None, parts, notes + _others("group", header, groups))
@@ -132,16 +133,20 @@ def _known_labels(records: Records, selection: Selection) -> list[int]:
     return [_named(records, name, "--label-column") for name in names]
 
 
-def _labels(records: Records, selection: Selection, taken: set[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _labels(
+    records: Records, selection: Selection, taken: set[int], groups: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     header = records.header
     if found := _known_labels(records, selection):
         if selection.label_column is not None:
             return tuple(found), ()
         return (found[0],), _others("label", header, found)
     rest = [index for index in range(len(header)) if index not in taken and _says_something(header[index])]
+    classes = class_columns(records, rest) if records.named else ()
+    # A class may be called "lesion".
+    rest = [index for index in rest if index not in groups or (len(classes) > 1 and index in classes)]
     if len(rest) == 1:
         return (rest[0],), (f"the label is read from column '{header[rest[0]]}'",)
-    classes = class_columns(records, rest) if records.named else ()
     if len(classes) < 2:
         raise _lacking(records, "label", LABEL_COLUMNS)
     if words := [header[index] for index in rest if index not in classes and says_words(records, index)]:

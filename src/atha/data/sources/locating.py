@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of
+from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, walk_files
 from atha.errors import DataError
 
 # How far images that are not there are looked for elsewhere, for a message.
@@ -24,10 +25,12 @@ class Files:
     Attributes:
         base: what paths are relative to.
         dropped: how many leading parts of the table's paths are not looked at.
+        deep: whether paths may begin in any folder below the base.
     """
 
     base: Path
     dropped: int = 0
+    deep: bool = False
     _stems: dict[Path, dict[str, list[str]]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -36,7 +39,8 @@ class Files:
 
         Args:
             base: the folder.
-            values: some of the table's paths. The fewest leading parts are left out with which one is found.
+            values: some of the table's paths, among others. As many leading parts are left out as it takes to find
+                most of them.
 
         Raises:
             DataError: there is no such folder.
@@ -44,11 +48,8 @@ class Files:
         if kind_of(base) != "folder":
             raise DataError(f"--images {base} is no folder; give the one that the paths of the table are relative to")
         longest = max((len(_parts(value)) for value in values), default=1)
-        for dropped in range(min(longest, _MOST_DROPPED)):
-            files = cls(base, dropped)
-            if any(map(files.has, values)):
-                return files
-        return cls(base)
+        tried = [cls(base, dropped, deep=True) for dropped in range(min(longest, _MOST_DROPPED))]
+        return max(tried, key=lambda files: sum(map(files.has, values)))
 
     def find(self, value: str) -> Path | None:
         """The file that a value of a table means; None if there is none.
@@ -68,7 +69,7 @@ class Files:
                 )
             if names:
                 return path.with_name(names[0])
-        return None
+        return self._find_below(value) if self.deep else None
 
     def has(self, value: str) -> bool:
         """Whether a value is the name of a file, or of several."""
@@ -79,7 +80,12 @@ class Files:
 
     def path(self, value: str) -> Path:
         """Where a value of a table leads, whether anything is there or not."""
-        return self.base / (PurePosixPath(*_parts(value)[self.dropped :]) if self.dropped else value)
+        return self.base / (PurePosixPath(*self._kept(value)) if self.dropped else value)
+
+    def _kept(self, value: str) -> tuple[str, ...]:
+        """The parts of a path that are looked at: of a short one the last."""
+        parts = _parts(value)
+        return parts[min(self.dropped, len(parts) - 1) :]
 
     def _with_endings(self, path: Path) -> list[str]:
         """Names of the images in the folder of a path that are called as it is, but for an ending."""
@@ -95,6 +101,25 @@ class Files:
                 pass
             self._stems[folder] = stems
         return self._stems[folder].get(path.name, [])
+
+    def _find_below(self, value: str) -> Path | None:
+        """The one file in any folder whose path ends as a value does."""
+        *folders, name = self._kept(value)
+        stem = os.path.splitext(name)[0]  # noqa: PTH122 - as of the index
+        exact = [path for path in self._stem_index.get(stem, ()) if path.name == name]
+        other = [path for path in self._stem_index.get(name, ()) if path.suffix.lower() in IMAGE_SUFFIXES]
+        found = [path for path in exact or other if list(path.parts[-1 - len(folders) : -1]) == folders]
+        if len(found) > 1:
+            raise DataError(f"'{value}' can be '{found[0]}' or '{found[1]}'; write more of the path in the table")
+        return found[0] if found else None
+
+    @cached_property
+    def _stem_index(self) -> dict[str, list[Path]]:
+        """All files below the base, by their names without an ending."""
+        found: dict[str, list[Path]] = {}
+        for path in walk_files(self.base):
+            found.setdefault(path.stem, []).append(path)
+        return found
 
     def mend(self, values: Sequence[str]) -> str:
         """What to do about images that are not there, for a message."""
@@ -116,16 +141,22 @@ class Files:
             return None
         parts = _parts(values[0])
         for root in dict.fromkeys((Path(), self.base, self.base.parent)):
+            seen: set[str] = set()
             for folder, names in _walk(root):
-                if not any(parts[-1] in (name, os.path.splitext(name)[0]) for name in names):  # noqa: PTH122
+                there = {*names, *(os.path.splitext(name)[0] for name in names)}  # noqa: PTH122 - as of a name
+                seen |= there
+                if parts[-1] not in there:
                     continue
                 here = folder
                 for part in reversed(parts[:-1]):
                     if here.name != part:
                         break
                     here = here.parent
-                if all(map(Files.below(here, values).has, values)):
+                matched = len(folder.parts) - len(here.parts)
+                if all(map(Files(here, len(parts) - 1 - matched).has, values)):
                     return here
+            if all(_parts(value)[-1] in seen for value in values):
+                return root
         return None
 
 

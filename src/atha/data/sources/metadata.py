@@ -39,7 +39,7 @@ def read_metadata(root: Path, selection: Selection) -> LabelledImages:
         raise DataError(f"'{root}' has no {' or '.join(NAMES)} any more; give the folder again")
     if selection.image_column is None:
         selection = replace(selection, image_column=next(name for name in records.header if plain_name(name) == FILES))
-    return read_records(records, selection)
+    return read_records(replace(records, inside=True), selection)
 
 
 def _records(root: Path) -> Records | None:

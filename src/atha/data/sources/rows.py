@@ -45,6 +45,7 @@ class Records:
         rows: gives its rows, each time from the first; none is longer than the header.
         first: the first of them, to tell what is in which column.
         named: whether it has a header.
+        inside: whether it came with its images, so that its paths may not lead elsewhere.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Records:
     rows: Callable[[], Iterator[Row]]
     first: tuple[Row, ...]
     named: bool = True
+    inside: bool = False
 
 
 @dataclass(frozen=True)

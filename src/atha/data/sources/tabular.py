@@ -1,7 +1,7 @@
 """Labelled images from the rows of a table, wherever the table is from."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,22 @@ from atha.errors import DataError
 
 
 @dataclass(frozen=True)
-class _Missing:
-    """An image that is not there."""
+class _Image:
+    """What a row says of an image.
+
+    Attributes:
+        number: of the row.
+        value: what the table calls the image.
+        label: its label.
+        path: its file; None if it is not there.
+        group: what it is of, where that is wanted.
+    """
 
     number: int
     value: str
     label: str
+    path: Path | None
+    group: str = ""
 
 
 def files_of(base: Path, selection: Selection, values: Sequence[str]) -> Files:
@@ -47,8 +57,9 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
         selection: what is wanted of it.
 
     Returns:
-        The images by label and then by path, as class folders of them have it, whatever the order of the rows. Rows
-        given twice, images that are not there and columns that could have been meant too are in ``ignored``.
+        The images by label and then by path, as class folders of them have it, whatever the order of the rows; to
+        predict, in the order of the rows. Rows given twice, images that are not there and columns that could have been
+        meant too are in ``ignored``.
 
     Raises:
         DataError: a column or a value is missing, an image has two labels, or no image of the table is there, or, to
@@ -58,55 +69,70 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
     files = files_of(records.base, selection, cells)
     columns = find_columns(records, selection, files)
     wanted, division = choose_rows(records, columns.image, columns.parts, selection)
-    samples: dict[str, Sample] = {}
-    groups: dict[str, str] = {}
+    samples: dict[str, tuple[Sample, str]] = {}
     repeated: list[int] = []
-    missing: list[_Missing] = []
+    missing: list[_Image] = []
     labels: dict[str, int] = {}
     total = 0
-    for number, row in records.rows():
-        if not wanted(row):
-            continue
+    for image in _images(records, files, columns, wanted):
         total += 1
-        value, label = _values(records, columns, number, row)
-        labels.setdefault(label, number)
-        path = _find(records, files, number, value)
-        if path is None:
-            missing.append(_Missing(number, value, label))
+        labels.setdefault(image.label, image.number)
+        if image.path is None:
+            missing.append(image)
             if selection.use != "all":
                 continue
-            path = files.path(value)
+        path = image.path or files.path(image.value)
         # "a.jpg" and "./a.jpg" are one image.
-        key = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps ".."
-        sample = Sample(path, label)
-        known = samples.setdefault(key, sample)
-        if known.label != label:
-            raise DataError(
-                f"{records.path}: row {number} gives '{value}' the label '{label}', and an earlier row the label "
-                f"'{known.label}'; keep one of the two"
-            )
+        sample = Sample(path, image.label), image.group
+        known = samples.setdefault(os.path.abspath(path), sample)  # noqa: PTH100 - Path.absolute keeps ".."
         if known is not sample:
-            repeated.append(number)
-        elif columns.group is not None:
-            groups[key] = _group(records, columns.group, number, row)
+            _check_same(records, image, known[0].label)
+            repeated.append(image.number)
     if not total:
         raise DataError(f"{records.path}: the table has a header but no rows; add one row per image")
     _check_single(records, labels)
     lacking = _lacking(records, files, missing, total)
-    if missing:
-        if len(missing) == total:
-            raise DataError(f"{lacking}; {files.mend([image.value for image in missing])}")
-        if selection.use == "fit":
-            _check_classes(lacking, samples, missing)
-    order = sorted(samples, key=lambda key: (samples[key].label, key))
-    return LabelledImages(
-        tuple(samples[key] for key in order),
-        str(records.path),
-        (*columns.notes, *division, *_repetition(repeated), *([lacking] if missing and selection.use != "all" else [])),
-        base=records.base,
-        groups=None if columns.group is None else tuple(groups[key] for key in order),
-        group_kind="" if columns.group is None else plain_name(records.header[columns.group]).removesuffix("_id"),
+    if len(missing) == total:
+        raise DataError(f"{lacking}; {files.mend([image.value for image in missing])}")
+    if selection.use == "fit":
+        _check_classes(lacking, {sample.label for sample, _ in samples.values()}, missing)
+    notes = [*columns.notes, *division, *_repetition(repeated)]
+    if missing and selection.use != "all":
+        notes.append(lacking)
+    order = (
+        list(samples) if selection.use == "predict" else sorted(samples, key=lambda key: (samples[key][0].label, key))
     )
+    group = columns.group
+    return LabelledImages(
+        tuple(samples[key][0] for key in order),
+        str(records.path),
+        tuple(notes),
+        base=records.base,
+        groups=None if group is None else tuple(samples[key][1] for key in order),
+        group_kind="" if group is None else plain_name(records.header[group]).removesuffix("_id"),
+    )
+
+
+def _images(records: Records, files: Files, columns: Columns, wanted: Callable[[list[str]], bool]) -> Iterator[_Image]:
+    """What the rows say that are wanted."""
+    for number, row in records.rows():
+        if not wanted(row):
+            continue
+        value, label = _values(records, columns, number, row)
+        if records.inside and _leaves(value):
+            raise DataError(f"{records.path}: row {number} names '{value}', which is not in its folder; put it there")
+        path = _find(records, files, number, value)
+        group = "" if columns.group is None else _group(records, columns.group, number, row)
+        yield _Image(number, value, label, path, group)
+
+
+def _check_same(records: Records, image: _Image, label: str) -> None:
+    """See that an image that is there twice has one label."""
+    if image.label != label:
+        raise DataError(
+            f"{records.path}: row {image.number} gives '{image.value}' the label '{image.label}', and an earlier row "
+            f"the label '{label}'; keep one of the two"
+        )
 
 
 def _values(records: Records, columns: Columns, number: int, row: list[str]) -> tuple[str, str]:
@@ -146,6 +172,12 @@ def _group(records: Records, column: int, number: int, row: list[str]) -> str:
     )
 
 
+def _leaves(value: str) -> bool:
+    """Whether a path leads out of the folder that it is relative to."""
+    path = value.replace("\\", "/")
+    return os.path.isabs(path) or os.path.normpath(path).split("/")[0] == ".."  # noqa: PTH117 - texts, not files
+
+
 def _find(records: Records, files: Files, number: int, value: str) -> Path | None:
     try:
         return files.find(value)
@@ -153,7 +185,7 @@ def _find(records: Records, files: Files, number: int, value: str) -> Path | Non
         raise DataError(f"{records.path}: row {number}: {error}") from error
 
 
-def _lacking(records: Records, files: Files, missing: Sequence[_Missing], total: int) -> str:
+def _lacking(records: Records, files: Files, missing: Sequence[_Image], total: int) -> str:
     """What is not there, with an example."""
     if not missing:
         return ""
@@ -171,9 +203,8 @@ def _lacking(records: Records, files: Files, missing: Sequence[_Missing], total:
     )
 
 
-def _check_classes(lacking: str, samples: dict[str, Sample], missing: Sequence[_Missing]) -> None:
+def _check_classes(lacking: str, left: Collection[str], missing: Sequence[_Image]) -> None:
     """See that no class is lost with images that are not there."""
-    left = {sample.label for sample in samples.values()}
     for image in missing:
         if image.label not in left:
             raise DataError(f"{lacking}; no image of class '{image.label}' is left: correct the paths or its rows")
