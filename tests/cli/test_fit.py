@@ -40,12 +40,33 @@ def test_some_of_each_class(full: Path) -> None:
     [
         (["--eval", "rest"], "draw with --shot N"),
         (["--eval", "rest", "--shot", 3], "--shot 3 leaves nothing of full"),
+        (["--eval", "full"], "all 9 images of --eval full are learned from"),
+        (["--eval-split", "test"], "give these with --eval"),
+        (["--split", "train"], "--split is for tables, and 'full' is a folder"),
     ],
 )
 def test_no_rest(full: Path, options: list[object], said: str) -> None:
     refused = run(*FIT, *options)
     assert refused.exit_code == 2 and said in re.sub(r"\s+", " ", refused.stderr)
     assert not Path("adapter").exists()
+
+
+def test_a_table_that_is_divided(full: Path) -> None:
+    rows = [
+        f"{path.parent.name}\\{path.stem};{path.parent.name};{'test' if path.stem == '0_2' else 'train'}"
+        for path in full.glob("*/*.png")
+    ]
+    Path("t.csv").write_text("\n".join(["Image ID;kind;Set", *rows]))
+    done = run(*[FIT[0], "t.csv", *FIT[2:]], "--eval", "t.csv", "--images", "full")
+    assert done.exit_code == 0, done.output
+    assert "rows of 'train' (6) are taken, and not those of 'test' (3)" in done.stderr
+    assert "3 test images" in done.stdout
+    tested = run("evaluate", "adapter", "t.csv", "--images", "full", "--split", "test", "--json")
+    assert len(json.loads(tested.stdout)["per_class"]) == 3
+    listed = run("predict", "adapter", "t.csv", "--images", "full")
+    assert [line.split("\t")[2] for line in listed.stdout.splitlines()] == [
+        f"full/{row.split(';')[0]}.png".replace("\\", "/") for row in rows
+    ]
 
 
 def test_classes_without_words(full: Path) -> None:

@@ -1,5 +1,6 @@
 """Options that say which labelled images are meant, and where a table has what."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,8 +62,23 @@ def read_support(
         seed: of the draw.
 
     Raises:
-        DataError: as of `read_with_test`, or there is no rest.
+        DataError: as of `read_with_test`, or there is no rest, or all to evaluate on are learned from.
     """
+    from atha.errors import DataError
+
+    data, other = _read_support(images, test, selection, eval_split, shot, seed)
+    learned = {os.path.abspath(str(sample.image)) for sample in data.samples}  # noqa: PTH100 - a Path for each costs
+    if other is not None and all(os.path.abspath(str(sample.image)) in learned for sample in other.samples):  # noqa: PTH100
+        raise DataError(
+            f"all {len(other.samples):,} images of --eval {test} are learned from: give others, draw with --shot N and "
+            "--eval rest, or say in a column 'split' of a table which are for tests"
+        )
+    return data, other
+
+
+def _read_support(
+    images: str, test: str | None, selection: "Selection", eval_split: str | None, shot: int | None, seed: int
+) -> "tuple[LabelledImages, LabelledImages | None]":
     from atha.data.drawing import draw
     from atha.data.finding import kind_of
     from atha.errors import DataError
