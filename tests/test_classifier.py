@@ -69,26 +69,21 @@ def test_fit_never_opens_a_test_image(support, test_folder, tmp_path):
 
     from atha.cli import app
 
+    out = tmp_path / "adapter"
     opened, watching = [], [True]
 
     def watch(event, arguments):
-        if watching[0] and event == "open":
-            opened.append(str(arguments[0]))
+        if watching[0] and event == "open" and str(arguments[0]).startswith(str(test_folder)):
+            opened.append((str(arguments[0]), (out / "atha.safetensors").is_file()))
 
     sys.addaudithook(watch)
-    out = tmp_path / "adapter"
     command = ["fit", str(support), "--model", "nano", "--set", "training.steps=1", "--out", str(out)]
     result = CliRunner().invoke(app, [*command, "--eval", str(test_folder)])
     watching[0] = False
     assert result.exit_code == 0, result.output
-    tests = [index for index, path in enumerate(opened) if path.startswith(str(test_folder)) and path.endswith(".png")]
-    saved = min(  # opened again later, when the evaluation is noted
-        index
-        for index, path in enumerate(opened)
-        if path.endswith("atha.safetensors") and path.startswith(str(tmp_path))
-    )
+    tests = [saved for path, saved in opened if path.endswith(".png")]
     assert tests, "the test images were read at some time"
-    assert min(tests) > saved
+    assert all(tests), "none before the adapter was saved"
     # And the adapter does not depend on them.
     other = tmp_path / "other"
     CliRunner().invoke(app, [*command[:-1], str(other)])

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,15 @@ from atha.adapter.restoring import restore_fitted
 from atha.adapter.support import SupportRecord
 from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
-from atha.data import LabelledSource, Selection, read_labelled
-from atha.data.images import ImageInput, ImageReader, SeveralImages, image_name
-from atha.data.reading import Reading
+from atha.data import LabelledSource
+from atha.data.images import ImageInput, ImageReader, SeveralImages
+from atha.data.reading import AS_BEFORE, Reading
 from atha.data.views import Views
 from atha.defaults import MAX_PIXELS
 from atha.devices import resolve_device, resolve_precision
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
-from atha.explain import Explanation, look_inside
+from atha.explain import Explanation, explain
 from atha.fitting import Learned, learn, learn_more
 from atha.methods.base import Fitted, Support
 from atha.methods.linear_probe import linear_probe
@@ -34,7 +35,7 @@ from atha.models import training
 from atha.models.forms import move
 from atha.models.frozen import Frozen
 from atha.models.inference import images_at_once
-from atha.prediction import Prediction, Predictor
+from atha.prediction import Classified, Prediction, Predictor
 from atha.recipe import Recipe
 
 #: Told of (images done, images in all).
@@ -52,8 +53,7 @@ class Classifier:
     Attributes:
         backbone: the frozen model.
         recipe: how `fit` adapts it.
-        classes: labels and texts; None until they are given or found by `fit`.
-        reader: how images are read, as it was decided on the support set.
+        max_pixels: larger images are refused, before decoding.
     """
 
     def __init__(
@@ -70,16 +70,15 @@ class Classifier:
         self._given = classes
         # A mapping may name some of the classes that the support set will have: one alone is no task yet.
         partial = classes is None or (isinstance(classes, Mapping) and len(classes) < 2)
-        self.classes = None if partial else Classes.given(classes)  # type: ignore[arg-type]
-        self.record: Record | None = None
-        self.reader = ImageReader(max_pixels=max_pixels)
+        self._expected = None if partial else Classes.given(classes)  # type: ignore[arg-type]
+        self.max_pixels = max_pixels
         self._precision = resolve_precision(self.recipe.training.precision, self._device)
         self._views = Views(
             backbone.image_processor, backbone.image_size, self.recipe.views.transform, squeezes(self.recipe)
         )
         self._frozen = Frozen(self.backbone, self._precision)
-        self._fitted: Fitted | None = None
-        self._support: SupportRecord | None = None
+        # One object, put in place at once: who predicts meanwhile has all of the one before or all of the new one.
+        self._learned: Learned | None = None
 
     @classmethod
     def from_pretrained(
@@ -149,10 +148,24 @@ class Classifier:
         loaded = adapter.load_backbone_of(saved, backbone, download)
         texts = dict(zip(saved.classes.labels, saved.classes.texts, strict=True))
         made = cls(loaded, texts, saved.recipe, device, max_pixels)
-        made.reader = ImageReader(saved.record.read_as, max_pixels)
-        made.record, made._support = saved.record, saved.support
-        made._fitted = restore_fitted(saved, made._frozen)
+        fitted = restore_fitted(saved, made._frozen)
+        made._learned = Learned(saved.classes, fitted, saved.support, saved.record)
         return made
+
+    @property
+    def classes(self) -> Classes | None:
+        """Labels and texts; None until they are given or found by `fit`."""
+        return self._expected if self._learned is None else self._learned.classes
+
+    @property
+    def record(self) -> Record | None:
+        """What an adapter says of how it was made; None before `fit`."""
+        return None if self._learned is None else self._learned.record
+
+    @property
+    def reader(self) -> ImageReader:
+        """How images are read, as it was decided on the support set."""
+        return self._reader(self._learned)
 
     @property
     def class_texts(self) -> dict[str, str]:
@@ -167,7 +180,7 @@ class Classifier:
     @property
     def support(self) -> SupportRecord | None:
         """What is kept of the support set; None before `fit`, and for an adapter that was saved without it."""
-        return self._support
+        return None if self._learned is None else self._learned.support
 
     @property
     def strengths(self) -> tuple[list[float], list[float]] | None:
@@ -177,7 +190,7 @@ class Classifier:
     @property
     def fitted(self) -> bool:
         """Whether there is an adaptation, or predictions are zero-shot."""
-        return self._fitted is not None
+        return self._learned is not None
 
     def fit(
         self,
@@ -234,12 +247,10 @@ class Classifier:
         Warns:
             AthaWarning: for each image that is not used.
         """
-        if self._fitted is None or self.record is None or self.classes is None:
+        if self._learned is None:
             raise DataError("there is nothing to add to yet: call fit first")
-        if self._support is None:
-            raise DataError("the support set's features were not kept: fit again on all images")
-        before = Learned(self.classes, self._fitted, self._support, self.record)
-        return self._take(learn_more(images, before, classes, self.recipe, self._views, self._frozen, self.reader))
+        self._learned = learn_more(images, self._learned, classes, self.recipe, self._views, self._frozen, self.reader)
+        return self
 
     def predict(self, images: SeveralImages, *, plain: bool = False) -> list[str]:
         """The label of each image, that of the largest probability.
@@ -251,8 +262,7 @@ class Classifier:
         Raises:
             DataError: no classes yet, or an image cannot be read.
         """
-        labels = self._known_classes().labels
-        return [labels[index] for index in self.predict_proba(images, plain=plain).argmax(axis=1)]
+        return [prediction.label for prediction in self._readable(images, plain)]
 
     def predict_proba(self, images: SeveralImages, *, plain: bool = False) -> Float[np.ndarray, "n N"]:
         """Class probabilities of each image, in the order of ``classes.labels``; rows sum to 1.
@@ -264,14 +274,8 @@ class Classifier:
         Raises:
             DataError: no classes yet, or an image cannot be read.
         """
-        predictions = list(self.stream(images, plain=plain))
-        bad = [prediction.problem for prediction in predictions if prediction.problem]
-        if bad:
-            raise DataError(
-                f"{len(bad)} of {len(predictions)} images cannot be read, the first is {bad[0]}: leave it out"
-            )
-        rows = np.array([prediction.probabilities for prediction in predictions])
-        return rows.reshape(len(predictions), len(self._known_classes().labels))
+        rows = np.array([prediction.probabilities for prediction in self._readable(images, plain)])
+        return rows if len(rows) else rows.reshape(0, len(self._known_classes(self._learned).labels))
 
     def stream(
         self, images: SeveralImages, batch_size: int | None = None, *, plain: bool = False
@@ -286,8 +290,9 @@ class Classifier:
         Raises:
             DataError: no classes yet, or ``images`` is neither images nor an image.
         """
-        labels = self._known_classes().labels
-        yield from self._predictor(plain).stream(images, labels, self._size(batch_size))
+        learned = self._learned
+        labels = self._known_classes(learned).labels
+        yield from self._predictor(plain, learned).stream(images, labels, self._size(batch_size))
 
     def explain(self, image: ImageInput) -> Explanation:
         """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.
@@ -304,20 +309,9 @@ class Classifier:
             BackboneError: the vision tower has no tokens.
         """
         self.backbone.check_alignable()
-        classes = self._known_classes()
-        photo = self.reader.open(image)
-        plain = self._views.plain(photo)
-        images = self._predictor().viewed([plain])
-        return Explanation(
-            image_name(image) if isinstance(image, str | Path) else "image",
-            classes.labels,
-            np.asarray(photo),
-            plain.permute(1, 2, 0).numpy(),
-            self._views.visible_box(photo.size),
-            look_inside(self._zero_shot(), images, classes.texts, self.recipe),
-            None if self._fitted is None else look_inside(self._fitted, images, classes.texts, self.recipe),
-            {} if self._fitted is None else {name: rows[0] for name, rows in self._fitted.votes(images).items()},
-        )
+        learned = self._learned
+        fitted, classes = None if learned is None else learned.fitted, self._known_classes(learned)
+        return explain(image, self._predictor(False, learned), classes, self._zero_shot(learned), fitted, self.recipe)
 
     def evaluate(
         self,
@@ -339,7 +333,8 @@ class Classifier:
         Raises:
             DataError: no classes yet, a class that is not the classifier's, or no image left.
         """
-        return self._evaluate(test, batch_size, progress, plain, baselines=False)["adapted"]
+        found = self._test(self._learned, test, batch_size, progress, plain, features=False)
+        return found.evaluation(np.array(found.probabilities))
 
     def compare(
         self,
@@ -357,7 +352,14 @@ class Classifier:
         Raises:
             DataError: as for `evaluate`.
         """
-        return self._evaluate(test, batch_size, progress, plain, baselines=True)
+        learned = self._learned
+        found = self._test(learned, test, batch_size, progress, plain, features=True)
+        features = np.array(found.features)
+        made = {"zero-shot": found.evaluation(self._zero_shot(learned).of_features(features))}
+        if learned is not None and (support := learned.support) is not None:
+            probe = linear_probe(support.features, support.labels, len(found.labels))
+            made["linear probe"] = found.evaluation(probe.of_features(features))
+        return made | {"adapted": found.evaluation(np.array(found.probabilities))}
 
     def save_pretrained(
         self,
@@ -377,21 +379,20 @@ class Classifier:
         Raises:
             AdapterError: there is nothing to save, or the folder is in use or cannot be written.
         """
-        if self._fitted is None or self.classes is None or self.record is None:
-            raise AdapterError("there is no adaptation to save yet, call fit first")
-        kept = self._support if keep_support else None
-        self.record = self.record.noting(evaluation).keeping(kept is not None)
-        lora = self._fitted.tuners.lora
+        learned = self._noting(evaluation)
+        record = learned.record.keeping(keep_support and learned.support is not None)
+        self._learned = replace(learned, record=record)
+        lora = learned.fitted.tuners.lora
         saved = adapter.Saved(
             Path(path),
-            self.classes,
+            learned.classes,
             self.recipe,
-            dict(self._fitted.state()),
-            self.record,
-            kept,
+            dict(learned.fitted.state()),
+            record,
+            learned.support if keep_support else None,
             lora.config(self.backbone) if lora is not None else None,
         )
-        adapter.write_adapter(saved, write_card(self.classes, self.recipe, self.record), overwrite)
+        adapter.write_adapter(saved, write_card(learned.classes, self.recipe, record), overwrite)
 
     def save_evaluation(self, path: str | Path, evaluation: Mapping[str, Evaluation]) -> None:
         """Add an evaluation to an adapter that was saved from this object; its weights are not touched.
@@ -399,10 +400,22 @@ class Classifier:
         Raises:
             AdapterError: the folder is no adapter.
         """
-        if self.classes is None or self.record is None:
-            raise AdapterError("there is no adaptation yet, call fit first")
-        self.record = self.record.noting(evaluation)
-        adapter.update_record(path, self.record, write_card(self.classes, self.recipe, self.record))
+        self._learned = learned = self._noting(evaluation)
+        adapter.update_record(path, learned.record, write_card(learned.classes, self.recipe, learned.record))
+
+    def _noting(self, evaluation: Mapping[str, Evaluation] | None) -> Learned:
+        """What was learned, with an evaluation in its record.
+
+        Raises:
+            AdapterError: nothing was.
+        """
+        if self._learned is None:
+            raise AdapterError("there is no adaptation to save yet, call fit first")
+        return replace(self._learned, record=self._learned.record.noting(evaluation))
+
+    @property
+    def _fitted(self) -> Fitted | None:
+        return None if self._learned is None else self._learned.fitted
 
     def _learn(
         self,
@@ -413,50 +426,55 @@ class Classifier:
     ) -> "Classifier":
         """`fit`, of whatever makes a fitted model of the support set."""
         self._frozen = Frozen(self.backbone, self._precision)  # what the last one holds for speed, goes with it
-        most = self.reader.max_pixels
-        found = learn(
-            support, self._given, self.recipe, self._views, self._frozen, str(self._device), seed, bands, most, fit
+        self._learned = learn(
+            support,
+            self._given,
+            self.recipe,
+            self._views,
+            self._frozen,
+            str(self._device),
+            seed,
+            bands,
+            self.max_pixels,
+            fit,
         )
-        self.reader = ImageReader(found.record.read_as, most)
-        return self._take(found)
-
-    def _take(self, found: Learned) -> "Classifier":
-        """Be what was learned."""
-        self.classes, self._fitted = found.classes, found.fitted
-        self._support, self.record = found.support, found.record
         return self
 
-    def _evaluate(
-        self, test: LabelledSource, batch_size: int | None, progress: Told | None, plain: bool, baselines: bool
-    ) -> dict[str, Evaluation]:
-        classes = self._known_classes()
-        data = read_labelled(test, Selection("test"))
-        index = classes.index(data)
-        known = frozenset(self.record.support.sha256 if self.record is not None else ())
-        predictor, size = self._predictor(plain), self._size(batch_size)
-        found = predictor.classify(data, index, known, size, baselines, progress)
-        if not found.truth:
-            reason = f" ({found.left_out[0]})" if found.left_out else ""
-            raise DataError(f"no image of {data.source} can be evaluated{reason}: give other test images")
-        for sentence in found.left_out[len(data.ignored) :]:
+    def _test(
+        self,
+        learned: Learned | None,
+        test: LabelledSource,
+        batch_size: int | None,
+        progress: Told | None,
+        plain: bool,
+        features: bool,
+    ) -> Classified:
+        known = frozenset(() if learned is None else learned.record.support.sha256)
+        classes, size = self._known_classes(learned), self._size(batch_size)
+        found = self._predictor(plain, learned).classify(test, classes, known, size, features, progress)
+        for sentence in found.unread:
             warnings.warn(f"not evaluated: {sentence}", AthaWarning, stacklevel=3)
+        return found
 
-        adapted = found.evaluation(classes.labels, np.array(found.probabilities))
-        if not baselines:
-            return {"adapted": adapted}
-        features = np.array(found.features)
-        made = {"zero-shot": found.evaluation(classes.labels, self._zero_shot().of_features(features))}
-        if (support := self._support) is not None:
-            probe = linear_probe(support.features, support.labels, len(classes.labels))
-            made["linear probe"] = found.evaluation(classes.labels, probe.of_features(features))
-        return made | {"adapted": adapted}
+    def _readable(self, images: SeveralImages, plain: bool) -> list[Prediction]:
+        """Predictions of images that can all be read."""
+        predictions = list(self.stream(images, plain=plain))
+        bad = [prediction.problem for prediction in predictions if prediction.problem]
+        if bad:
+            raise DataError(
+                f"{len(bad)} of {len(predictions)} images cannot be read, the first is {bad[0]}: leave it out"
+            )
+        return predictions
 
-    def _predictor(self, plain: bool = False) -> Predictor:
-        fitted = self._zero_shot() if self._fitted is None else self._fitted
-        return Predictor(fitted.plain() if plain else fitted, self._views, self._frozen, self.reader)
+    def _predictor(self, plain: bool, learned: Learned | None) -> Predictor:
+        fitted = self._zero_shot(None) if learned is None else learned.fitted
+        return Predictor(fitted.plain() if plain else fitted, self._views, self._frozen, self._reader(learned))
 
-    def _zero_shot(self) -> LinearScores:
-        texts = self._frozen.text_features(self._known_classes().texts, self.recipe.prompt.template)
+    def _reader(self, learned: Learned | None) -> ImageReader:
+        return ImageReader(AS_BEFORE if learned is None else learned.record.read_as, self.max_pixels)
+
+    def _zero_shot(self, learned: Learned | None) -> LinearScores:
+        texts = self._frozen.text_features(self._known_classes(learned).texts, self.recipe.prompt.template)
         return zero_shot(texts, self.backbone.logit_scale)
 
     def _size(self, batch_size: int | None) -> int:
@@ -464,7 +482,8 @@ class Classifier:
             raise DataError(f"batch_size is {batch_size}: give 1 or more")
         return images_at_once(self.backbone) if batch_size is None else batch_size
 
-    def _known_classes(self) -> Classes:
-        if self.classes is None:
+    def _known_classes(self, learned: Learned | None) -> Classes:
+        known = self._expected if learned is None else learned.classes
+        if known is None:
             raise DataError("the classes are not known yet: call fit, or give classes to from_pretrained")
-        return self.classes
+        return known

@@ -8,6 +8,7 @@ Shapes: B images, M tokens (P of them prefix), R rows and C columns of patches, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,9 +17,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from atha.alignment import Selection, select_tokens
+from atha.classes import Classes
+from atha.data.images import ImageInput, image_name
 from atha.errors import DataError
 from atha.methods.base import Fitted
 from atha.methods.images import Images
+from atha.prediction import Predictor
 from atha.probability import softmax
 from atha.recipe import Recipe
 
@@ -201,6 +205,37 @@ class Explanation:
 
 
 @torch.no_grad()
+def explain(
+    image: ImageInput, predictor: Predictor, classes: Classes, frozen: Fitted, fitted: Fitted | None, recipe: Recipe
+) -> Explanation:
+    """Look at one image with the frozen model and with a fitted one.
+
+    Args:
+        image: to look at.
+        predictor: reads the image and makes views of it.
+        classes: that it may be of.
+        frozen: the zero-shot model.
+        fitted: the adapted model; None: there is none.
+        recipe: that says how tokens are aligned.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    photo = predictor.reader.open(image)
+    plain = predictor.views.plain(photo)
+    images = predictor.viewed([plain])
+    return Explanation(
+        image_name(image) if isinstance(image, str | Path) else "image",
+        classes.labels,
+        np.asarray(photo),
+        plain.permute(1, 2, 0).numpy(),
+        predictor.views.visible_box(photo.size),
+        look_inside(frozen, images, classes.texts, recipe),
+        None if fitted is None else look_inside(fitted, images, classes.texts, recipe),
+        {} if fitted is None else {name: rows[0] for name, rows in fitted.votes(images).items()},
+    )
+
+
 def look_inside(fitted: Fitted, images: Images, texts: Sequence[str], recipe: Recipe) -> TokenMaps:
     """The token maps of one image, as a fitted model classifies it.
 

@@ -38,13 +38,13 @@ class Learned:
     Attributes:
         classes: of the support set.
         fitted: the model.
-        support: what is kept of the images.
+        support: what is kept of the images; None where it was not saved.
         record: of the run.
     """
 
     classes: Classes
     fitted: Fitted
-    support: SupportRecord
+    support: SupportRecord | None
     record: Record
 
 
@@ -164,6 +164,8 @@ def learn_more(
             f"recipe '{recipe.name}' fits no blend, which alone can be fitted to more images without all of the "
             "others: fit again on all of them"
         )
+    if kept is None:
+        raise DataError("the support set's features were not kept: fit again on all images")
     wanted = views_of(recipe.blend) if ADAPTED not in blend.parts else blend.aspects
     if lacking := [name for name in wanted if name not in kept.aspects]:
         raise DataError(f"no features are kept of the support images' view '{lacking[0]}': fit again on all images")

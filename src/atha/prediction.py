@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from atha.data import LabelledImages
+from atha.classes import Classes
+from atha.data import LabelledSource, Selection, read_labelled
 from atha.data.images import (
     ImageInput,
     ImageProblem,
@@ -25,6 +26,7 @@ from atha.data.images import (
 )
 from atha.data.loading import load_ahead
 from atha.data.views import Views
+from atha.errors import DataError
 from atha.evaluation import Evaluation
 from atha.methods.base import Fitted
 from atha.methods.images import ViewedImages
@@ -63,22 +65,27 @@ class Classified:
     """Labelled images and what was made of them.
 
     Attributes:
+        labels: the classes'.
+        ignored: sentences on files that are no images of the data.
         truth: class indices.
         files: names of the images.
         probabilities: of each image.
         features: frozen ones of each image, where they were asked for.
-        left_out: sentences on images that are not among these.
+        unread: sentences on images that are not among these.
     """
 
+    labels: Sequence[str]
+    ignored: Sequence[str]
     truth: list[int] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     probabilities: list[Float[np.ndarray, "N"]] = field(default_factory=list)
     features: list[Float[np.ndarray, "E"]] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
-    def evaluation(self, labels: Sequence[str], probabilities: Float[np.ndarray, "n N"]) -> Evaluation:
+    def evaluation(self, probabilities: Float[np.ndarray, "n N"]) -> Evaluation:
         """How good predictions of these images are: those that were made, or a baseline's."""
-        return Evaluation(labels, np.array(self.truth), probabilities, self.files, self.left_out)
+        left_out = [*self.ignored, *self.unread]
+        return Evaluation(self.labels, np.array(self.truth), probabilities, self.files, left_out)
 
 
 @dataclass(frozen=True)
@@ -137,8 +144,8 @@ class Predictor:
 
     def classify(
         self,
-        data: LabelledImages,
-        index: dict[str, int],
+        test: LabelledSource,
+        classes: Classes,
         known: Container[str],
         size: int,
         features: bool,
@@ -147,21 +154,26 @@ class Predictor:
         """Classify labelled images.
 
         Args:
-            data: the images.
-            index: raw label -> class.
+            test: the images.
+            classes: that they are of.
             known: as for `batches`.
             size: images of a batch.
             features: whether frozen features are wanted too.
             progress: called with (images done, images in all).
+
+        Raises:
+            DataError: a class that is none of these, or no image that can be used.
         """
-        found = Classified(left_out=list(data.ignored))
+        data = read_labelled(test, Selection("test"))
+        index = classes.index(data)
+        found = Classified(classes.labels, data.ignored)
         samples = iter(data.samples)
         done = 0
         for batch in self.batches([sample.image for sample in data.samples], size, known):
             good = []
             for sample, image in zip(islice(samples, len(batch)), batch, strict=True):
                 if isinstance(image.view, ImageProblem):
-                    found.left_out.append(str(image.view))
+                    found.unread.append(str(image.view))
                     continue
                 found.truth.append(index[sample.label])
                 found.files.append(image.name)
@@ -173,6 +185,9 @@ class Predictor:
             done += len(batch)
             if progress is not None:
                 progress(done, len(data.samples))
+        if not found.truth:
+            reason = f" ({[*found.ignored, *found.unread][0]})" if found.ignored or found.unread else ""
+            raise DataError(f"no image of {data.source} can be evaluated{reason}: give other test images")
         return found
 
     def probabilities(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[np.ndarray, "B N"]:

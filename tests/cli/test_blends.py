@@ -122,8 +122,9 @@ def test_plain_looks_at_the_plain_view_alone(place: Path) -> None:
     classifier = atha.Classifier.from_pretrained(place / "probes", device="cpu")
     full, plain = classifier.predict_proba(files), classifier.predict_proba(files, plain=True)
     assert not np.array_equal(full, plain)
-    assert np.array_equal(plain, classifier._fitted.plain().probabilities(classifier._predictor().viewed(
-        [classifier.reader.make(file, classifier._views.plain) for file in files])))  # fmt: skip
+    predictor = classifier._predictor(True, classifier._learned)
+    views = [classifier.reader.make(file, classifier._views.plain) for file in files]
+    assert np.array_equal(plain, predictor.fitted.probabilities(predictor.viewed(views)))
     assert np.array_equal(classifier.predict_proba(files), full), "nothing stays set"
     assert np.array_equal(classifier.evaluate(place / "test", plain=True).probabilities, plain)
     assert np.array_equal(classifier.compare(place / "test", plain=True)["adapted"].probabilities, plain)

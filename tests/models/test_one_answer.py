@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,13 +20,16 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 import atha
 from adapting import Adapting
 from atha.backbones.clip import ClipBackbone
+from atha.data.reading import AS_BEFORE
 from atha.data.views import Views
+from atha.fitting import Learned
 from atha.methods.tuned import FittedRecipe
 from atha.models import inference
 from atha.models.adaptation import Adaptation
 from atha.models.forms import prediction_encoder
 from atha.models.inference import group_size, in_groups
 from atha.recipe import Recipe
+from conftest import write_images
 from tiny_models import NANO_FOLDER
 
 pytestmark = pytest.mark.numbers
@@ -51,7 +55,8 @@ def classifier_of(backbone, precision: str) -> atha.Classifier:
     model = Adapting(backbone, recipe, backbone.prompts(CLASSES, recipe.prompt.template)).shake(0.02)
     with torch.no_grad():
         texts = model.plain().texts(model.prompts)
-    clf._fitted = FittedRecipe(recipe, Adaptation(model.tuners, texts, 20.0), clf._frozen)
+    fitted = FittedRecipe(recipe, Adaptation(model.tuners, texts, 20.0), clf._frozen)
+    clf._learned = Learned(clf.classes, fitted, None, SimpleNamespace(read_as=AS_BEFORE))
     return clf
 
 
@@ -91,7 +96,7 @@ def test_whatever_is_beside_it(made, size, count, precision, threads):
     order = np.random.default_rng(1).permutation(count)
     assert np.array_equal(clf.predict_proba([images[place] for place in order]), found[order])
     few = images[::4]
-    features, views = clf._predictor().frozen_features, [clf._views.plain(image) for image in few]
+    features, views = clf._predictor(False, clf._learned).frozen_features, [clf._views.plain(image) for image in few]
     assert np.array_equal(features(views), np.concatenate([features([view]) for view in views]))
     # Again and again: from the second time on, one image alone may go another way through the model.
     for _ in range(2):
@@ -201,6 +206,29 @@ def test_many_threads_and_a_fit_meanwhile(support, precision, size, calls):
         assert not worker.is_alive()
     assert not wrong
     assert np.array_equal(fitted, alone)
+
+
+def test_who_predicts_while_it_is_fitted_anew_has_the_one_before_or_the_new_one(support, tmp_path):
+    """Never the classes of one and the weights of the other."""
+    fewer = write_images(tmp_path / "fewer", {"red thing": (200, 60, 60), "blue thing": (60, 60, 200)}, 2)
+    image = photos(1)
+    clf = atha.Classifier(atha.load_backbone("nano"), recipe="prototypes").fit(support)
+    right = {tuple(clf.predict_proba(image)[0])}
+    right.add(tuple(clf.fit(fewer).predict_proba(image)[0]))
+    seen, ended = set(), threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            seen.add(tuple(clf.predict_proba(image)[0]))
+
+    worker = threading.Thread(target=ask, daemon=True)
+    worker.start()
+    for _ in range(3):
+        clf.fit(support), clf.fit(fewer)
+    ended.set()
+    worker.join(timeout=300)
+    assert not worker.is_alive()
+    assert seen and seen <= right
 
 
 def test_copies_and_other_processes(support, tmp_path):
