@@ -204,7 +204,8 @@ class Classifier:
 
         Args:
             support: class folders, a table, (image, label) pairs, or `LabelledImages`.
-            seed: fixes LoRA's start, dropout and augmentation; on one CPU a run repeats bit for bit.
+            seed: fixes LoRA's start, dropout and augmentation; a run repeats bit for bit
+                on one kind of CPU, with the same number of threads (``record.run.threads``).
             progress: called after each step with (step, steps, loss).
             bands: of images with many, the numbers, from 1, of those that are red, green and blue, or of the one that
                 is grey; or the whole rule by which images are read, from `atha.data.deciding.decide_reading`, which

@@ -1,11 +1,13 @@
 """Where to compute and how precisely: one resolver for each question."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from atha.errors import AthaError
@@ -81,6 +83,18 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+def use_threads(count: int | None) -> None:
+    """Compute with so many threads on a CPU from here on, in this process; None: with as many as there are.
+
+    What is trained differs in last bits with it; see `atha.models.inference` for why predictions do not.
+    """
+    if count is None:
+        return
+    torch.set_num_threads(count)
+    threadpool_limits(count)  # of what is loaded by now
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(count)))
 
 
 _setting = threading.Lock()

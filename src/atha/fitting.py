@@ -120,6 +120,7 @@ def learn(
             "steps": len(fitted.losses),
             "precision": frozen.precision,
             "device": device,
+            "threads": _threads(device),
             "seconds": time.perf_counter() - started,
             "trained": fitted.trained,
             "lora_layers": 0 if lora is None else len(lora.names),
@@ -200,7 +201,9 @@ def learn_more(
         drawn=record.support.drawn,
     )
     seconds = record.run.seconds + time.perf_counter() - started
+    threads = record.run.threads if ADAPTED in blend.parts else _threads(record.run.device)
     run = record.run.model_dump(exclude={"logit_scale"}) | {
+        "threads": threads,
         "seconds": seconds,
         "trained": fitted.trained,
         "versions": _versions(),
@@ -254,6 +257,10 @@ def _counts(
                 f"class '{label}' has no support image that can be read{reason}: add one, or leave the class out"
             )
     return counts
+
+
+def _threads(device: str) -> int | None:
+    return torch.get_num_threads() if device == "cpu" else None
 
 
 def _versions() -> dict[str, str]:

@@ -67,7 +67,7 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
 
 def _training(record: Record) -> list[str]:
     run, scale = record.run, record.logit_scale
-    where = f"seed {run.seed}; {markdown(run.precision)} on {markdown(run.device)}; {run.seconds:.1f} s."
+    where = f"seed {run.seed}; {markdown(run.precision)} on {markdown(run.place)}; {run.seconds:.1f} s."
     if run.losses and scale is not None:
         where = (
             f"{run.steps} steps, last step taken, no validation set; logit scale {scale:g}; "

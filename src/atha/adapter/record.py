@@ -81,11 +81,18 @@ class RunRecord(Part):
     logit_scale: float | None = None  # of what a recipe trains
     precision: Text
     device: Text
+    threads: Annotated[int, Field(ge=1)] | None = None  # of torch, on a CPU
     seconds: float
     trained: dict[Text, Count]  # values by tuner, or by tensor
     lora_layers: Count
     losses: list[float] = Field(default_factory=list)  # of each step
     versions: dict[Text, Text]
+
+    @property
+    def place(self) -> str:
+        """What it was fitted on, in words."""
+        count = self.threads
+        return self.device if count is None else f"{self.device} with {count} thread{'s' if count > 1 else ''}"
 
 
 class MemberRecord(Part):
@@ -264,6 +271,8 @@ class Record(Part):
         }
         if self.support.drawn is None:
             absent["support"] = {"drawn"}
+        if self.run.threads is None:
+            absent["run"] = {"threads"}
         return to_json(self.model_dump(exclude=absent))
 
 

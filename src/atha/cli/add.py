@@ -29,6 +29,7 @@ def add(
     model: common.Backbone = None,
     download: common.Download = False,
     device: common.Device = "auto",
+    threads: common.Threads = None,
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
@@ -53,7 +54,9 @@ def add(
         raise DataError(f'{classes} is a list: give texts of new classes by label, such as {{"label": "text"}}')
 
     from atha.classifier import Classifier
+    from atha.devices import use_threads
 
+    use_threads(threads)
     classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     classifier.add(data, texts)
     if test is not None:

@@ -39,6 +39,12 @@ err = _Console(stderr=True, highlight=False)
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="That compute, on a CPU. What is fitted differs in last bits. (default: one for each core)"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 BatchSize = Annotated[
     int | None,

@@ -26,6 +26,7 @@ def evaluate(
     model: common.Backbone = None,
     download: common.Download = False,
     device: common.Device = "auto",
+    threads: common.Threads = None,
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     json: common.Json = False,
@@ -40,8 +41,10 @@ def evaluate(
     saved.classes.index(data)
 
     from atha.classifier import Classifier
+    from atha.devices import use_threads
     from atha.documents.words import share_percent
 
+    use_threads(threads)
     classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     with common.progress("Evaluating", len(data.samples)) as advance:
         result = classifier.evaluate(data, batch_size, advance, plain=plain)

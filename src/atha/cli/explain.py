@@ -36,6 +36,7 @@ def explain(
     model: common.Backbone = None,
     download: common.Download = False,
     device: common.Device = "auto",
+    threads: common.Threads = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
     json: common.Json = False,
@@ -64,7 +65,9 @@ def explain(
     open_image(image, Reading() if saved is None else saved.record.read_as, max_pixels=max_pixels)
 
     from atha.classifier import Classifier
+    from atha.devices import use_threads
 
+    use_threads(threads)
     if saved is not None:
         classifier = Classifier.from_saved(
             saved, backbone=model, download=download, device=device, max_pixels=max_pixels

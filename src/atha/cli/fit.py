@@ -48,6 +48,7 @@ def fit(
         typer.Option(help="Keep small pictures and frozen features of the support images in the adapter, for reports."),
     ] = True,
     device: common.Device = "auto",
+    threads: common.Threads = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
@@ -73,9 +74,10 @@ def fit(
     if test is not None:
         task.index(test)
 
-    from atha.devices import resolve_device
+    from atha.devices import resolve_device, use_threads
 
     resolve_device(device)
+    use_threads(threads)
     if not json:
         counts = {task.labels[index[label]]: count for label, count in data.counts.items()}
         rows = [[label, text, str(counts[label])] for label, text in zip(task.labels, task.texts, strict=True)]

@@ -32,6 +32,7 @@ def predict(
     model: common.Backbone = None,
     download: common.Download = False,
     device: common.Device = "auto",
+    threads: common.Threads = None,
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
@@ -49,7 +50,9 @@ def predict(
     files = find_images(images, Selection("predict", image_column, images=base))
 
     from atha.classifier import Classifier
+    from atha.devices import use_threads
 
+    use_threads(threads)
     classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     labels = saved.classes.labels
     header = ["label", "probability", "file", *(labels if all_classes else ())]

@@ -24,6 +24,7 @@ def report(
     model: common.Backbone = None,
     download: common.Download = False,
     device: common.Device = "auto",
+    threads: common.Threads = None,
     batch_size: common.BatchSize = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
@@ -42,8 +43,10 @@ def report(
     saved.classes.index(data)
 
     from atha.classifier import Classifier
+    from atha.devices import use_threads
     from atha.reports.adaptation import adaptation_report
 
+    use_threads(threads)
     classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     with common.stages() as advance:
         html = adaptation_report(classifier, data, adapter.resolve().name, mistakes, batch_size, advance)

@@ -110,7 +110,7 @@ def _tell(record: "Record", results: "Mapping[str, Evaluation]") -> None:
         if run.losses
         else ""
     )
-    common.say(f"Trained {record.learned}; {losses}{run.seconds:.1f} s on {run.device} in {run.precision}.")
+    common.say(f"Trained {record.learned}; {losses}{run.seconds:.1f} s on {run.place} in {run.precision}.")
     if (members := members_table(record)) is not None:
         common.print_table(members)
     if results:

@@ -132,7 +132,7 @@ def _asked(classifier: Classifier, record: Record, data: LabelledImages) -> Sect
         ["Test images from", data.source],
         *([["Images read", " ".join(said)]] if (said := record.read_as.describe()) else []),
         ["Steps, logit scale, seed", f"{run.steps}, {scale}, {run.seed}"],
-        ["Fitted on", f"{run.device} in {run.precision}, {run.seconds:.1f} s"],
+        ["Fitted on", f"{run.place} in {run.precision}, {run.seconds:.1f} s"],
         ["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())],
     ]
     return Section(

@@ -1,0 +1,45 @@
+"""With how many threads a model was fitted is chosen and said."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from threadpoolctl import threadpool_limits
+from typer.testing import CliRunner
+
+from atha.adapter.files import read_adapter
+from atha.cli import app
+
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "1")
+    with threadpool_limits():
+        yield
+    torch.set_num_threads(1)
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_threads_are_used_and_noted(support: Path, tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    run("fit", support, "--out", out, "--model", "nano", "--recipe", "prototypes", "--threads", 2)
+    assert read_adapter(out).record.run.threads == 2
+    assert "cpu with 2 threads" in (out / "README.md").read_text()
+    one = run("predict", out, support, "--all", "--threads", 1)
+    assert torch.get_num_threads() == 1
+    assert run("predict", out, support, "--all", "--threads", 2) == one, "predictions do not depend on it"
+    assert torch.get_num_threads() == 2
+
+
+def test_what_is_no_number_of_threads() -> None:
+    result = CliRunner().invoke(app, ["predict", "a", "b", "--threads", "0"])
+    assert result.exit_code == 2
