@@ -146,7 +146,12 @@ def test_a_function_cannot_be_saved(place: Path) -> None:
 def test_kinds_are_told_apart() -> None:
     with pytest.raises(TypeError, match="'linear' already"):
 
-        class Other(Fitted, kind="linear"):
+        class Other(LinearScores, kind="linear"):
+            pass
+
+    with pytest.raises(TypeError, match="Lost has the kind 'lost' and could be saved but not loaded"):
+
+        class Lost(Fitted, kind="lost"):
             pass
 
     class Derived(LinearScores):

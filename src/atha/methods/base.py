@@ -93,6 +93,10 @@ class Fitted(ABC):
         cls.kind = kind  # never that of its base, which would be restored in its place
         if kind is None:
             return
+        if cls.restore.__qualname__ == "Fitted.restore":
+            raise TypeError(
+                f"{cls.__name__} has the kind '{kind}' and could be saved but not loaded: give it a restore"
+            )
         there = KINDS.setdefault(kind, cls)
         if (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"there is a fitted model of kind '{kind}' already, {there.__qualname__}: name it apart")
@@ -124,8 +128,11 @@ class Fitted(ABC):
     def restore(
         cls, definition: Mapping[str, Any], tensors: Mapping[str, Tensor], recipe: Recipe, frozen: Frozen
     ) -> "Fitted":
-        """One that was saved; see the function `restore`, which knows the class by the definition's kind."""
-        raise NotImplementedError(f"{cls.__name__} has a kind and no restore")
+        """One that was saved; see the function `restore`, which knows the class by the definition's kind.
+
+        Every class with a kind has its own; see `__init_subclass__`.
+        """
+        raise AdapterError(f"{cls.__name__} is of no kind that can be saved, and none was")
 
     def release(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of what is held for speed; it is made again when it is wanted again."""
