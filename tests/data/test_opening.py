@@ -66,9 +66,9 @@ def test_table_without_a_group_in_a_row(here):
 
 
 def test_one_image_in_two_spellings(here):
-    (here / "t.csv").write_text(f"path,label\nmine/b/p1_1.jpg,x\n{here}/mine/b/p1_1.jpg,x\nmine/b/p1_2.jpg,y\n")
+    (here / "t.csv").write_text(f"path,label\nmine/b/p1_1.jpg,bee\n{here}/mine/b/p1_1.jpg,bee\nmine/b/p1_2.jpg,ant\n")
     for path in ("t.csv", str(here / "t.csv")):
-        assert open_pool(path).ids == ("mine/b/p1_1.jpg", "mine/b/p1_2.jpg")
+        assert open_pool(path).ids == ("mine/b/p1_2.jpg", "mine/b/p1_1.jpg")
         assert open_pool(path).notes[0] == "1 row repeats an earlier one and is not used: row 3"
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from atha.data import LabelledImages, Sample
 from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, some_of, unlistable, walk_files
 from atha.data.sources import splits
+from atha.data.sources.beside import doubt as table_doubt
+from atha.data.sources.beside import tables_among
 from atha.data.sources.layout import Layout
 from atha.errors import DataError
 
@@ -40,7 +42,7 @@ def read_folder(root: Path) -> LabelledImages:
         names = some_of([folder.name for folder in empty], 20)
         raise DataError(f"{those} no image in '{root}': {names}; add images or remove the empty folder")
     samples = tuple(Sample(path, folder.name) for folder in folders for path in files[folder])
-    doubt = splits.doubt(root, files, beside)
+    doubt = splits.doubt(root, files, beside) or table_doubt(root, beside)
     notes = (_passed_over(beside) if beside else "", "" if doubt else splits.named_as_splits(root, folders))
     return LabelledImages(samples, str(root), tuple(filter(None, notes)), doubt)
 
@@ -48,8 +50,9 @@ def read_folder(root: Path) -> LabelledImages:
 def _no_classes(root: Path, beside: list[Path]) -> DataError:
     if any(path.suffix.lower() in IMAGE_SUFFIXES for path in beside):
         example = next(path for path in beside if path.suffix.lower() in IMAGE_SUFFIXES).name
+        table = next((f"give the table of their labels, such as '{path}', or " for path in tables_among(beside)), "")
         return DataError(
-            f"the folder '{root}' holds images but no class folders; put them in one folder per class, such as "
+            f"the folder '{root}' holds images but no class folders; {table}put them in one folder per class, such as "
             f"{root / 'melanoma' / example}"
         )
     return DataError(f"the folder '{root}' has no class folders; give a folder such as {root / 'melanoma' / 'x.jpg'}")

@@ -140,7 +140,7 @@ class Files:
         if not values:
             return None
         parts = _parts(values[0])
-        for root in dict.fromkeys((Path(), self.base, self.base.parent)):
+        for root in dict.fromkeys((self.base, self.base.parent, Path())):
             seen: set[str] = set()
             for folder, names in _walk(root):
                 there = {*names, *(os.path.splitext(name)[0] for name in names)}  # noqa: PTH122 - as of a name
