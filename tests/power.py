@@ -16,7 +16,7 @@ import pytest
 from atha import durable
 
 Tree = dict[str, "bytes | Tree"]
-STEPS = ("mkdir", "rename", "replace", "link", "unlink", "remove", "rmdir", "fsync")
+STEPS = ("mkdir", "rename", "replace", "link", "unlink", "remove", "rmdir", "fsync", "sync")
 
 
 class Disk:
@@ -40,6 +40,9 @@ class Disk:
             result = real(*arguments, **options)
             if name == "fsync":
                 self._flush(Path(f"/proc/self/fd/{arguments[0]}").readlink())
+            if name == "sync":
+                for path in (self.root, *self.root.rglob("*")):
+                    self._flush(path)
             self._note()
             return result
 

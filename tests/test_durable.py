@@ -120,6 +120,14 @@ def test_new_folders_survive_a_loss_of_power(tmp_path: Path, disk: Callable[[Pat
         assert content(place) == {"text": b"words"}
 
 
+def test_a_folder_of_many_files_survives_a_loss_of_power(tmp_path: Path, disk: Callable[[Path], Disk]) -> None:
+    watched = disk(tmp_path)
+    with whole_folder(tmp_path / "many") as new:
+        for number in range(150):
+            (new / str(number)).write_text("words")
+    assert [one["many"] for one in watched.now()] == [{str(number): b"words" for number in range(150)}] * 3
+
+
 # A real kill. The process that is killed is a fork, so that its imports are not waited for.
 
 

@@ -23,6 +23,8 @@ from uuid import uuid4
 _WORK, _LOCK = ".atha-saving-", ".lock"
 # Linux: renameat2(2), relative to the working directory, both names stay.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+# Files and folders beyond which all of the system's are flushed at once: each by itself takes milliseconds.
+_MANY = 100
 # A kernel, a file system or a sandbox that cannot exchange.
 _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
 
@@ -150,13 +152,14 @@ def _make_folder(folder: Path) -> None:
 
 def _flush_all(path: Path) -> None:
     """See to it that a file, or a folder with all that is in it, is on the disk."""
-    for folder, _, names in os.walk(path, topdown=False):
-        for name in names:
-            _flush(Path(folder, name))
-        _flush(Path(folder))
-    if not path.is_dir():
-        _flush(path)
-    _flush(path.parent)
+    there = [path]
+    for folder, folders, files in os.walk(path):
+        there += [Path(folder, name) for name in (*folders, *files)]
+    if len(there) > _MANY and hasattr(os, "sync"):
+        os.sync()
+        return
+    for one in (*there, path.parent):
+        _flush(one)
 
 
 def _flush(path: Path) -> None:
