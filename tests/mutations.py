@@ -2,7 +2,9 @@
 
 import copy
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -200,3 +202,90 @@ def renew_checksums(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
     (folder / "atha.json").write_text(json.dumps(record), "utf-8", "backslashreplace")
+
+
+def change_text(random: Random, text: str) -> bytes:
+    """A text with odd lines, odd values and odd bytes in it."""
+    lines = text.splitlines()
+    for _ in range(random.choice([1, 2, 4])):
+        place = random.randrange(len(lines) + 1)
+        value = random.choice(
+            ['"', ",", ",,,", "\t", ";", "'", "\0", "\ufeff", "\u2028", "=1+1", "#", "../../x", " ", "]]"]
+        )
+        kind = random.randrange(5)
+        if kind == 0:
+            lines.insert(place, value)
+        elif kind == 1 and lines:
+            line = lines[place % len(lines)]
+            cut = random.randrange(len(line) + 1)
+            lines[place % len(lines)] = line[:cut] + value + line[cut:]
+        elif kind == 2 and lines:
+            del lines[place % len(lines)]
+        elif kind == 3 and lines:
+            lines[place % len(lines)] = value.join([lines[place % len(lines)]] * random.choice([2, 300]))
+        elif lines:
+            lines.insert(place, lines[place % len(lines)])
+    made = (
+        random.choice(["\n", "\n", "\r\n", "\r"])
+        .join(lines)
+        .encode(random.choice(["utf-8"] * 5 + ["utf-16", "utf-32"]))
+    )
+    return change_bytes(random, made) if random.random() < 0.3 else made
+
+
+def change_model(random: Random, folder: Path) -> None:
+    """A model folder of which one or two files were changed."""
+    files = sorted(path for path in folder.iterdir() if path.suffix != ".safetensors")
+    for path in random.sample(files, random.choice([1, 1, 1, 2])):
+        if path.suffix == ".json" and random.random() < 0.92:
+            path.write_text(change_json(random, path.read_text("utf-8")), "utf-8", "surrogatepass")
+        else:
+            path.write_bytes(change_bytes(random, path.read_bytes()))
+    if random.random() < 0.15:
+        change_tensor_file(random, folder / "model.safetensors")
+
+
+def change_store(random: Random, path: Path) -> None:
+    """A store of which bytes were changed, or values by somebody who knows its tables."""
+    if random.random() < 0.5:
+        content = path.read_bytes()
+        start = random.choice([0, 0, 4096 * random.randrange(len(content) // 4096)])
+        part = change_bytes(random, content[start : start + 4096])
+        path.write_bytes(content[:start] + part + content[start + 4096 :])
+        return
+    connection = sqlite3.connect(path)
+    tables = {
+        "experiments": ["hash", "method", "model", "definition"],
+        "episodes": ["content", "sequence", "episode"],
+        "runs": ["started", "environment"],
+        "results": [
+            "hash",
+            "accuracy",
+            "brier",
+            "calibration",
+            "classes",
+            "correct",
+            "seconds",
+            "memory",
+            "run",
+            "episode",
+            "experiment",
+        ],
+        "probabilities": ["probabilities", "episode"],
+    }
+    with suppress(sqlite3.Error), connection:
+        for _ in range(random.choice([1, 1, 3])):
+            table = random.choice(list(tables))
+            column = random.choice(tables[table])
+            value = random.choice(
+                [None, -1, 7, 1e308, float("inf"), "x", "{", "[" * 500, b"", b"\xff" * 90, 2**62, "1"]
+            )
+            if random.random() < 0.3:
+                (old,) = connection.execute(f"SELECT {column} FROM {table} LIMIT 1").fetchone() or ("",)
+                value = change_bytes(random, old if isinstance(old, bytes) else str(old).encode())
+                value = value.decode("latin-1") if isinstance(old, str) else value
+            rows = "" if random.random() < 0.2 else f" WHERE rowid = {random.randrange(1, 4)}"
+            if table in ("episodes", "results") and rows:
+                rows = f" WHERE episode = {random.randrange(4)}"
+            connection.execute(f"UPDATE {table} SET {column} = ?{rows}", (value,))
+    connection.close()

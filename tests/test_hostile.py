@@ -1,8 +1,11 @@
 """Files that somebody changed to do harm, or that came to harm: the right answer, or a sentence that names the file."""
 
 import json
+import resource
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -14,25 +17,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+import tiny_models
 from atha import Classifier, Recipe, backbones
+from atha import recipe as recipe_module
 from atha.adapter.card import write_card
 from atha.adapter.files import read_adapter
 from atha.adapter.members import members_table
+from atha.backbones import licence
+from atha.bench.compare import compare, comparison_tables
+from atha.bench.report import arenas, report_tables, rows
+from atha.bench.results import definition_hash
+from atha.bench.store import Store
 from atha.cli.info import _adapter
+from atha.data import read_labelled
+from atha.data.finding import find_images
+from atha.data.opening import open_pool
+from atha.episodes import draw_episodes, read_episodes, write_episodes
 from atha.errors import AthaError
 from atha.methods import make_method
+from atha.prompts import name_classes, read_classes_file
+from atha.texts import TextError, read_header
 from conftest import COLOURS, write_images
-from mutations import change_adapter, renew_checksums
+from mutations import (
+    ODD_VALUES,
+    change_adapter,
+    change_json,
+    change_model,
+    change_store,
+    change_text,
+    renew_checksums,
+)
 from saved_adapters import change_tensors
+from stores import definition, episode_set
+from stores import fill as fill_store
 
+IMAGE = "test/GreenThing/1_0.png"
 WEIGHTS = {"text": 1, "adapted": 1, "prototypes": 1, "gaussian": 1}
 RECIPES = {"released": {}, "auto": {"blend.weights": WEIGHTS, "blend.views": ["flip"]}}
-KINDS = (*RECIPES, "linear-probe", "tip-adapter")
-seeds = given(st.integers(0, 2**32 - 1))
-
-
-def examples(count: int) -> settings:
-    return settings(derandomize=True, deadline=None, max_examples=count, database=None)
+KINDS = (*RECIPES, "prototypes", "tip-adapter")
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +214,7 @@ HARM = {
         "minus infinity in a blend": (fill(REST, "blend.gaussian.bias", -INF), "'blend.gaussian.bias' holds a number"),
         "an aspect often": (set_value("atha.json", ["plain"] * 999, "fitted", "aspects"), "aspects are"),
     },
-    "linear-probe": {
+    "prototypes": {
         "NaN": (fill(REST, "weights", NAN), "'weights' holds a number that is none"),
         "fewer classes": (
             lambda folder: [put(REST, name, lambda one: one[:2])(folder) for name in ("weights", "bias")],
@@ -221,27 +243,18 @@ def test_adapter_that_was_changed_with_its_checksums(kind: str, case: str, place
     change, sentence = HARM[kind][case]
     change(folder)
     renew_checksums(folder)
-    said = refused(lambda: use_adapter(folder, place / "test" / "GreenThing" / "1_0.png"))
+    said = refused(lambda: use_adapter(folder, place / IMAGE))
     assert said is not None, "it was accepted"
     assert sentence in said
 
 
 @pytest.mark.usefixtures("loaded_once")
 def test_a_class_that_cannot_be_has_no_probability(place: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(place / "linear-probe", tmp_path / "adapter"))
+    folder = Path(shutil.copytree(place / "prototypes", tmp_path / "adapter"))
     fill(REST, "bias", -INF)(folder)
-    found = Classifier.from_pretrained(folder, device="cpu").predict_proba([place / "test" / "GreenThing" / "1_0.png"])
+    found = Classifier.from_pretrained(folder, device="cpu").predict_proba([place / IMAGE])
     assert found[0, 0] == 0
     assert found.sum() == pytest.approx(1)
-
-
-@examples(60)
-@seeds
-def test_adapters(place: Path, tmp_path_factory: pytest.TempPathFactory, loaded_once: None, seed: int) -> None:
-    random, folder = Random(seed), tmp_path_factory.mktemp("changed") / "adapter"
-    shutil.copytree(place / random.choice(KINDS), folder)
-    change_adapter(random, folder)
-    refused(lambda: use_adapter(folder, place / "test" / "GreenThing" / "1_0.png"))
 
 
 def test_weights_that_are_not_finite(place: Path, tmp_path: Path) -> None:
@@ -252,7 +265,155 @@ def test_weights_that_are_not_finite(place: Path, tmp_path: Path) -> None:
     weights["visual_projection.weight"][0, 0] = NAN
     save_file(weights, folder / "model.safetensors")
     made = Classifier.from_pretrained(folder, list(COLOURS), "gaussian", device="cpu")
-    image = place / "test" / "GreenThing" / "1_0.png"
+    image = place / IMAGE
     for use in (lambda: made.predict_proba([image]), lambda: made.fit(place / "support")):
         with pytest.raises(AthaError, match=f"{folder} makes features that are not finite"):
             use()
+
+
+# Anything, changed at random
+
+
+def attack_adapter(random: Random, place: Path, here: Path) -> None:
+    shutil.copytree(place / random.choice(KINDS), here / "adapter")
+    change_adapter(random, here / "adapter")
+    use_adapter(here / "adapter", place / IMAGE)
+
+
+def attack_model(random: Random, place: Path, here: Path) -> None:
+    shutil.copytree(random.choice(sorted((place / "models").iterdir())), here / "model")
+    change_model(random, here / "model")
+    loaded = backbones.load_backbone(str(here / "model"))
+    json.dumps(loaded.describe(), allow_nan=False)
+    licence(loaded)
+    found = Classifier(loaded, ["cat", "dog"], "gaussian", device="cpu").predict_proba([place / IMAGE])
+    assert np.isfinite(found).all()
+
+
+def attack_store(random: Random, place: Path, here: Path) -> None:
+    path = Path(shutil.copy(place / "results.db", here))
+    change_store(random, path)
+    with Store(path) as store:
+        found = arenas(store.experiments())
+        report_tables(found, True, True)
+        json.dumps([row.to_dict(True, True) for row in rows(found)], allow_nan=False)
+        if found:
+            refused(lambda: comparison_tables(compare(found, "zero-shot")))
+        store.runs()
+    with Store(path, create=True) as store:
+        store.repair({definition_hash(definition()): ("zero-shot", "nano", definition())})
+        fill_store(store, definition(), range(4))
+    with Store(here / "other.db", create=True) as store, Store(path) as other:
+        store.merge(other)
+
+
+def attack_table(random: Random, place: Path, here: Path) -> None:
+    name = random.choice(["table.csv", "table.tsv", "one-hot.csv", "rows.jsonl", "list.txt"])
+    (here / name).write_bytes(change_text(random, (place / "texts" / name).read_text()))
+    shutil.copytree(place / "support", here / "support")
+    if not name.endswith(".txt"):
+        refused(lambda: read_labelled(here / name))
+    find_images([here / name])
+
+
+def attack_recipe(random: Random, place: Path, here: Path) -> None:
+    name = random.choice(["recipe.toml", "recipe.json"])
+    text = (place / "texts" / name).read_text()
+    made = change_json(random, text).encode("utf-8", "surrogatepass") if name.endswith(".json") else b""
+    (here / name).write_bytes(made or change_text(random, text))
+    recipe = Recipe.load(here / name)
+    json.dumps(recipe.model_dump(mode="json"), allow_nan=False)
+    Recipe.load("paper", [f"training.steps={json.dumps(random.choice(ODD_VALUES))}"])
+
+
+def attack_lists(random: Random, place: Path, here: Path) -> None:
+    """Class files, episode files and headers of model cards."""
+    text = (place / "texts" / "episodes.json").read_text()
+    (here / "episodes.json").write_bytes(change_json(random, text).encode("utf-8", "surrogatepass"))
+    refused(lambda: read_episodes(here / "episodes.json", open_pool(str(place / "support"))))
+    (here / "classes.json").write_bytes(
+        change_json(random, '{"red_thing": "a red thing", "GreenThing": "g"}').encode("utf-8", "surrogatepass")
+    )
+    refused(lambda: name_classes(COLOURS, read_classes_file(here / "classes.json")))
+    header = "---\nlicense: mit\ntags:\n- a\n- b\nmodel-index: {a: [1, 2], b: &x [3]}\n---\n# Card\n"
+    (here / "README.md").write_bytes(change_text(random, header))
+    with suppress(TextError):
+        read_header(here / "README.md")
+
+
+ATTACKS = {
+    attack_adapter: 60,
+    attack_model: 25,
+    attack_store: 25,
+    attack_table: 40,
+    attack_recipe: 60,
+    attack_lists: 30,
+}
+
+
+@pytest.fixture(scope="module")
+def everything(place: Path) -> Path:
+    """Files of all kinds."""
+    texts = place / "texts"
+    texts.mkdir()
+    files = sorted(path.relative_to(place).as_posix() for path in (place / "support").rglob("*.png"))
+    table = [(file, file.split("/")[1]) for file in files]
+    (texts / "table.csv").write_text("path,label\n" + "".join(f"{file},{label}\n" for file, label in table))
+    (texts / "table.tsv").write_text("file\tclass\n" + "".join(f'"{file}"\t{label}\n' for file, label in table))
+    one_hot = [",".join([file, *(str(int(label == one)) for one in COLOURS)]) for file, label in table]
+    (texts / "one-hot.csv").write_text("\n".join([",".join(["image", *COLOURS]), *one_hot]) + "\n")
+    lines = [json.dumps({"file_name": file, "label": label}) for file, label in table]
+    (texts / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    (texts / "list.txt").write_text("\n".join(files) + "\n")
+    preset = Path(recipe_module.__file__).parent / "presets" / "released.toml"
+    shutil.copy(preset, texts / "recipe.toml")
+    (texts / "recipe.json").write_text(json.dumps(Recipe.load("auto").model_dump(mode="json")))
+    pool = open_pool(str(place / "support"))
+    write_episodes(texts / "episodes.json", draw_episodes(pool, way=2, shot=1, query=1, episodes=3, seed=1))
+    with Store(place / "results.db", create=True) as store:
+        for method in ("zero-shot", "lora"):
+            fill_store(store, definition(method), range(4))
+        store.add_episodes(episode_set(3))
+    shutil.copytree(tiny_models.NANO_FOLDER, place / "models" / "nano")
+    return place
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("loaded_once")
+def test_files_changed_at_random(
+    everything: Path, tmp_path_factory: pytest.TempPathFactory, attack: Callable[[Random, Path, Path], None]
+) -> None:
+    @settings(derandomize=True, deadline=None, max_examples=ATTACKS[attack], database=None)
+    @given(st.integers(0, 2**32 - 1))
+    def run(seed: int) -> None:
+        strike(attack, seed, everything, tmp_path_factory.mktemp("here"))
+
+    run()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("loaded_once")
+def test_ten_thousand_files_changed_at_random(everything: Path, tmp_path: Path) -> None:
+    """No other error, none that takes long, and none that takes much memory."""
+    for kind, save in tiny_models.SAVE.items():
+        save(everything / "models" / kind)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for seed in range(10_000):
+        attack = list(ATTACKS)[seed % len(ATTACKS)]
+        here = tmp_path / "here"
+        here.mkdir()
+        started = time.process_time()
+        strike(attack, seed, everything, here)
+        assert time.process_time() - started < 10, f"{attack.__name__} {seed}"
+        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert more < 500_000, f"{attack.__name__} {seed} took {more} kB"
+        shutil.rmtree(here)
+
+
+def strike(attack: Callable[[Random, Path, Path], None], seed: int, place: Path, here: Path) -> None:
+    try:
+        refused(lambda: attack(Random(seed), place, here))
+    except Exception as error:
+        raise AssertionError(f"{attack.__name__} {seed}: {type(error).__name__}: {error}") from error

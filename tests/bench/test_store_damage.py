@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from test_store import CLASSES, QUERY, WAY, definition, dump, fill, result, sentence, whole
+from test_store import QUERY, WAY, definition, dump, fill, result, sentence, whole
 from typer.testing import CliRunner
 
 from atha.bench.store import Store
@@ -260,8 +260,7 @@ def test_a_store_of_the_first_version_is_read_and_written(path):
     assert read(path)[0]["atha"] == [0, 1]
 
 
-def test_classes_are_those_of_the_definition(path):
-    """What the other tests take for granted."""
-    with Store(path) as store:
-        (one, _) = store.experiments()
-    assert one.classes.max() < len(CLASSES)
+def test_names_that_are_no_text_are_no_damage(path):
+    with Store(path, create=True) as store:
+        fill(store, definition("lora+", dataset="caf\udce9"), range(2))
+    assert read(path)[0]["lora+"] == [0, 1]

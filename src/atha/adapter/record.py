@@ -290,6 +290,8 @@ def parse_record(content: Mapping[str, Any], folder: Path) -> Record:
         raise AdapterError(f"{file} is damaged, its list of files is not as written: save the adapter again")
     try:
         return Record.model_validate(dict(content))
+    except UnicodeError:
+        raise AdapterError(f"{file} is damaged, it holds a text that is none: copy the adapter again") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     if first["type"] in ("model_type", "dict_type"):

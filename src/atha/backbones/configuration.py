@@ -205,6 +205,8 @@ def parse(kind: type[Configuration], content: dict[str, Any], name: str) -> Conf
         return kind.model_validate(given)
     except ValidationError as error:
         raise BackboneError(f"{FILE} of {name} is damaged ({explain(error)}): get the model again") from None
+    except UnicodeError:
+        raise BackboneError(f"{FILE} of {name} holds a text that is none: get the model again") from None
 
 
 def explain(error: ValidationError) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, InstanceOf, ValidationError
 
 from atha.bench.results import Experiment, definition_hash
 from atha.calibration import BINS
@@ -39,9 +39,13 @@ class Damage:
         return f"{self.what} {self.problem}"
 
 
+# A file name need not be text that can be encoded.
+_Text = InstanceOf[str]
+
+
 class _Dataset(Part):
-    name: str
-    classes: list[list[str]]
+    name: _Text
+    classes: list[list[_Text]]
 
 
 class _Episodes(Part):

@@ -226,6 +226,8 @@ class StoreFile:
             yield
         except sqlite3.Error as error:
             raise StoreError(_sentence(self._path, error, self._timeout)) from error
+        except UnicodeDecodeError as error:  # of SQLite's own message, which names what is damaged
+            raise StoreError(f"{self._path} is no store (damaged), it is left alone: use another --store") from error
 
     def _goes_on(self) -> bool:
         """Ends what takes more steps than a file of this size can: damaged pages may lead to each other."""
