@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from atha.data import Selection
 from atha.data.opening import open_pool
 from atha.data.sources.cdfsl import benchmarks
 from atha.errors import DataError
@@ -132,3 +133,21 @@ def test_benchmark_texts(tmp_path):
     assert changed.texts == {**pool.texts, "SeaLake": "water", "AnnualCrop": "Annual Crop"}
     assert (changed.texts_source, changed.labels_hash) == ("the user", pool.labels_hash)
     assert "both read" in refusal("eurosat", tmp_path, classes={"SeaLake": "River"})
+
+
+def test_rows_and_columns_of_a_table_that_are_named(here):
+    rows = [f"{name},{label},{part}" for name, label, part in
+            (("p1_1", "bee", "a"), ("p1_2", "bee", "b"), ("p2_1", "ant", "a"), ("p3_1", "ant", "b"))]  # fmt: skip
+    (here / "t.csv").write_text("\n".join(["id,insect,part", *rows]))
+    options = {"label_column": "insect", "images": here / "mine"}
+    pool = open_pool("t.csv", selection=Selection(**options))
+    assert (pool.labels, [file.stem for file in pool.files]) == (
+        ("ant", "ant", "bee", "bee"),
+        ["p2_1", "p3_1", "p1_1", "p1_2"],
+    )
+    (here / "t.csv").write_text((here / "t.csv").read_text().replace("part", "fold"))
+    some = open_pool("t.csv", selection=Selection(**options, split="a"))
+    assert [file.stem for file in some.files] == ["p2_1", "p1_1"]
+    assert some.labels_hash != open_pool("t.csv", selection=Selection(**options)).labels_hash
+    with pytest.raises(DataError, match="--label-column is for tables, and eurosat is a benchmark"):
+        open_pool("eurosat", here, selection=Selection(**options))

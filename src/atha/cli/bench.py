@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from atha import defaults
-from atha.cli import common
+from atha.cli import common, selecting
+from atha.cli.bench_episodes import episodes
 from atha.cli.common import verb
 from atha.cli.drawing import (
     EPISODES_PANEL,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Compare methods on identical episodes, with paired differences.", no_args_is_help=True, add_completion=False
 )
-
+app.command()(episodes)
 
 StoreFile = Annotated[Path, typer.Argument(help="Store made by atha bench run.")]
 OutputFormat = Annotated[
@@ -78,6 +79,10 @@ def run(
         typer.Option(help="Geometry: as published (squeezed to a square), or the model's own. (default: cdfsl)"),
     ] = None,
     classes: Texts = None,
+    image_column: selecting.ImageColumn = None,
+    label_column: selecting.LabelColumn = None,
+    images: selecting.Images = None,
+    split: selecting.Split = None,
     without: Without = None,
     keep: Keep = None,
     group_pattern: GroupPattern = None,
@@ -148,7 +153,10 @@ def run(
     if ray_address is not None and executor != "ray":
         raise DataError("--ray-address is for --executor ray: add it, or leave the address out")
     check_store(store)
-    sources = wanted.draw(root, classes, listed(without), keep, group_pattern, ignore_groups, episodes_file)
+    from atha.data import Selection
+
+    selection = Selection("all", image_column, label_column, images, split)
+    sources = wanted.draw(root, classes, listed(without), keep, group_pattern, ignore_groups, episodes_file, selection)
     common.say("Loading libraries ...")
     from atha.bench.plan import make_plan
     from atha.bench.runner import run_plan
@@ -185,42 +193,6 @@ def run(
         raise
     with Store(store) as results:
         _conclude(results, [one for row in plan.experiments for one in row], summary, json, wide=suite is not None)
-
-
-@app.command()
-@verb
-def episodes(
-    out: Annotated[Path, typer.Option(help="JSON file to write.")],
-    dataset: Dataset = None,
-    root: Root = None,
-    classes: Texts = None,
-    without: Without = None,
-    keep: Keep = None,
-    group_pattern: GroupPattern = None,
-    ignore_groups: IgnoreGroups = False,
-    way: Way = None,
-    shot: Shot = None,
-    query: Query = None,
-    episodes: Episodes = None,
-    seed: Seed = None,
-    overwrite: common.Overwrite = False,
-    debug: common.Debug = False,
-) -> None:
-    """Write the episodes that bench run would use: which images, by id, are support and query."""
-    from atha.episodes import write_episodes
-
-    wanted = Wanted(
-        listed(dataset),
-        or_default(way, 5),
-        or_default(query, 15),
-        or_default(seed, 1),
-        shots_of(shot, episodes, {5: 400}),
-    )
-    sources = wanted.draw(root, classes, listed(without), keep, group_pattern, ignore_groups, None)
-    if len(sources) != 1:
-        raise DataError(f"a file holds one sequence and these are {len(sources)}: give one --dataset and one --shot")
-    write_episodes(out, sources[0][1], overwrite)
-    common.print_text(f"{len(sources[0][1].episodes)} episodes in {out}, hash {sources[0][1].hash}")
 
 
 @app.command()

@@ -59,6 +59,10 @@ def check(
     write_list: Annotated[
         Path | None, typer.Option(help="Write the images without copies as a CSV of path,label, which --keep reads.")
     ] = None,
+    image_column: selecting.ImageColumn = None,
+    label_column: selecting.LabelColumn = None,
+    images: selecting.Images = None,
+    split: selecting.Split = None,
     bands: common.Bands = None,
     max_pixels: common.MaxPixels = defaults.MAX_PIXELS,
     overwrite: common.Overwrite = False,
@@ -74,13 +78,17 @@ def check(
     The paths in the list of --write-list are relative to the data set, wherever the list lies. Of copies it has the
     first.
     """
+    from atha.data import Selection
     from atha.data.check import check as check_data
 
     if write_list is not None:
         _check_list(write_list, duplicates, overwrite)
     wanted = common.read_bands(bands)
     with common.stages() as advance:
-        found = check_data(dataset, root, duplicates=duplicates, progress=advance, bands=wanted, max_pixels=max_pixels)
+        found = check_data(
+            dataset, root, duplicates=duplicates, progress=advance, bands=wanted, max_pixels=max_pixels,
+            selection=Selection("all", image_column, label_column, images, split),
+        )  # fmt: skip
     if json:
         common.print_json(found.describe())
     else:

@@ -9,6 +9,7 @@ from atha.cli import common
 from atha.errors import DataError
 
 if TYPE_CHECKING:
+    from atha.data import Selection
     from atha.data.pool import Pool
     from atha.episodes import EpisodeSet
 
@@ -91,7 +92,9 @@ class Wanted:
         group_pattern: str | None,
         ignore_groups: bool,
         file: Path | None,
+        selection: "Selection | None" = None,
     ) -> list[tuple["Pool", "EpisodeSet"]]:
+        from atha.data import Selection
         from atha.data.opening import open_pool
         from atha.episodes import draw_episodes, read_episodes
 
@@ -101,7 +104,7 @@ class Wanted:
         for name in dict.fromkeys(self.datasets):
             pool = open_pool(
                 name, root, classes=_texts(classes), group_pattern=group_pattern, without=without, keep=keep,
-                ignore_groups=ignore_groups,
+                ignore_groups=ignore_groups, selection=selection or Selection(),
             )  # fmt: skip
             for note in pool.notes:
                 common.warn(f"{pool.name}: {note}")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from atha.data import Selection
 from atha.data.deciding import decide_reading
 from atha.data.duplicates import Duplicates, Progress, find_duplicates
 from atha.data.images import ImageReader
@@ -26,6 +27,7 @@ def check(
     progress: Progress | None = None,
     bands: Sequence[int] | None = None,
     max_pixels: int = MAX_PIXELS,
+    selection: Selection = Selection(),  # noqa: B008 - frozen
 ) -> Survey:
     """Checks a data set: benchmarks against the protocol, any data for copies and unreadable images.
 
@@ -37,6 +39,7 @@ def check(
         progress: called with the stage, how much of it is done, and how much there is.
         bands: of images with many, the numbers, from 1, of those that are colours.
         max_pixels: larger images cannot be read.
+        selection: as for `atha.data.opening.open_pool`.
 
     Returns:
         What was found; wrong data are problems in it, never errors.
@@ -45,7 +48,7 @@ def check(
         DataError: there is no data set of that name, or no such folder.
     """
     expected = benchmark or benchmarks().get(dataset)
-    found = _own(dataset, root) if expected is None else _of_benchmark(expected, root)
+    found = _own(dataset, root, selection) if expected is None else _of_benchmark(expected, root)
     pool = found.pool
     if not duplicates or pool is None or not pool.ids:
         return found
@@ -91,10 +94,10 @@ def _of_benchmark(expected: Benchmark, root: Path | None) -> Survey:
     return replace(found, problems=found.problems + counted, notes=found.notes + roughly)
 
 
-def _own(dataset: str, root: Path | None) -> Survey:
+def _own(dataset: str, root: Path | None, selection: Selection) -> Survey:
     home = None if dataset.startswith(PREFIX) else own_path(dataset, root)
     try:
-        pool = open_pool(dataset, root)
+        pool = open_pool(dataset, root, selection=selection)
     except DataError as error:
         if home is None:
             raise

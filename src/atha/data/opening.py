@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from atha.classes import Classes
-from atha.data import LabelledImages, read_labelled
+from atha.data import LabelledImages, Selection, read_labelled
 from atha.data.finding import did_you_mean, kind_of
 from atha.data.pool import Pool, listing_hash
 from atha.data.sources import hub as hubs
@@ -34,6 +34,7 @@ def open_pool(
     without: Sequence[str] = (),
     keep: Path | None = None,
     ignore_groups: bool = False,
+    selection: Selection = Selection(),  # noqa: B008 - frozen
 ) -> Pool:
     """Opens the images that episodes are drawn from. The images themselves are not decoded.
 
@@ -49,6 +50,7 @@ def open_pool(
         without: labels of classes to leave out.
         keep: a list of images as ``atha data check --write-list`` writes it; all others are left out.
         ignore_groups: whether images of one patient or lesion may be in support and query.
+        selection: which rows of a table are wanted, and where it has what.
 
     Returns:
         The pool, by class and then by id.
@@ -57,13 +59,15 @@ def open_pool(
         DataError: the data cannot be found or read, or an option does not fit them.
     """
     if dataset in benchmarks():
+        if selection.given:
+            raise DataError(f"{selection.given[0]} is for tables, and {dataset} is a benchmark; leave it out")
         pool = _benchmark(dataset, root, classes)
     elif dataset.startswith(hubs.PREFIX):
-        images = hubs.fetch(dataset, root or cache_folder() / "hub")
-        pool = _own(images.name, images.table, classes)
+        images = hubs.fetch(dataset, root or cache_folder() / "hub", selection)
+        pool = _own(images.name, images.table, classes, Selection())
     else:
         path = own_path(dataset, root)
-        pool = _own(_name(path), path, classes)
+        pool = _own(_name(path), path, classes, selection)
     if keep is not None:
         pool = _kept(pool, keep)
     if without:
@@ -107,10 +111,11 @@ def _benchmark(name: str, root: Path | None, classes: Texts | None) -> Pool:
     return replace(pool, texts=texts, texts_source="the user")
 
 
-def _own(name: str, path: Path, classes: Texts | None) -> Pool:
+def _own(name: str, path: Path, classes: Texts | None, selection: Selection) -> Pool:
     """Class folders or a table as a pool."""
-    images = read_labelled(path)
-    labels_hash = hashlib.sha256(path.read_bytes()).hexdigest() if kind_of(path) == "file" else ""
+    images = read_labelled(path, selection)
+    whole = kind_of(path) == "file" and not selection.given
+    labels_hash = hashlib.sha256(path.read_bytes()).hexdigest() if whole else ""
     task = Classes.of_support(images, classes)  # refuses what fit refuses
     texts = name_classes(images.labels, classes)
     order = {label: index for index, label in enumerate(texts)}

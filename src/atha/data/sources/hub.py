@@ -52,8 +52,6 @@ def read_hub(reference: str, selection: Selection) -> LabelledImages:
     Raises:
         DataError: as of `fetch`.
     """
-    if selection.images is not None:
-        raise DataError(f"--images is for tables, and '{reference}' comes with its images; leave it out")
     images = fetch(reference, cache_folder() / "hub", selection)
     found = read_table(images.table, Selection(selection.use, split=EVERY))
     return replace(found, source=images.name, ignored=(*images.notes, *found.ignored))
@@ -76,6 +74,8 @@ def fetch(reference: str, cache: Path, selection: Selection = Selection()) -> Hu
     Raises:
         DataError: the library ``datasets`` is missing, the data set cannot be had, or it has no images with labels.
     """
+    if selection.images is not None:
+        raise DataError(f"--images is for tables, and '{reference}' comes with its images; leave it out")
     library = _library()
     name, split = _parse(reference)
     if split is not None and selection.split is not None:
