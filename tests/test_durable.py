@@ -218,6 +218,24 @@ def test_who_still_writes_is_left_alone(tmp_path: Path) -> None:
     assert content(tmp_path) == {"adapter": {"file": b"words"}, "other": b"more"}
 
 
+@pytest.mark.parametrize("link", ["", "old", "new"])
+def test_what_leads_elsewhere_is_not_followed(tmp_path: Path, link: str) -> None:
+    """Somebody may have made what looks like a leftover, such as in an archive."""
+    put({"home": {"old": {"letters": b"1"}, "new": {"letters": b"2"}}, "place": {}}, tmp_path / "disk")
+    work = tmp_path / "disk" / "place" / ".atha-saving-0123456789ab"
+    before = content(tmp_path / "disk" / "home")
+    if link:
+        put({"old": {}, "new": {}}, work)
+        (work / link).rmdir()
+        (work / link).symlink_to(tmp_path / "disk" / "home" / "old")
+        (work / ({"old", "new"} - {link}).pop() / "letters").write_bytes(b"3")
+    else:
+        work.symlink_to(tmp_path / "disk" / "home")
+    tidy(work.parent)
+    assert content(tmp_path / "disk" / "home") == before
+    assert not [path for path in work.parent.iterdir() if not path.is_symlink()]
+
+
 def test_exchange(tmp_path: Path) -> None:
     put({"one": {"a": b"1"}, "other": {"b": b"2"}}, tmp_path / "place")
     if exchange(tmp_path / "place" / "one", tmp_path / "place" / "other"):

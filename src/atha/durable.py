@@ -11,6 +11,7 @@ flushed to the disk before it takes the place, and the place after that. What a 
 import ctypes
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 _WORK, _LOCK = ".atha-saving-", ".lock"
+_OURS = re.compile(rf"({re.escape(_WORK)}[0-9a-f]{{12}})(?:{re.escape(_LOCK)})?")
 # Linux: renameat2(2), relative to the working directory, both names stay.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 # Files and folders beyond which all of the system's are flushed at once: each by itself takes milliseconds.
@@ -60,8 +62,8 @@ def tidy(parent: Path) -> None:
         parent: of the files and folders that were being made.
     """
     with suppress(OSError):  # no such folder, or a closed one: nothing can be there that could be removed
-        names = {name.removesuffix(_LOCK) for name in os.listdir(parent) if name.startswith(_WORK)}  # noqa: PTH208
-        for work in (parent / name for name in names):
+        found = map(_OURS.fullmatch, os.listdir(parent))  # noqa: PTH208
+        for work in {parent / name[1] for name in found if name}:
             with suppress(OSError), _locked(work):
                 _settle(work)
 
@@ -92,8 +94,9 @@ def _locked(work: Path) -> Iterator[None]:
 
 def _settle(work: Path) -> None:
     """Put in its place what was about to take it, and remove all else."""
-    with suppress(FileNotFoundError):
-        for old in (work / "old").iterdir():
+    made = [work, work / "new", work / "old"]
+    if all(folder.is_dir() and not folder.is_symlink() for folder in made):  # who made links there meant harm
+        for old in made[2].iterdir():
             target, new = work.parent / old.name, work / "new" / old.name
             if not target.exists():  # ended between two renames; the new one is whole by then
                 try:

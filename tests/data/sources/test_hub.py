@@ -90,7 +90,7 @@ def test_data_that_cannot_be_used(library, folder, tmp_path):
 
 def test_what_a_killed_process_left_is_removed(library, folder, tmp_path):
     cache = tmp_path / "written"
-    for name in (".atha-saving-dead", ".somebody's", "other"):
+    for name in (".atha-saving-0123456789ab", ".somebody's", "other"):
         (cache / name).mkdir(parents=True)
         (cache / name / "a.png").write_bytes(b"x")
     pool = open_pool(f"hf:{folder}", cache)
