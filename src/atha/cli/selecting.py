@@ -20,7 +20,10 @@ ImageColumn = Annotated[
 LabelColumn = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Column of the labels, or its number. (default: the one that is)", rich_help_panel=PANEL
+        metavar="NAME",
+        help="Column of the labels, or its number; several with commas, if each holds 1 for its class. (default: the "
+        "one that is)",
+        rich_help_panel=PANEL,
     ),
 ]
 Images = Annotated[
@@ -113,7 +116,7 @@ def read_with_test(
     Raises:
         DataError: either cannot be read, or none has columns and some are named.
     """
-    from atha.data import Selection, read_labelled, takes_columns
+    from atha.data import read_labelled, takes_columns
     from atha.errors import DataError
 
     if test is None:
@@ -123,7 +126,11 @@ def read_with_test(
     of_test = replace(selection, use="test", split=eval_split, split_option="--eval-split")
     first, second = takes_columns(images), takes_columns(test)
     if first and not second:
-        of_test = Selection("test", split=eval_split, split_option="--eval-split")
+        of_test = _without_columns(of_test)
     if second and not first:
-        selection = Selection("fit", split=selection.split)
+        selection = _without_columns(selection)
     return read_labelled(images, selection), read_labelled(test, of_test)
+
+
+def _without_columns(selection: "Selection") -> "Selection":
+    return replace(selection, image_column=None, label_column=None, images=None)

@@ -29,17 +29,8 @@ GROUP_COLUMNS = ("group", "patient", "patient_id", "lesion", "lesion_id")
 # Names that often mean the same, and other things too: taken where the table has none of those above.
 _MAYBE_IMAGES = ("image_name", "image_id", "image_index", "isic_id", "img", "id_code", "id", "name")
 _MAYBE_LABELS = (
-    "labels",
-    "dx",
-    "class_id",
-    "classid",
-    "label_id",
-    "label_name",
-    "finding_labels",
-    "species",
-    "breed",
-    "y",
-)
+    "labels", "dx", "class_id", "classid", "label_id", "label_name", "finding_labels", "species", "breed", "y",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
