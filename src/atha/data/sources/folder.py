@@ -42,9 +42,8 @@ def read_folder(root: Path) -> LabelledImages:
         names = some_of([folder.name for folder in empty], 20)
         raise DataError(f"{those} no image in '{root}': {names}; add images or remove the empty folder")
     samples = tuple(Sample(path, folder.name) for folder in folders for path in files[folder])
-    doubt = splits.doubt(root, files, beside) or table_doubt(root, beside)
-    notes = (_passed_over(beside) if beside else "", "" if doubt else splits.named_as_splits(root, folders))
-    return LabelledImages(samples, str(root), tuple(filter(None, notes)), doubt)
+    doubt = splits.doubt(root, files) or table_doubt(root, beside) or splits.doubt_of_names(root, folders)
+    return LabelledImages(samples, str(root), (_passed_over(beside),) if beside else (), doubt)
 
 
 def _no_classes(root: Path, beside: list[Path]) -> DataError:

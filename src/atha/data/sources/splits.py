@@ -1,7 +1,7 @@
 """Folders that may be no classes: splits, domains, and folders around the class folders.
 
 Told by structure: class folders hold images, at whatever depth, and splits hold folders of the same names. Names alone
-are no proof: a class may be called ``test`` or ``train``.
+are no proof: a class may be called ``test`` or ``train``, if not all of them are called so.
 """
 
 import re
@@ -16,7 +16,7 @@ from pathlib import Path
 from atha.data.finding import IMAGE_SUFFIXES
 from atha.prompts import split_camel_case
 
-_TABLES = (".csv", ".tsv")
+_IMAGES = re.compile(r"(image|img|photo|picture)s?", re.IGNORECASE)
 _LEARN = "train"
 # Words for parts of a data set, by what they mean.
 _PARTS = {
@@ -70,13 +70,12 @@ class _Folder:
         return part_of(self.name)[0]
 
 
-def doubt(root: Path, files: Mapping[Path, Sequence[Path]], beside: Sequence[Path] = ()) -> str:
-    """Why the folders in a folder may be no classes, with what to give.
+def doubt(root: Path, files: Mapping[Path, Sequence[Path]]) -> str:
+    """Why the folders in a folder may be no classes by what they hold, with what to give.
 
     Args:
         root: the folder.
         files: the folders in it, and all files below each.
-        beside: the files in it.
 
     Returns:
         A sentence; empty where there is no doubt.
@@ -88,12 +87,6 @@ def doubt(root: Path, files: Mapping[Path, Sequence[Path]], beside: Sequence[Pat
     parts = _family(folders)
     if parts and any(folder.deep for folder in parts):
         return f"the folders of '{root}' ({_listed(folders)}) are splits, not classes: {_way(parts)}"
-    table = next((file for file in beside if file.suffix.lower() in _TABLES), None)
-    if table is not None and len(parts) == len(folders):
-        return (
-            f"the folders of '{root}' ({_listed(folders)}) have the names of splits and hold no class folders: give a "
-            f"table of the path and the label of each image, such as {_quoted(table)}"
-        )
     if within := next((folder for folder in nested if _alike(folder.inner, _names(folders, folder))), None):
         return (
             f"'{within.path}' holds folders of the same names as those beside it ({_listed(within.inner.values())}), "
@@ -107,14 +100,23 @@ def doubt(root: Path, files: Mapping[Path, Sequence[Path]], beside: Sequence[Pat
     return _same(root, same)
 
 
-def named_as_splits(root: Path, folders: Sequence[Path]) -> str:
-    """A sentence where all folders have names of splits, and nothing but the names tells; else nothing."""
+def doubt_of_names(root: Path, folders: Sequence[Path]) -> str:
+    """Why folders of images may be no classes where all of them, and not one, are called as parts of one data set are.
+
+    Args:
+        root: the folder.
+        folders: in it.
+
+    Returns:
+        A sentence; empty where there is no doubt.
+    """
     found = [_Folder(path, path.name) for path in folders]
     if len(found) < 2 or len(_family(found)) < len(found):
         return ""
     return (
-        f"the classes are called {_listed(found)}, as splits are: if '{root}' holds splits, put the images in a folder "
-        "for each class, or list them in a table"
+        f"the folders of '{root}' ({_listed(found)}) have the names of splits and hold no class folders: put the "
+        "images in one folder per class, or list images and labels in a table; if they are the classes, name each of "
+        "them in --classes"
     )
 
 
@@ -172,13 +174,18 @@ def _same(root: Path, folders: Sequence[_Folder]) -> str:
             f"{told}, which are splits: put the splits above the classes, as {_quoted(root / common[0] / first.name)}, "
             "or list the images in a table"
         )
+    if kept := next((name for name in common if _IMAGES.fullmatch(name)), None):
+        return (
+            f"{told}, of which '{kept}' may hold the images, and the others what belongs to them, such as masks: move "
+            "the others out; if all are images of the classes, name each class in --classes"
+        )
     # What has the name of images is more likely to hold them than masks or notes beside it.
     best = next((folder for folder in folders if "image" in folder.name.casefold()), first)
     other = next(folder for folder in folders if folder is not best)
     return (
         f"{told}, as domains, folds or splits do and classes do not: give one of them, such as atha fit "
         f"{_quoted(best.path)}, and another where it is a test set, such as --eval {_quoted(other.path)}; if they are "
-        "the classes, take out what is no image of theirs, and name each of them in --classes"
+        "the classes, name each of them in --classes"
     )
 
 
