@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from atha.data.drawing import Shuffler
 from atha.data.pool import Pool
+from atha.documents import escaping
 from atha.errors import DataError
 from atha.files import write_whole
 from atha.texts import LISTS, TextError, json_table, read_text
@@ -150,7 +151,7 @@ def write_episodes(path: Path, episodes: EpisodeSet, overwrite: bool = False) ->
             for one in episodes.episodes
         ],
     }
-    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n", overwrite)
+    write_whole(path, escaping.json(json.dumps(content, ensure_ascii=False, indent=1)) + "\n", overwrite)
 
 
 def read_episodes(path: Path, pool: Pool) -> EpisodeSet:

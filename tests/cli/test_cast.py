@@ -130,6 +130,7 @@ def test_data_check_and_its_list(there: Path) -> None:
     json.loads(run("data", "check", "test", "--json", "--no-duplicates").stdout)
     listed = cells((there / "keep.csv").read_text("utf-8"))
     assert {from_csv(row[1]) for row in listed[1:]} == set(CLASSES)
+    json.loads(run("data", "classes", "test").stdout)
     made = run("bench", "episodes", "--dataset", "test", "--keep", "keep.csv", "--out", "e.json", "--way", "2",
                "--shot", "1", "--query", "1", "--episodes", "1")  # fmt: skip
     assert "1 episodes in e.json" in made.stdout

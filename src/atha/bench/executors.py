@@ -5,6 +5,7 @@ A worker that dies takes nothing with it: its job is given to another, less the 
 
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Generator, Iterable, Iterator
@@ -23,6 +24,7 @@ from atha.bench.nursery import Forked, Nursery
 from atha.bench.plan import Plan
 from atha.bench.results import Result
 from atha.bench.work import BenchError, EpisodeRunner, Job
+from atha.documents.escaping import terminal
 from atha.errors import AthaError, AthaWarning
 
 #: Workers that may die of one job before the run is given up.
@@ -217,10 +219,15 @@ def _begin(pipe: Connection) -> None:
     work(pipe)
 
 
+def _show(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"Warning: {terminal(str(message))}", file=sys.stderr)
+
+
 def work(pipe: Connection) -> None:
     """A worker's life: its number out, the plan and jobs in, results and then None out; or the error that ends it."""
     warnings.simplefilter("ignore")  # libraries' own; the parent has shown them, or left them out
     warnings.simplefilter("default", AthaWarning)
+    warnings.showwarning = _show
     runner: EpisodeRunner | None = None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:

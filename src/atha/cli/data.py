@@ -9,6 +9,7 @@ import typer
 from atha import defaults
 from atha.cli import common, selecting
 from atha.cli.common import verb
+from atha.documents import escaping
 from atha.documents.tables import Table, to_csv
 from atha.errors import DataError
 
@@ -124,7 +125,7 @@ def classes(
         check_free(out, overwrite)
     found = Classes.of_support(read_labelled(support, Selection("fit", image_column, label_column, images, split)))
     texts = {label: "" if tells_nothing(text) else text for label, text in zip(found.labels, found.texts, strict=True)}
-    content = dumps(texts, indent=2, ensure_ascii=False) + "\n"
+    content = escaping.json(dumps(texts, indent=2, ensure_ascii=False)) + "\n"
     if out is None:
         common.write(content)
     else:
