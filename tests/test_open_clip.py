@@ -300,3 +300,59 @@ def test_the_licence_of_a_model_card_is_found(copied):
     assert licence(load_backbone(f"open_clip:local-dir:{copied}")) is None
     (copied / "README.md").write_text("---\nlicense: mit\n---\n# A model")
     assert licence(load_backbone(f"open_clip:local-dir:{copied}")) == "mit"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"vision_cfg": {"timm_model_name": "hf-hub:evil/x"}}, "names a tower outside itself"),
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "names code or files"),
+        ({"vision_cfg": {"width": 65_536}}, r"describes a model of \d.* GB and its weights have 0.0 GB"),
+        ({"text_cfg": {"vocab_size": 10**12}}, "describes a model of"),
+        ({"vision_cfg": {"image_size": 10**7}}, "describes a model of"),
+    ],
+)
+def test_configurations_that_reach_too_far(saved, tmp_path, change, said):
+    folder = shutil.copytree(saved("vit"), tmp_path / "copy")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    model = config["model_cfg"]
+    for key, value in change.items():
+        model[key] = model.get(key, {}) | value
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=said):
+        load_backbone(f"open_clip:local-dir:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [
+        ("ViT-B-32", 0.3),
+        ("ViT-bigG-14-worldwide", 5),
+        ("ViT-e-14", 8),
+        ("RN50", 0.2),
+        ("RN50x64", 1.2),
+        ("coca_ViT-L-14", 1),
+    ],
+)
+def test_models_in_half_precision_are_not_too_large(name, gigabytes):
+    import open_clip
+
+    open_clip_files._check_size(open_clip.get_model_config(name), int(gigabytes * 1e9))
+
+
+@pytest.mark.parametrize("name", ["open_clip:hf-hub:some/where", "open_clip:ViT-B-32/laion2b_s34b_b79k"])
+def test_the_hub_is_not_asked_where_files_on_the_machine_must_do(monkeypatch, name):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    asked = []
+
+    def download(repository, file, local_files_only, **_):
+        asked.append(local_files_only)
+        raise LocalEntryNotFoundError("not in the cache")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(BackboneError, match="is not on this machine"):
+        load_backbone(name, local_files_only=True)
+    assert asked
+    assert all(asked)

@@ -12,7 +12,7 @@ from typing import Any
 
 from atha.backbones.folders import check_inside, check_keys
 from atha.data.processor import ImageProcessor
-from atha.errors import BackboneError, reason
+from atha.errors import BackboneError, is_fault, reason
 from atha.texts import TextError, read_json
 
 PREFIX = "open_clip:"
@@ -95,6 +95,7 @@ def load_open_clip(name: str, revision: str | None = None, local_files_only: boo
             check_keys(config, CONFIG, name)
             if re.search(r"[:/\\]", str(config.get("vision_cfg", {}).get("timm_model_name") or "")):
                 raise BackboneError(f"its {CONFIG} names a tower outside itself: get the model from a source you trust")
+            _check_size(config, source.weights.stat().st_size)
             tokenizer = _tokenizer(config.get("text_cfg", {}), source)
             options = {} if source.quick_gelu is None else {"force_quick_gelu": source.quick_gelu}
             model = open_clip.create_model(
@@ -107,10 +108,34 @@ def load_open_clip(name: str, revision: str | None = None, local_files_only: boo
             backbone = OpenClipBackbone(model, tokenizer, processor, name, source.revision, settings)
     except BackboneError as error:
         raise BackboneError(f"{name} cannot be loaded, {error}") from None
-    except Exception as error:  # open_clip, timm and transformers raise what they like
+    except BaseException as error:  # open_clip, timm and transformers raise what they like
+        if not is_fault(error):
+            raise
         raise BackboneError(f"{name} cannot be loaded ({reason(error)}): check the name, or get it again") from None
     backbone.location, backbone.home = source.location, source.home
     return backbone
+
+
+def _check_size(config: Mapping[str, Any], size: int) -> None:
+    """See to it that a model is not far larger than its weights: a wrong number would take all memory.
+
+    Args:
+        config: of the model, as open_clip has it.
+        size: of the file of weights, in bytes.
+    """
+    values = 0
+    for part in config.values():
+        if isinstance(part, dict) and "width" in part:
+            width, layers = int(part["width"]), part.get("layers") or 0
+            blocks = 64 * sum(layers) if isinstance(layers, list) else 12 * int(layers)  # of a ResNet: wider and wider
+            patches = (int(part.get("image_size") or 0) // int(part.get("patch_size") or 16)) ** 2
+            rows = patches + int(part.get("vocab_size") or 0) + int(part.get("context_length") or 0)
+            values += width * (width * blocks + rows + int(config["embed_dim"]))
+    if 4 * values > 16 * size + 10**9:
+        raise BackboneError(
+            f"its {CONFIG} describes a model of {4 * values / 1e9:,.0f} GB and its weights have {size / 1e9:,.1f} GB: "
+            "get the model again"
+        )
 
 
 def meant(name: str) -> str | None:
