@@ -32,11 +32,11 @@ def fit(images, recipe="probes", **settings):
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("recipe", ["probes", "gaussian"])
-def test_adding_is_fitting_on_all(recipe, support, more, test_folder, tmp_path):
+@pytest.mark.parametrize("settings", [{}, {"blend__members": '["tip-adapter", "proker"]'}])
+def test_adding_is_fitting_on_all(settings, support, more, test_folder, tmp_path):
     """Bit for bit: members, weights, views and probabilities, after saving and loading too."""
-    at_once = fit(pairs(support) + pairs(more), recipe)
-    fit(pairs(support), recipe).save_pretrained(tmp_path / "few")
+    at_once = fit(pairs(support) + pairs(more), **settings)
+    fit(pairs(support), **settings).save_pretrained(tmp_path / "few")
     grown = atha.Classifier.from_pretrained(tmp_path / "few").add(pairs(more))
     files = sorted(test_folder.glob("*/*.png"))
     assert grown.classes == at_once.classes and "violet thing" in grown.classes.labels

@@ -118,7 +118,7 @@ def fitted(recipe, photos, **changes):
         ("probes", {}),
         ("prototypes", {}),
         ("gaussian", {}),
-        ("probes", {"blend.members": list(PROBES)}),
+        ("probes", {"blend.members": ["tip-adapter", "gda", "proker", "lp-plus-plus", "clap"]}),
         ("probes", {"blend.members": ["text"]}),
         ("probes", {"blend.views": ["quarter-turns"], "blend.weights": {"text": 0.5, "prototypes": 1, "gaussian": 2}}),
     ],
