@@ -151,7 +151,7 @@ def test_frames_of_a_film(unfitted, tmp_path):
 
 
 def test_what_is_no_image(unfitted):
-    for value in (None, 3, b"a.png", io.BytesIO()):
+    for value in (None, 3, np.float64(3), b"a.png", io.BytesIO()):
         with pytest.raises(DataError, match=f"of type {type(value).__name__}: give a path"):
             unfitted.predict(value)
         with pytest.raises(DataError, match="1 of 1 images cannot be read"):

@@ -210,8 +210,12 @@ def each_image(images: SeveralImages) -> Iterable[ImageInput]:
         return [images] if images.ndim < 4 else list(images)
     if isinstance(images, str | Path | Image.Image):
         return [images]
-    iterable = hasattr(images, "__iter__") or hasattr(images, "__getitem__")
-    if not iterable or isinstance(images, bytes | bytearray) or hasattr(images, "read"):
+    try:
+        iter(images)
+        several = not isinstance(images, bytes | bytearray) and not hasattr(images, "read")
+    except TypeError:
+        several = False
+    if not several:
         raise DataError(
             f"images are given as a value of type {type(images).__name__}: give a path, a PIL image or an array, or "
             "several of them, such as a list"
