@@ -6,15 +6,17 @@ import pytest
 import atha
 from atha.methods.tuned import planned
 from atha.recipe import Recipe
+from conftest import write_images
 
-QUICK = Recipe.load("paper", ["training.steps=2", "training.precision=float32", "lora=none"])
+QUICK = Recipe.load("paper", ["training.steps=1", "training.precision=float32", "lora=none"])
 
 
-def test_many_images(support, monkeypatch):
+def test_many_images(tmp_path, monkeypatch):
+    support = write_images(tmp_path, {"red": (200, 60, 60), "blue": (60, 60, 200)}, 2)
     clf = atha.Classifier.from_pretrained("nano", recipe=QUICK).fit(support, seed=1)
     losses, tensors = clf.history, clf._fitted.state()
     monkeypatch.setattr("atha.fitting.MANY", 1)
-    said = r"there are 6 support images, 2 of the largest class: fitting them will take about \d+ seconds?, as measured"
+    said = r"there are 4 support images, 2 of the largest class: fitting them will take about \d+ seconds?, as measured"
     with pytest.warns(atha.AthaWarning, match=said):
         clf.fit(support, seed=1)
     assert clf.history == losses
