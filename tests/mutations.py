@@ -141,7 +141,9 @@ def change_tensors(random: Random, tensors: dict[str, torch.Tensor]) -> dict[str
         odd = random.choice([float("nan"), float("inf"), float("-inf"), 1e38, -1.0, 0.0, 1e6])
         changed = value.clone().flatten()
         rows = slice(None) if random.random() < 0.3 else random.randrange(len(changed))
-        changed[rows] = odd if value.is_floating_point() else random.choice([-1, 5, 255, 0])
+        changed[rows] = (
+            torch.tensor(odd).to(value.dtype) if value.is_floating_point() else random.choice([-1, 5, 255, 0])
+        )
         made[name] = changed.view(value.shape)
     else:
         shapes: list[Callable[[], torch.Tensor]] = [

@@ -228,13 +228,20 @@ def test_code_beside_a_tokenizer_is_not_run(saved, tmp_path, tokenizer_class):
     path = folder / "tokenizer_config.json"
     read = json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": [None, "evil.Evil"]}}
     path.write_text(json.dumps(read | {"tokenizer_class": tokenizer_class}))
-    try:
-        found = load_backbone(f"open_clip:local-dir:{folder}")
-        assert type(found.tokenizer.tokenizer).__name__ != "Evil"
-    except BackboneError as error:
-        assert "hf_tokenizer_name" in str(error)
+    with pytest.raises(BackboneError, match=r"auto_map in its tokenizer_config\.json, which names code"):
+        load_backbone(f"open_clip:local-dir:{folder}")
     assert "transformers_modules" not in " ".join(name for name in sys.modules if "evil" in name.lower())
     assert not list(tmp_path.rglob("ran"))
+
+
+def test_a_tokenizer_that_is_a_model_opens_no_weights(saved, tmp_path):
+    """transformers would load whatever of its own is named as the tokenizer's class."""
+    folder = shutil.copytree(saved("biomedclip"), tmp_path / "evil")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "BertModel"}))
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(BackboneError, match="tokenizer_class 'BertModel', which is no tokenizer"):
+        load_backbone(f"open_clip:local-dir:{folder}")
 
 
 def test_a_revision_holds_for_all_that_is_read(saved, tmp_path, monkeypatch):

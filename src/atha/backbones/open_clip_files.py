@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atha.backbones.folders import check_inside, check_keys
+from atha.backbones import tokenizer_files
+from atha.backbones.folders import check_inside, check_keys, is_inside
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, is_fault, reason
 from atha.texts import TextError, read_json
@@ -296,26 +297,46 @@ def _tokenizer(text: Mapping[str, Any], source: _Source) -> Any:
     if not named:
         return SimpleTokenizer(context_length=length, **settings)
     folder = Path(source.model.removeprefix(_FOLDER_FORM))
-    local = source.model.startswith(_FOLDER_FORM) and any((folder / file).is_file() for file in _TOKENIZER_FILES)
-    own = {"revision": source.revision} if named == source.home and source.revision else {}
+    if not (source.model.startswith(_FOLDER_FORM) and any((folder / file).is_file() for file in _TOKENIZER_FILES)):
+        folder = _of_hub(lambda: _tokenizer_folder(named, source), "hf_tokenizer_name", named)
+    config = folder / "config.json"
+    kind = read_json(config).get("model_type") if config.is_file() and is_inside(folder, config.name) else None
     return _of_hub(
-        lambda: HFTokenizer(
-            str(folder) if local else named,
-            context_length=length,
-            tokenizer_mode=text.get("tokenizer_mode"),
-            trust_remote_code=False,
-            **settings,
-            **own,
+        lambda: tokenizer_files.of_own_files(
+            folder,
+            kind if isinstance(kind, str) else None,
+            lambda own: HFTokenizer(
+                own,
+                context_length=length,
+                tokenizer_mode=text.get("tokenizer_mode"),
+                trust_remote_code=False,
+                local_files_only=True,
+                **settings,
+            ),
         ),
         "hf_tokenizer_name",
         named,
     )
 
 
+def _tokenizer_folder(named: str, source: _Source) -> Path:
+    """The folder of a tokenizer, or that of the hub's cache."""
+    from huggingface_hub import snapshot_download
+
+    if Path(named).is_dir():
+        return Path(named)
+    files = [*tokenizer_files.FILES, tokenizer_files.SETTINGS, "config.json"]
+    return Path(
+        snapshot_download(named, revision=source.revision if named == source.home else None, allow_patterns=files)
+    )
+
+
 def _of_hub(load: Callable[[], Any], key: str, named: str) -> Any:
     try:
         return load()
-    except (OSError, ValueError) as error:
+    except BackboneError:
+        raise
+    except Exception as error:  # of the network, of the hub, of its library
         raise BackboneError(
             f"its {CONFIG} names '{named}' as {key}, which cannot be read ({reason(error)}): check the network, or put "
             "the path of a folder that has it there"

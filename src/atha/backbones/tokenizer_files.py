@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +40,26 @@ def load_tokenizer(folder: Path, model_type: str) -> Any:
         BackboneError: a setting names code, or what is no tokenizer.
         Exception: of transformers and of the libraries behind it.
     """
+    with quiet() as transformers:
+        return of_own_files(
+            folder,
+            model_type,
+            lambda own: transformers.AutoTokenizer.from_pretrained(own, local_files_only=True, trust_remote_code=False),
+        )
+
+
+def of_own_files(folder: Path, model_type: str | None, load: Callable[[str], Any]) -> Any:
+    """What is loaded from a folder that holds nothing of a model but its tokenizer.
+
+    Args:
+        folder: of the model.
+        model_type: tells the class of its tokenizer, where its settings do not.
+        load: from such a folder.
+
+    Raises:
+        BackboneError: a setting names code, or what is no tokenizer.
+        Exception: of ``load``.
+    """
     home = TemporaryDirectory(prefix="atha-tokenizer-")
     own = Path(home.name)
     for file in FILES:
@@ -47,9 +67,9 @@ def load_tokenizer(folder: Path, model_type: str) -> Any:
             _take((folder / file).resolve(), own / file)
     if (folder / SETTINGS).is_file():
         (own / SETTINGS).write_text(json.dumps(_settings(folder)), "utf-8")
-    (own / "config.json").write_text(json.dumps({"model_type": model_type}), "utf-8")
-    with quiet() as transformers:
-        made = transformers.AutoTokenizer.from_pretrained(home.name, local_files_only=True, trust_remote_code=False)
+    if model_type is not None:
+        (own / "config.json").write_text(json.dumps({"model_type": model_type}), "utf-8")
+    made = load(home.name)
     weakref.finalize(made, home.cleanup)  # some read their file again
     return made
 
