@@ -186,7 +186,7 @@ class Predictor:
             if progress is not None:
                 progress(done, len(data.samples))
         if not found.truth:
-            reason = f" ({[*found.ignored, *found.unread][0]})" if found.ignored or found.unread else ""
+            reason = f" ({[*found.unread, *found.ignored][0]})" if found.ignored or found.unread else ""
             raise DataError(f"no image of {data.source} can be evaluated{reason}: give other test images")
         return found
 

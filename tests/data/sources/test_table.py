@@ -231,6 +231,7 @@ def test_some_paths_that_lead_nowhere(tmp_path):
         ('path,label\n"a.jpg,x\nb.jpg,y\n', ["not valid CSV", "check its quotes"]),
         ('"path,label\na.jpg,x\n', ["header is not valid CSV", "path,label"]),
         ("path,label\n" + "x" * 200_000 + ",y\n", ["line 2", "not valid CSV", "field limit"]),
+        (",".join(f"c{n}" for n in range(20_000)) + "\n", ["has 20,000 columns, and the most is 10,000"]),
         ("path,label\n" + "x" * 9_000_000, ["a line of more than 8,388,608 characters"]),
     ],
 )

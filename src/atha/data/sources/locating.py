@@ -1,9 +1,11 @@
 """Finding the images that a table names: in which folder, with which ending, and where else they may be."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, walk_files
@@ -166,13 +168,26 @@ def _parts(value: str) -> tuple[str, ...]:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders at and below one, with the names in them, but no more than can be looked at in a moment."""
-    left = _ENTRIES
-    for folder, folders, names in os.walk(root):
-        here = Path(folder)
-        deep = len(here.relative_to(root).parts)
-        folders[:] = sorted(name for name in folders if deep < _DEEP and not is_hidden(name))
-        left -= len(names) + len(folders)
+    """Folders at and below one, with the names of files in them, but no more than can be looked at in a moment."""
+    left, waiting = _ENTRIES, deque([(root, 0)])
+    while waiting and left > 0:
+        here, deep = waiting.popleft()
+        try:
+            with os.scandir(here) as entries:
+                found = sorted(islice(entries, left), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        left -= len(found)
+        names = [entry.name for entry in found if not _is_folder(entry)]
         yield here, names
-        if left < 0:
-            return
+        if deep < _DEEP:
+            waiting += [
+                (here / entry.name, deep + 1) for entry in found if _is_folder(entry) and not is_hidden(entry.name)
+            ]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False

@@ -4,7 +4,7 @@ import codecs
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO, TextIOWrapper
 from itertools import islice
@@ -21,6 +21,7 @@ DELIMITERS = (",", ";", "\t", "|")
 
 # Bytes of a table, and of what is looked at of it at once.
 _MOST, _CHUNK = 1 << 28, 1 << 20
+_MOST_COLUMNS = 10_000
 # A longer text of a table of many types, such as a description, is left out.
 _LONGEST_VALUE = 4096
 # Bytes of a line. Those of tables are short, and a line is in memory as a whole.
@@ -127,6 +128,16 @@ class TextFile:
         """The text from its beginning."""
         # Decoded as it is read: all of it as text would take four times the memory.
         return TextIOWrapper(BytesIO(self.content), self.encoding, newline="")
+
+
+def check_width(path: Path, header: Sequence[str]) -> None:
+    """See that a table has no more columns than can be looked at.
+
+    Raises:
+        DataError: it has more.
+    """
+    if len(header) > _MOST_COLUMNS:
+        raise DataError(f"{path}: has {len(header):,} columns, and the most is {_MOST_COLUMNS:,}; give fewer")
 
 
 def as_text(value: Any) -> str:

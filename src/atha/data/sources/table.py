@@ -8,11 +8,14 @@ from atha.data.selection import Selection
 from atha.data.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS, knows, names_image
 from atha.data.sources.layout import Layout, is_file
 from atha.data.sources.naming import matching
-from atha.data.sources.rows import DELIMITERS, LOOKED_AT, Records, Row, TextFile
+from atha.data.sources.rows import DELIMITERS, LOOKED_AT, Records, Row, TextFile, check_width
 from atha.data.sources.tabular import files_of, read_records
 from atha.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
+
+# So many values of a first row are looked for in other folders.
+_ELSEWHERE = 8
 
 
 def read_table(path: Path, selection: Selection = Selection()) -> LabelledImages:  # noqa: B008 - frozen
@@ -48,6 +51,7 @@ def open_table(path: Path, selection: Selection = Selection()) -> Records:  # no
     text = TextFile.open(path)
     delimiter, first = _delimiter(text)
     _, header = first[0]
+    check_width(path, header)
     start = 1
     if _has_no_header(path.parent, header, selection):
         header, start = [str(number) for number in range(1, len(header) + 1)], 0
@@ -90,8 +94,9 @@ def _has_no_header(folder: Path, first: list[str], selection: Selection) -> bool
     if knows(first) or matching(first, LABEL_COLUMNS) or {selection.image_column, selection.label_column} & {*first}:
         return False
     files = files_of(folder, selection, first)
+    values = [value for value in first if value]
     # Of images elsewhere a message can say where; of a header it could only say that it is none.
-    return any(value and (files.has(value) or files.elsewhere([value])) for value in first)
+    return any(map(files.has, values)) or any(files.elsewhere([value]) for value in values[:_ELSEWHERE])
 
 
 LAYOUT = Layout(

@@ -12,7 +12,7 @@ from atha.data.sources.locating import Files
 from atha.data.sources.naming import plain_name
 from atha.data.sources.one_hot import class_of
 from atha.data.sources.parts import choose_rows
-from atha.data.sources.rows import Records
+from atha.data.sources.rows import Records, check_width
 from atha.errors import DataError
 
 
@@ -65,6 +65,7 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
         DataError: a column or a value is missing, an image has two labels, or no image of the table is there, or, to
             learn from, none of a class.
     """
+    check_width(records.path, records.header)
     cells = [value for _, row in records.first for value in row if value]
     files = files_of(records.base, selection, cells)
     columns = find_columns(records, selection, files)
