@@ -11,6 +11,7 @@ import pytest
 from test_store import QUERY, WAY, definition, dump, fill, result, sentence, whole
 from typer.testing import CliRunner
 
+from atha.bench.results import definition_hash
 from atha.bench.store import Store
 from atha.bench.store_file import StoreError
 from atha.cli import app
@@ -118,15 +119,19 @@ def test_repair_takes_away_what_is_damaged_and_it_can_be_done_again(path):
     change(path, "UPDATE results SET classes = x'' WHERE experiment = 2 AND episode = 1")
     change(path, "UPDATE probabilities SET probabilities = ? WHERE experiment = 1 AND episode = 2", nan)
     change(path, "UPDATE experiments SET definition = 'x' WHERE id = 1")
+    change(path, "UPDATE experiments SET hash = 'x' WHERE id = 2")
     known = definition()
     key = next(row[0] for row in before["experiments"] if row[1] == "zero-shot")
     with Store(path, create=True) as store:
         assert store.repair({key: ("zero-shot", "nano", known)}) == 2
+        other = definition_hash(definition("lora"))
+        assert store.repair({other: ("lora", "nano", definition("lora"))}) == 1
+        assert list(store.done(other)) == [0, 2, 3]
         assert list(store.done(key)) == [1, 3]
         store.add([result(key, episode) for episode in (0, 2)], store.start_run({}))
     assert [row for row in dump(path)["results"] if row[0] == key] == [r for r in before["results"] if r[0] == key]
     assert dump(path)["experiments"] == before["experiments"]
-    assert read(path)[0] == {"zero-shot": [0, 1, 2, 3], "lora": [0, 2, 3]}, "of the other nobody asked"
+    assert read(path) == ({"zero-shot": [0, 1, 2, 3], "lora": [0, 2, 3]}, [])
 
 
 def test_damage_is_not_merged(path, tmp_path):
@@ -151,6 +156,7 @@ def test_damage_is_not_merged(path, tmp_path):
     [
         "CREATE VIEW more AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
         "CREATE TRIGGER act AFTER INSERT ON runs BEGIN DELETE FROM results; END",
+        "CREATE TRIGGER sqlitexact AFTER INSERT ON runs BEGIN DELETE FROM results; END",
         "CREATE TABLE other (a)",
         "CREATE INDEX slow ON results (hash)",
         "ALTER TABLE results ADD COLUMN more AS (zeroblob(1000000000))",

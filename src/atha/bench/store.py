@@ -210,12 +210,13 @@ class Store:
             )
             for episode, way, blob in rows:
                 try:
-                    yield episode, check_probabilities(blob, way, len(blob) // (4 * way))
+                    found = check_probabilities(blob, way, len(blob) // (4 * way))
                 except (TypeError, ValueError, ArithmeticError) as error:
                     raise StoreError(
                         f"episode {episode} of experiment {experiment[:12]} in {self.path} is damaged ({error}): do it "
                         "again with atha bench run --repair"
                     ) from None
+                yield episode, found
 
     def runs(self) -> list[dict[str, Any]]:
         """The circumstances of each run, with ``started`` in seconds since 1970.
@@ -243,6 +244,7 @@ class Store:
             execute = self._file.connection.execute
             for key, (method, model, definition) in definitions.items():
                 text = json.dumps(definition, sort_keys=True)
+                execute("UPDATE OR IGNORE experiments SET hash = ? WHERE definition IS ?", (key, text))
                 execute(
                     "UPDATE experiments SET method = ?, model = ?, definition = ? WHERE hash = ? AND NOT "
                     "(method IS ? AND model IS ? AND definition IS ?)",

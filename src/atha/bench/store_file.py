@@ -65,7 +65,6 @@ CREATE TABLE probabilities (
 );
 """
 
-
 # Steps of SQLite's between two looks at how many there were: for each byte of a file there are a few.
 _STEPS = 1_000_000
 
@@ -141,13 +140,15 @@ class StoreFile:
         Raises:
             StoreError: the file cannot be read or written.
         """
-        with self.errors():
+        try:
             made = sqlite3.connect(path)
             try:
                 self.connection.backup(made)
                 made.execute("PRAGMA journal_mode = DELETE")
             finally:
                 made.close()
+        except sqlite3.Error as error:
+            raise StoreError(_sentence(path, error, self._timeout)) from error
 
     def _prepare(self, create: bool) -> None:
         application = self._check()
@@ -263,7 +264,11 @@ def _own_tables() -> Mapping[tuple[str, str], list[tuple[object, ...]]]:
 
 def _tables(connection: sqlite3.Connection) -> dict[tuple[str, str], list[tuple[object, ...]]]:
     """Columns by what there is: name, type, whether it is generated, and its place in the key."""
-    there = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    # SQLite's own are there for keys, and where somebody had it look at what is in the tables.
+    there = connection.execute(
+        "SELECT type, name, sql FROM sqlite_master WHERE NOT (type = 'index' AND name GLOB 'sqlite_autoindex_*') "
+        "AND NOT (type = 'table' AND name GLOB 'sqlite_stat[0-9]')"
+    ).fetchall()
     return {
         (kind if str(sql).startswith("CREATE TABLE") else str(sql), name): connection.execute(
             "SELECT name, type, hidden, pk FROM pragma_table_xinfo(?)", (name,)
