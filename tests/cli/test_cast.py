@@ -154,7 +154,7 @@ def test_explain_report_and_add(there: Path) -> None:
     run("explain", "adapter", photo, "--out", "e.svg")
     assert not obeyed((there / "e.svg").read_text("utf-8"))
     ElementTree.parse(there / "e.svg")
-    run("report", "adapter", "--test", "test", "--out", "report.html", "--mistakes", "1")
+    run("report", "adapter", "--test", "test", "--out", "report.html", "--mistakes", "0")
     check_page(there / "report.html")
     run("add", "adapter", "more", "--out", "bigger")
     run("predict", "adapter", *(f"nowhere-{name}" for name in CLASSES), code=2)

@@ -31,13 +31,10 @@ def run(*arguments: object) -> str:
 
 def test_threads_are_used_and_noted(support: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
-    run("fit", support, "--out", out, "--model", "nano", "--recipe", "prototypes", "--threads", 2)
-    assert read_adapter(out).record.run.threads == 2
-    assert "cpu with 2 threads" in (out / "README.md").read_text()
-    one = run("predict", out, support, "--all", "--threads", 1)
-    assert torch.get_num_threads() == 1
-    assert run("predict", out, support, "--all", "--threads", 2) == one, "predictions do not depend on it"
-    assert torch.get_num_threads() == 2
+    torch.set_num_threads(2)
+    run("fit", support, "--out", out, "--model", "nano", "--recipe", "prototypes", "--threads", 1)
+    assert torch.get_num_threads() == read_adapter(out).record.run.threads == 1
+    assert "cpu with 1 thread;" in (out / "README.md").read_text()
 
 
 def test_what_is_no_number_of_threads() -> None:
