@@ -23,11 +23,11 @@ def calibrated(probe: LinearScores, held: Float[np.ndarray, "n N"], examples: Ex
         examples: the support set.
     """
     scale, rows = scale_of(probe.score(examples.features)), np.isfinite(held).all(1)
-    if not rows.any():
-        return probe.times(PRIOR / scale)
-    return probe.times(
-        float(weigh(centred(held[rows])[None] / scale, examples.labels[rows], [PRIOR], [SPREAD])[0]) / scale
-    )
+    weight = PRIOR
+    if rows.any():
+        answers = centred(held[rows])[None] / scale
+        weight = float(weigh(answers, examples.labels[rows], [PRIOR], [SPREAD])[0])
+    return probe.times(weight / scale)
 
 
 def with_texts(probe: LinearScores, held: Float[np.ndarray, "n N"], examples: Examples) -> LinearScores:
@@ -48,5 +48,5 @@ def with_texts(probe: LinearScores, held: Float[np.ndarray, "n N"], examples: Ex
         text, own = weigh(answers, labels[rows], [0.0, own], [TEXT_SPREAD, SPREAD])
     else:
         text = weigh(texts[None] / text_scale, labels, [0.0], [TEXT_SPREAD])[0]
-    sum_ = probe.times(own / scale)
-    return LinearScores(sum_.weights + text / text_scale * examples.scale * examples.texts, sum_.bias)
+    weighted = probe.times(own / scale)
+    return LinearScores(weighted.weights + text / text_scale * examples.scale * examples.texts, weighted.bias)

@@ -34,7 +34,7 @@ def clap(examples: Examples) -> LinearScores:
         examples: the support set.
     """
     *_, prototypes = descent(examples)
-    return LinearScores(examples.scale * unit(prototypes), np.zeros(examples.classes))
+    return LinearScores(examples.scale * unit(prototypes))
 
 
 def descent(examples: Examples) -> Iterator[Float[np.ndarray, "N E"]]:

@@ -32,7 +32,7 @@ def lp_plus_plus(examples: Examples) -> LinearScores:
         examples: the support set.
     """
     *_, (weights, multipliers) = descent(examples)
-    return LinearScores(weights + multipliers[:, None] * examples.texts, np.zeros(examples.classes))
+    return LinearScores(weights + multipliers[:, None] * examples.texts)
 
 
 def descent(examples: Examples) -> Iterator[tuple[Float[np.ndarray, "N E"], Float[np.ndarray, "N"]]]:

@@ -40,7 +40,7 @@ def proker(examples: Examples) -> LinearScores:
     weights = trust * examples.texts + ridge.solve(penalty).T @ examples.features
     held = ridge.targets - ridge.left_out(penalty) + trust * centred(examples.features @ examples.texts.T)
     held[~_others(examples)] = np.nan
-    return calibrated(LinearScores(weights, np.zeros(examples.classes)), held, examples)
+    return calibrated(LinearScores(weights), held, examples)
 
 
 def trust_in_texts(examples: Examples) -> float:
