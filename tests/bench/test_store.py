@@ -469,7 +469,9 @@ _FILL_UP = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_store import Store, StoreError, definition, result
+from atha.bench.store import Store
+from atha.bench.store_file import StoreError
+from stores import definition, result
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 written = 0
@@ -487,7 +489,7 @@ except StoreError as error:
 def filled_up(path, limit):
     """Results that fitted, and the sentence, where a file may not grow beyond so many bytes."""
     done = subprocess.run(
-        [sys.executable, "-c", _FILL_UP, Path(__file__).parent, path, str(limit)],
+        [sys.executable, "-c", _FILL_UP, Path(__file__).parents[1], path, str(limit)],
         capture_output=True,
         text=True,
         check=True,

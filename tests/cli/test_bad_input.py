@@ -559,7 +559,10 @@ ADAPTERS = {
     "record without run": (edit_record(run=None), ("atha.json", "copy the adapter again")),
     "record of nonsense": (edit_record(run=3), ("atha.json", "copy the adapter again")),
     "record with foreign files": (edit_record(sha256={"/etc/passwd": ""}), ("atha.json", "save the adapter again")),
-    "LoRA of another shape": (swap_lora_with_checksum, ("adapter does not fit", "copy the adapter again")),
+    "LoRA of another shape": (
+        swap_lora_with_checksum,
+        ("safetensors does not fit", "copy the adapter again"),
+    ),
 }
 
 

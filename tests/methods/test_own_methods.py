@@ -157,7 +157,7 @@ def test_a_file_that_python_itself_imports(tmp_path):
     [
         ("Shapeless", r"gives probabilities of shape \(9, 1\), and \(query images, classes\) is \(9, 3\)"),
         ("Improbable", "gives rows that are no probabilities"),
-        ("NotANumber", "gives rows that are no probabilities"),
+        ("NotANumber", "scores of the classes are not finite"),
     ],
 )
 def test_what_is_no_probability_is_refused(small, own, name, message):

@@ -372,7 +372,7 @@ class Backbone(ABC):
             raise BackboneError(
                 f"{self.name} {self.unalignable}, so that tokens cannot be aligned or shown: use the recipe probes or "
                 "lora, or one of the methods zero-shot, prototypes, gaussian, linear-probe, tip-adapter, "
-                "tip-adapter-f, lora, clip-lora"
+                "tip-adapter-f, gda, proker, lp-plus-plus, clap, lora, clip-lora"
             )
         if growing and self.fixed_length:
             raise BackboneError(

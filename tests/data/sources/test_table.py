@@ -186,7 +186,7 @@ def test_to_predict_rows_keep_their_order(tmp_path):
         ("path,label\na.bmp,x\n", ["none of its 1 images", "there is a.jpg: correct the ending"]),
         ("path,label\nhttps://x.org/a.jpg,x\n", ["download the images"]),
         ("id,label\nx,x\n", ["did you mean --images '", "/b'?"]),
-        ("x,nevus\n", ["of row 1, 'x'", "did you mean --images '", "/b'?"]),
+        ("x,nevus\n", ["no image column", "only 'x', 'nevus'", "--image-column"]),
         ("id,label\nset/x,x\n", ["did you mean --images '", "/b'?"]),
     ],
 )

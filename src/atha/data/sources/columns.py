@@ -104,8 +104,6 @@ def _image(records: Records, selection: Selection, files: Files) -> tuple[int, t
             return index, ()
     rest = [index for index in range(len(header)) if index not in maybe]
     holding = [i for i in rest if any(names_image(value) or files.has(value) for value in _values(records, i))]
-    if not holding and not records.named:  # its first row is images elsewhere
-        holding = [index for index in rest if files.elsewhere(_values(records, index)[:1])]
     if len(holding) == 1:
         return holding[0], (f"the image is read from column '{header[holding[0]]}'",)
     if maybe and not holding:

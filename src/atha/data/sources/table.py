@@ -14,9 +14,6 @@ from atha.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
 
-# So many values of a first row are looked for in other folders.
-_ELSEWHERE = 8
-
 
 def read_table(path: Path, selection: Selection = Selection()) -> LabelledImages:  # noqa: B008 - frozen
     """Reads a table of text with a column of images and one of labels.
@@ -94,9 +91,7 @@ def _has_no_header(folder: Path, first: list[str], selection: Selection) -> bool
     if knows(first) or matching(first, LABEL_COLUMNS) or {selection.image_column, selection.label_column} & {*first}:
         return False
     files = files_of(folder, selection, first)
-    values = [value for value in first if value]
-    # Of images elsewhere a message can say where; of a header it could only say that it is none.
-    return any(map(files.has, values)) or any(files.elsewhere([value]) for value in values[:_ELSEWHERE])
+    return any(files.has(value) for value in first if value)
 
 
 LAYOUT = Layout(
