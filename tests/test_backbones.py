@@ -83,7 +83,7 @@ def test_features_equal_the_librarys_own(backbone, tiny):
     images, texts = [noise(tiny.kind)], ["a photo of a cat.", "a photo of a dog."]
     recipe = Recipe.load("lora", ["training.precision=float32"])  # `auto` is bfloat16 on some processors
     clf = atha.Classifier(backbone, classes=["cat", "dog"], recipe=recipe)
-    ours = clf._predictor(False, clf._learned).frozen_features([clf._views.plain(images[0])])
+    ours = clf._now.predictor().frozen_features([clf._views.plain(images[0])])
     # open_clip resizes by Pillow, and we by transformers: a level of 255 here and there.
     same_pixels = not tiny.kind.startswith(tiny_models_file.OPEN_CLIP)
     close = {"atol": 1e-5 if same_pixels else 3e-2, "rtol": 0}

@@ -18,28 +18,22 @@ from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
 from atha.data import LabelledSource
 from atha.data.images import ImageInput, ImageReader, SeveralImages
-from atha.data.reading import AS_BEFORE, Reading
+from atha.data.reading import Reading
 from atha.data.views import Views
 from atha.defaults import MAX_PIXELS
 from atha.devices import resolve_device, resolve_precision
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
-from atha.explain import Explanation, explain
+from atha.explain import Explanation
 from atha.fitting import Learned, learn, learn_more
 from atha.methods.base import Fitted, Support
-from atha.methods.linear_probe import linear_probe
-from atha.methods.scores import LinearScores
 from atha.methods.tuned import fit_recipe, squeezes
-from atha.methods.zero_shot import zero_shot
 from atha.models import training
 from atha.models.forms import move
 from atha.models.frozen import Frozen
-from atha.models.inference import images_at_once
-from atha.prediction import Classified, Prediction, Predictor
+from atha.prediction import Classified, Prediction
 from atha.recipe import Recipe
-
-#: Told of (images done, images in all).
-Told = Callable[[int, int], None]
+from atha.snapshot import Snapshot, Told
 
 
 class Classifier:
@@ -165,7 +159,7 @@ class Classifier:
     @property
     def reader(self) -> ImageReader:
         """How images are read, as it was decided on the support set."""
-        return self._reader(self._learned)
+        return self._now.reader
 
     @property
     def class_texts(self) -> dict[str, str]:
@@ -263,7 +257,7 @@ class Classifier:
         Raises:
             DataError: no classes yet, or an image cannot be read.
         """
-        return [prediction.label for prediction in self._readable(images, plain)]
+        return [prediction.label for prediction in self._now.readable(images, plain)]
 
     def predict_proba(self, images: SeveralImages, *, plain: bool = False) -> Float[np.ndarray, "n N"]:
         """Class probabilities of each image, in the order of ``classes.labels``; rows sum to 1.
@@ -275,8 +269,9 @@ class Classifier:
         Raises:
             DataError: no classes yet, or an image cannot be read.
         """
-        rows = np.array([prediction.probabilities for prediction in self._readable(images, plain)])
-        return rows if len(rows) else rows.reshape(0, len(self._known_classes(self._learned).labels))
+        now = self._now
+        rows = np.array([prediction.probabilities for prediction in now.readable(images, plain)])
+        return rows if len(rows) else rows.reshape(0, len(now.classes.labels))
 
     def stream(
         self, images: SeveralImages, batch_size: int | None = None, *, plain: bool = False
@@ -291,9 +286,7 @@ class Classifier:
         Raises:
             DataError: no classes yet, or ``images`` is neither images nor an image.
         """
-        learned = self._learned
-        labels = self._known_classes(learned).labels
-        yield from self._predictor(plain, learned).stream(images, labels, self._size(batch_size))
+        yield from self._now.stream(images, batch_size, plain)
 
     def explain(self, image: ImageInput) -> Explanation:
         """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.
@@ -309,10 +302,7 @@ class Classifier:
             DataError: no classes yet, or the image cannot be read.
             BackboneError: the vision tower has no tokens.
         """
-        self.backbone.check_alignable()
-        learned = self._learned
-        fitted, classes = None if learned is None else learned.fitted, self._known_classes(learned)
-        return explain(image, self._predictor(False, learned), classes, self._zero_shot(learned), fitted, self.recipe)
+        return self._now.explain(image)
 
     def evaluate(
         self,
@@ -334,7 +324,8 @@ class Classifier:
         Raises:
             DataError: no classes yet, a class that is not the classifier's, or no image left.
         """
-        found = self._test(self._learned, test, batch_size, progress, plain, features=False)
+        found = self._now.classify(test, batch_size, progress, plain, features=False)
+        _warn_of(found)
         return found.evaluation(np.array(found.probabilities))
 
     def compare(
@@ -353,14 +344,11 @@ class Classifier:
         Raises:
             DataError: as for `evaluate`.
         """
-        learned = self._learned
-        found = self._test(learned, test, batch_size, progress, plain, features=True)
-        features = np.array(found.features)
-        made = {"zero-shot": found.evaluation(self._zero_shot(learned).of_features(features))}
-        if learned is not None and (support := learned.support) is not None:
-            probe = linear_probe(support.features, support.labels, len(found.labels))
-            made["linear probe"] = found.evaluation(probe.of_features(features))
-        return made | {"adapted": found.evaluation(np.array(found.probabilities))}
+        now = self._now
+        found = now.classify(test, batch_size, progress, plain, features=True)
+        _warn_of(found)
+        made = now.baselines(np.array(found.features)) | {"adapted": np.array(found.probabilities)}
+        return {name: found.evaluation(probabilities) for name, probabilities in made.items()}
 
     def save_pretrained(
         self,
@@ -441,50 +429,11 @@ class Classifier:
         )
         return self
 
-    def _test(
-        self,
-        learned: Learned | None,
-        test: LabelledSource,
-        batch_size: int | None,
-        progress: Told | None,
-        plain: bool,
-        features: bool,
-    ) -> Classified:
-        known = frozenset(() if learned is None else learned.record.support.sha256)
-        classes, size = self._known_classes(learned), self._size(batch_size)
-        found = self._predictor(plain, learned).classify(test, classes, known, size, features, progress)
-        for sentence in found.unread:
-            warnings.warn(f"not evaluated: {sentence}", AthaWarning, stacklevel=3)
-        return found
+    @property
+    def _now(self) -> Snapshot:
+        return Snapshot(self.recipe, self._views, self._frozen, self.max_pixels, self._expected, self._learned)
 
-    def _readable(self, images: SeveralImages, plain: bool) -> list[Prediction]:
-        """Predictions of images that can all be read."""
-        predictions = list(self.stream(images, plain=plain))
-        bad = [prediction.problem for prediction in predictions if prediction.problem]
-        if bad:
-            raise DataError(
-                f"{len(bad)} of {len(predictions)} images cannot be read, the first is {bad[0]}: leave it out"
-            )
-        return predictions
 
-    def _predictor(self, plain: bool, learned: Learned | None) -> Predictor:
-        fitted = self._zero_shot(None) if learned is None else learned.fitted
-        return Predictor(fitted.plain() if plain else fitted, self._views, self._frozen, self._reader(learned))
-
-    def _reader(self, learned: Learned | None) -> ImageReader:
-        return ImageReader(AS_BEFORE if learned is None else learned.record.read_as, self.max_pixels)
-
-    def _zero_shot(self, learned: Learned | None) -> LinearScores:
-        texts = self._frozen.text_features(self._known_classes(learned).texts, self.recipe.prompt.template)
-        return zero_shot(texts, self.backbone.logit_scale)
-
-    def _size(self, batch_size: int | None) -> int:
-        if batch_size is not None and batch_size < 1:
-            raise DataError(f"batch_size is {batch_size}: give 1 or more")
-        return images_at_once(self.backbone) if batch_size is None else batch_size
-
-    def _known_classes(self, learned: Learned | None) -> Classes:
-        known = self._expected if learned is None else learned.classes
-        if known is None:
-            raise DataError("the classes are not known yet: call fit, or give classes to from_pretrained")
-        return known
+def _warn_of(found: Classified) -> None:
+    for sentence in found.unread:
+        warnings.warn(f"not evaluated: {sentence}", AthaWarning, stacklevel=3)

@@ -122,7 +122,7 @@ def test_plain_looks_at_the_plain_view_alone(place: Path) -> None:
     classifier = atha.Classifier.from_pretrained(place / "probes", device="cpu")
     full, plain = classifier.predict_proba(files), classifier.predict_proba(files, plain=True)
     assert not np.array_equal(full, plain)
-    predictor = classifier._predictor(True, classifier._learned)
+    predictor = classifier._now.predictor(plain=True)
     views = [classifier.reader.make(file, classifier._views.plain) for file in files]
     assert np.array_equal(plain, predictor.fitted.probabilities(predictor.viewed(views)))
     assert np.array_equal(classifier.predict_proba(files), full), "nothing stays set"

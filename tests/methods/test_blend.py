@@ -142,7 +142,7 @@ def test_scores_are_the_weighted_sum(photos):
     blend = clf._fitted
     assert isinstance(blend, Blend) and list(blend.parts) == ["text", ADAPTED, "prototypes", "gaussian"]
     views = [clf._views.plain(Image.open(file)) for file in sorted(photos.glob("*/*.png"))]
-    images = clf._predictor(False, clf._learned).viewed(views)
+    images = clf._now.predictor().viewed(views)
     votes = blend.votes(images)
     assert votes.keys() == blend.parts.keys()
     joint = softmax(sum(np.log(rows.clip(1e-300)) for rows in votes.values()))

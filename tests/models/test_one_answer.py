@@ -96,7 +96,7 @@ def test_whatever_is_beside_it(made, size, count, precision, threads):
     order = np.random.default_rng(1).permutation(count)
     assert np.array_equal(clf.predict_proba([images[place] for place in order]), found[order])
     few = images[::4]
-    features, views = clf._predictor(False, clf._learned).frozen_features, [clf._views.plain(image) for image in few]
+    features, views = clf._now.predictor().frozen_features, [clf._views.plain(image) for image in few]
     assert np.array_equal(features(views), np.concatenate([features([view]) for view in views]))
     # Again and again: from the second time on, one image alone may go another way through the model.
     for _ in range(2):

@@ -1,0 +1,145 @@
+"""A classifier at one moment: what predicts, taken once, so that a fit that ends meanwhile is not mixed into it.
+
+Shapes: N classes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from atha.classes import Classes
+from atha.data import LabelledSource
+from atha.data.images import ImageInput, ImageReader, SeveralImages
+from atha.data.reading import AS_BEFORE
+from atha.data.views import Views
+from atha.errors import DataError
+from atha.explain import Explanation, explain
+from atha.fitting import Learned
+from atha.methods.linear_probe import linear_probe
+from atha.methods.scores import LinearScores
+from atha.methods.zero_shot import zero_shot
+from atha.models.frozen import Frozen
+from atha.models.inference import images_at_once
+from atha.prediction import Classified, Prediction, Predictor
+from atha.recipe import Recipe
+
+#: Told of (images done, images in all).
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a classifier answers from.
+
+    Attributes:
+        recipe: has the template of the class texts.
+        views: makes the plain views.
+        frozen: the frozen backbone.
+        max_pixels: larger images are refused, before decoding.
+        expected: the classes while nothing is learned; None where they are not known either.
+        learned: what came of the support set; None is zero-shot.
+    """
+
+    recipe: Recipe
+    views: Views
+    frozen: Frozen
+    max_pixels: int
+    expected: Classes | None
+    learned: Learned | None
+
+    @property
+    def classes(self) -> Classes:
+        """The classes.
+
+        Raises:
+            DataError: they are not known yet.
+        """
+        known = self.expected if self.learned is None else self.learned.classes
+        if known is None:
+            raise DataError("the classes are not known yet: call fit, or give classes to from_pretrained")
+        return known
+
+    @property
+    def reader(self) -> ImageReader:
+        """How images are read, as it was decided on the support set."""
+        return ImageReader(AS_BEFORE if self.learned is None else self.learned.record.read_as, self.max_pixels)
+
+    def predictor(self, plain: bool = False) -> Predictor:
+        """What classifies, by all the views that it was fitted with or by the plain one alone.
+
+        Raises:
+            DataError: the classes are not known yet.
+        """
+        fitted = self.zero_shot() if self.learned is None else self.learned.fitted
+        return Predictor(fitted.plain() if plain else fitted, self.views, self.frozen, self.reader)
+
+    def zero_shot(self) -> LinearScores:
+        """The class texts alone.
+
+        Raises:
+            DataError: the classes are not known yet.
+        """
+        texts = self.frozen.text_features(self.classes.texts, self.recipe.prompt.template)
+        return zero_shot(texts, self.frozen.backbone.logit_scale)
+
+    def stream(self, images: SeveralImages, batch_size: int | None, plain: bool) -> Iterator[Prediction]:
+        """See `atha.Classifier.stream`."""
+        return self.predictor(plain).stream(images, self.classes.labels, self._size(batch_size))
+
+    def readable(self, images: SeveralImages, plain: bool) -> list[Prediction]:
+        """Predictions of images that can all be read.
+
+        Raises:
+            DataError: one cannot.
+        """
+        predictions = list(self.stream(images, None, plain))
+        bad = [prediction.problem for prediction in predictions if prediction.problem]
+        if bad:
+            raise DataError(
+                f"{len(bad)} of {len(predictions)} images cannot be read, the first is {bad[0]}: leave it out"
+            )
+        return predictions
+
+    def explain(self, image: ImageInput) -> Explanation:
+        """See `atha.Classifier.explain`."""
+        self.frozen.backbone.check_alignable()
+        fitted = None if self.learned is None else self.learned.fitted
+        return explain(image, self.predictor(), self.classes, self.zero_shot(), fitted, self.recipe)
+
+    def classify(
+        self, test: LabelledSource, batch_size: int | None, progress: Told | None, plain: bool, features: bool
+    ) -> Classified:
+        """Labelled images, classified, but for those of the support set.
+
+        Args:
+            test: the images.
+            batch_size: images at once; None: as many as the backbone takes best.
+            progress: told of images that are done.
+            plain: look at the plain view alone.
+            features: whether frozen features are wanted too.
+
+        Raises:
+            DataError: as of `atha.Classifier.evaluate`.
+        """
+        known = frozenset(() if self.learned is None else self.learned.record.support.sha256)
+        size = self._size(batch_size)
+        return self.predictor(plain).classify(test, self.classes, known, size, features, progress)
+
+    def baselines(self, features: Float[np.ndarray, "n E"]) -> dict[str, Float[np.ndarray, "n N"]]:
+        """Class probabilities by the frozen backbone alone, of images with these features.
+
+        Returns:
+            ``zero-shot``, and ``linear probe`` where the support set's features are there.
+        """
+        made = {"zero-shot": self.zero_shot().of_features(features)}
+        if self.learned is not None and (support := self.learned.support) is not None:
+            probe = linear_probe(support.features, support.labels, len(self.classes.labels))
+            made["linear probe"] = probe.of_features(features)
+        return made
+
+    def _size(self, batch_size: int | None) -> int:
+        if batch_size is not None and batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}: give 1 or more")
+        return images_at_once(self.frozen.backbone) if batch_size is None else batch_size
