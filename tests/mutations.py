@@ -291,3 +291,11 @@ def change_store(random: Random, path: Path) -> None:
                 rows = f" WHERE episode = {random.randrange(4)}"
             connection.execute(f"UPDATE {table} SET {column} = ?{rows}", (value,))
     connection.close()
+
+
+def change_front(random: Random, content: bytes) -> bytes:
+    """Bytes of the beginning replaced, where a change does more than one of the pixels."""
+    made = bytearray(content)
+    for _ in range(random.choice([1, 2, 4])):
+        made[int(random.random() * 0.15 * len(made))] = random.choice([0, 1, 2, 4, 16, 127, 255])
+    return bytes(made)

@@ -7,12 +7,12 @@ import zlib
 import imagecodecs
 import numpy as np
 import pytest
-from making import difference, grey, picture
 from PIL import Image
 
 from atha.data.deciding import decide_reading
 from atha.data.images import BandsProblem, ImageProblem, content_hash, image_name, open_image
 from atha.data.problems import MissingExtra
+from making import difference, grey, picture
 
 RGB, GREY = picture(), grey()
 DEEP = RGB.astype(np.uint16) * 12

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pydicom
 import pytest
-from making import dicom, difference, grey, picture, with_scans
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -22,6 +21,7 @@ from pydicom.uid import (
 from atha.data.deciding import decide_reading
 from atha.data.images import ImageProblem, open_image
 from atha.data.problems import MissingExtra
+from making import dicom, difference, grey, picture, with_scans
 
 RGB, GREY = picture(), grey()
 DEEP = np.rint(GREY / 255 * 4095).astype(np.uint16)

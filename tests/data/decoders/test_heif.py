@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pillow_heif
 import pytest
-from making import difference, picture
 from PIL import Image
 
 from atha.data.images import ImageProblem, open_image
 from atha.data.problems import MissingExtra
+from making import difference, picture
 
 RGB = picture((64, 48))
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tifffile
-from making import difference, grey, picture
 from PIL import Image
 
 from atha.data.deciding import decide_reading
@@ -11,6 +10,7 @@ from atha.data.images import BandsProblem, ImageProblem, open_image
 from atha.data.problems import MissingExtra
 from atha.data.reading import Reading
 from atha.errors import DataError
+from making import difference, grey, picture
 
 RGB = picture()
 DEEP = RGB.astype(np.uint16) * 12  # 0..3,060, as reflectance of satellites

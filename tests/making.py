@@ -1,14 +1,18 @@
 """Files of kinds that Pillow does not write, of pictures whose right answer is known."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
+import pillow_heif
 import pydicom
+import tifffile
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 
 def picture(size: tuple[int, int] = (40, 30)) -> np.ndarray:
@@ -73,3 +77,62 @@ def difference(image: Image.Image, expected: np.ndarray) -> int:
     """The largest of all values of two pictures; grey ones have three equal bands."""
     wanted = expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, axis=2)
     return int(np.abs(np.asarray(image, int) - wanted).max())
+
+
+def tiff(values: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, **options)
+    return buffer.getvalue()
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def heic(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(pixels)).save(buffer, quality=50)
+    return buffer.getvalue()
+
+
+def of_every_kind(scratch: Path) -> list[bytes]:
+    """Small images that can be read, of every format and of every way of a format that has a way in the code."""
+    colour, shade = picture((24, 20)), grey((24, 20))
+    image, deep, four = Image.fromarray(colour), colour.astype(np.uint16) * 12, np.dstack([colour, shade])
+    window = {"WindowCenter": [2048, 9], "WindowWidth": [4096, 9], "RescaleSlope": "2.5", "RescaleIntercept": "-3"}
+    window |= {"BitsStored": 12, "PhotometricInterpretation": "MONOCHROME1"}
+    return [
+        tiff(deep, photometric="rgb"),
+        tiff(deep, photometric="rgb", compression="lzw", tile=(16, 16), predictor=True),
+        tiff(np.moveaxis(deep, 2, 0), photometric="rgb", planarconfig="separate", compression="deflate"),
+        tiff(np.dstack([deep] * 3), photometric="minisblack", planarconfig="contig", byteorder=">"),
+        tiff(four, photometric="rgb", extrasamples=[1]),
+        tiff(four.astype(np.float32), photometric="rgb", extrasamples=[2], bigtiff=True),
+        tiff(np.stack([shade, shade, shade]), photometric="minisblack"),
+        tiff(shade / 7, extratags=[(42113, "s", 0, "3", True)]),
+        imagecodecs.png_encode(deep),
+        imagecodecs.png_encode(np.dstack([deep, deep[..., 0]])),
+        imagecodecs.jpeg2k_encode(deep, level=0, reversible=True),
+        b"P6 24 20 3060\n" + deep.astype(">u2").tobytes(),
+        b"P5 24 20 100\n" + bytes(480),
+        dicom(scratch / "a", shade).read_bytes(),
+        dicom(scratch / "b", deep[..., 0], **window).read_bytes(),
+        dicom(scratch / "c", colour, syntax=DeflatedExplicitVRLittleEndian).read_bytes(),
+        dicom(scratch / "d", np.stack([shade, shade]), NumberOfFrames=2, PixelPaddingValue=3).read_bytes(),
+        heic(colour),
+        saved(image, "JPEG", progressive=True),
+        saved(image, "JPEG2000"),
+        saved(image, "AVIF"),
+        saved(image, "WEBP"),
+        saved(image, "WEBP", lossless=True, save_all=True, append_images=[image.rotate(9)]),
+        saved(image, "PNG"),
+        saved(image.convert("P"), "PNG", transparency=3, save_all=True, append_images=[image.convert("P").rotate(9)]),
+        saved(image.convert("P"), "GIF", save_all=True, append_images=[image.convert("P").rotate(9)]),
+        saved(image, "MPO", save_all=True, append_images=[image]),
+        saved(image, "ICO"),
+        saved(image.convert("P"), "BMP"),
+        saved(image, "TGA"),
+        saved(image.convert("CMYK"), "TIFF", compression="tiff_lzw"),
+    ]
