@@ -1,9 +1,9 @@
 """Files that somebody changed to do harm, or that came to harm: the right answer, or a sentence that names the file."""
 
 import json
+import os
 import resource
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -295,9 +295,9 @@ def test_ten_thousand_files_changed_at_random(everything: Path, tmp_path: Path) 
         attack = list(ATTACKS)[seed % len(ATTACKS)]
         here = tmp_path / "here"
         here.mkdir()
-        started = time.monotonic()
+        started = sum(os.times()[:4])
         strike(attack, seed, everything, here)
-        assert time.monotonic() - started < 10, f"{attack.__name__} {seed}"
+        assert sum(os.times()[:4]) - started < 10, f"{attack.__name__} {seed}"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert peak < MOST, f"{attack.__name__} {seed} took {peak} kB"
         shutil.rmtree(here)

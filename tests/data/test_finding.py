@@ -147,9 +147,10 @@ def test_lists(album, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "the list is empty"),
+        (b"", "is empty"),
         (b"lost.jpg\nx.jpg", "2 images are not there; 'lost.jpg' was"),
-        (b"\xff\xfe\0", "UTF-8"),
+        (b"\xff\xfe\0", "UTF-16"),
+        (b"no list at all, but\na text", "no line names an image"),
     ],
 )
 def test_lists_of_nothing(tmp_path, content, said):

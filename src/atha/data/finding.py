@@ -169,15 +169,15 @@ def _find(item: str | Path, selection: Selection) -> Sequence[Path]:
     """The files that one input of `find_images` means; never none."""
     from atha.data import takes_columns
     from atha.data.decoders.files import knows
-    from atha.data.lists import is_list, read_list
+    from atha.data.lists import read_images
 
     path = Path(item)
     kind = kind_of(path) if str(item) else ""
     if not kind and takes_columns(str(item)):
-        return read_list(path, selection)
+        return read_images(path, selection)
     if kind == "file":
-        if is_list(path) and not knows(_head(path)):
-            return read_list(path, selection)
+        if takes_columns(str(item)) and not knows(_head(path)):
+            return read_images(path, selection)
         return [path]
     if kind == "folder":
         return _images(walk_files(path), f"the folder '{item}'", "give a folder with images")

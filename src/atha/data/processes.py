@@ -4,6 +4,7 @@ A new Python costs a fraction of a second, so that this is for what may take lon
 """
 
 import json
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -24,14 +25,14 @@ def ask(module: str, asked: Any, seconds: float) -> tuple[dict[str, Any], bytes]
     Args:
         module: its full name.
         asked: values of JSON.
-        seconds: until the process is ended.
+        seconds: until the process is ended, on a machine that may have other work.
 
     Returns:
         The answer, and what comes behind its line.
 
     Raises:
         BrokenOffError: there is no answer.
-        TooLongError: there is none in time.
+        TooLongError: there is none in time, or not within what the process allowed itself by `limit`.
     """
     command = [sys.executable, "-P", "-c", f"from {module} import main; main()"]
     try:
@@ -40,6 +41,8 @@ def ask(module: str, asked: Any, seconds: float) -> tuple[dict[str, Any], bytes]
         )
     except subprocess.TimeoutExpired:
         raise TooLongError from None
+    if done.returncode == -getattr(signal, "SIGXCPU", 0) != 0:
+        raise TooLongError
     first, _, rest = done.stdout.partition(b"\n")
     try:
         answer = json.loads(first)
@@ -66,9 +69,10 @@ def limit(kind: str, most: int) -> None:
 
     Args:
         kind: as the system calls it, such as ``RLIMIT_CPU``.
-        most: seconds or bytes.
+        most: seconds of processors or bytes.
     """
     with suppress(ImportError, AttributeError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(getattr(resource, kind), (most, most))
+        # Of time, the system tells that it was too much at the first limit, and only ends the process at the second.
+        resource.setrlimit(getattr(resource, kind), (most, most + (kind == "RLIMIT_CPU")))

@@ -59,7 +59,7 @@ def test_columns_that_are_named(tmp_path):
         ("image,MEL,NV\na,1,0\nb,1,1\n", r"row 3 has 1 in 2 columns, 'MEL', 'NV', and .*keep one of them"),
         ("image,MEL,NV\n" + "a,1,0\n" * 300 + "b,0,0.7\n", r"row 302 has '0\.7' in column 'NV'"),
         ("Image Index,Finding Labels\na,Mass\nb,Mass|Nodule\nc,Nodule\n", r"row 3 has the label .*which is 2 labels"),
-        ("a.jpg,1,0\nb.jpg,0,1\n", "no label column"),
+        ("a.jpg,1,0\nb.jpg,0,1\n", "that of the labels cannot be told"),
     ],
 )
 def test_rows_without_one_label(tmp_path, text, said):

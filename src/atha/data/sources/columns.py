@@ -130,7 +130,7 @@ def _labels(
         if selection.label_column is not None:
             return tuple(found), ()
         return (found[0],), _others("label", header, found)
-    rest = [index for index in range(len(header)) if index not in taken and _says_something(header[index])]
+    rest = [index for index in range(len(header)) if index not in taken and _says_something(records, index)]
     classes = class_columns(records, rest) if records.named else ()
     # A class may be called "lesion".
     rest = [index for index in rest if index not in groups or (len(classes) > 1 and index in classes)]
@@ -170,9 +170,14 @@ def _values(records: Records, index: int) -> list[str]:
     return [row[index] for _, row in records.first[:20] if index < len(row) and row[index]]
 
 
-def _says_something(column: str) -> bool:
-    """Whether a column is more than the numbers of rows that pandas writes."""
-    return plain_name(column) not in ("", "index") and not column.casefold().startswith("unnamed:")
+def _says_something(records: Records, index: int) -> bool:
+    """Whether a column is more than the numbers of rows, that pandas writes or that begin a list."""
+    column = records.header[index]
+    if plain_name(column) in ("", "index") or column.casefold().startswith("unnamed:"):
+        return False
+    values = [row[index] if index < len(row) else "" for _, row in records.first]
+    start = int(values[0]) if values and values[0] in ("0", "1") else None
+    return start is None or len(values) < 3 or values != [str(start + place) for place in range(len(values))]
 
 
 def _others(kind: str, header: Sequence[str], found: Sequence[int]) -> tuple[str, ...]:
@@ -190,6 +195,11 @@ def _unclear(records: Records, kind: str, found: Iterable[int]) -> DataError:
 
 
 def _lacking(records: Records, kind: str, names: Sequence[str]) -> DataError:
+    if not records.named:
+        return DataError(
+            f"{records.path}: which of the columns {listed(records.header)} is that of the {kind}s cannot be told; "
+            f"name it with --{kind}-column"
+        )
     return DataError(
         f"{records.path}: the header has no {kind} column (one of {', '.join(names)}), only {listed(records.header)}; "
         f"name it with --{kind}-column, or rename it"

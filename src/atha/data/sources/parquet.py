@@ -29,8 +29,9 @@ TABLE, IMAGES = "table.csv", "images"
 
 # Where data sets of the hub have their files.
 _DATA = "data"
-# Until a file is given up, and bytes that are converted in a second, at the least.
-_SECONDS, _RATE = 20, 1_000_000
+# Of a processor, until a file is given up; bytes that are converted in a second, at the least; and how many times as
+# long it may be where the machine has other work.
+_SECONDS, _RATE, _PATIENCE = 8, 1_000_000, 4
 
 
 def read_parquet(path: Path, selection: Selection) -> LabelledImages:
@@ -83,7 +84,7 @@ def _convert(files: list[Path], splits: bool, image_column: str | None, made: Pa
     }
     seconds = _SECONDS + size // _RATE
     try:
-        said, _ = ask("atha.data.sources.parquet_files", wanted, seconds)
+        said, _ = ask("atha.data.sources.parquet_files", wanted | {"seconds": seconds}, _PATIENCE * seconds)
     except TooLongError:
         raise DataError(
             f"{files[0]}: takes more than {seconds} s to read; get it again, or give a smaller one"

@@ -30,9 +30,11 @@ _TIMES, _BESIDE = 50, 1 << 27
 
 def main() -> None:
     """Converts what it is asked for."""
+    wanted = asked()
     limit("RLIMIT_DATA", _MEMORY)
+    limit("RLIMIT_CPU", wanted["seconds"])
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
-    answer(convert(asked()))
+    answer(convert(wanted))
 
 
 def convert(wanted: Mapping[str, Any]) -> dict[str, str]:
@@ -40,7 +42,7 @@ def convert(wanted: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         wanted: ``files`` and the folder ``made``, as hexadecimal bytes; the ``size`` of the files; ``splits``, whether
-            their names may be those of splits; ``image_column``.
+            their names may be those of splits; ``image_column``; ``seconds`` of a processor that it may take.
 
     Returns:
         The ``problem``, if there is one.
