@@ -371,8 +371,7 @@ class Backbone(ABC):
         if self.unalignable:
             raise BackboneError(
                 f"{self.name} {self.unalignable}, so that tokens cannot be aligned or shown: use the recipe probes or "
-                "lora, or one of the methods zero-shot, prototypes, gaussian, linear-probe, tip-adapter, "
-                "tip-adapter-f, gda, proker, lp-plus-plus, clap, lora, clip-lora"
+                "lora, or a method of atha bench other than atha:RECIPE"
             )
         if growing and self.fixed_length:
             raise BackboneError(

@@ -67,21 +67,6 @@ def read_support(
     Raises:
         DataError: as of `read_with_test`, or there is no rest, or all to evaluate on are learned from.
     """
-    from atha.errors import DataError
-
-    data, other = _read_support(images, test, selection, eval_split, shot, seed)
-    learned = {os.path.abspath(str(sample.image)) for sample in data.samples}  # noqa: PTH100 - a Path for each costs
-    if other is not None and all(os.path.abspath(str(sample.image)) in learned for sample in other.samples):  # noqa: PTH100
-        raise DataError(
-            f"all {len(other.samples):,} images of --eval {test} are learned from: give others, draw with --shot N and "
-            "--eval rest, or say in a column 'split' of a table which are for tests"
-        )
-    return data, other
-
-
-def _read_support(
-    images: str, test: str | None, selection: "Selection", eval_split: str | None, shot: int | None, seed: int
-) -> "tuple[LabelledImages, LabelledImages | None]":
     from atha.data.drawing import draw
     from atha.data.finding import kind_of
     from atha.errors import DataError
@@ -89,17 +74,24 @@ def _read_support(
     if shot is None:
         if test == REST and not kind_of(Path(REST)):
             raise DataError("--eval rest is what --shot leaves: draw with --shot N, or give the path of test images")
-        return read_with_test(images, test, selection, eval_split)
-    if test != REST:
+        data, other = read_with_test(images, test, selection, eval_split)
+    elif test != REST:
         full, other = read_with_test(images, test, selection, eval_split)
-        return draw(full, shot, seed)[0], other
-    full, _ = read_with_test(images, None, replace(selection, grouped=True), eval_split)
-    drawn, rest = draw(full, shot, seed)
-    if not rest.samples:
+        data, _ = draw(full, shot, seed)
+    else:
+        full, _ = read_with_test(images, None, replace(selection, grouped=True), eval_split)
+        data, other = draw(full, shot, seed)
+        if not other.samples:
+            raise DataError(
+                f"--shot {shot} leaves nothing of {images} to evaluate on: lower it, or give --eval other images"
+            )
+    learned = {os.path.abspath(str(sample.image)) for sample in data.samples}  # noqa: PTH100 - a Path for each costs
+    if other is not None and all(os.path.abspath(str(sample.image)) in learned for sample in other.samples):  # noqa: PTH100
         raise DataError(
-            f"--shot {shot} leaves nothing of {images} to evaluate on: lower it, or give --eval other images"
+            f"all {len(other.samples):,} images of --eval {test} are learned from: give others, draw with --shot N and "
+            "--eval rest, or say in a column 'split' of a table which are for tests"
         )
-    return drawn, rest
+    return data, other
 
 
 def read_with_test(
