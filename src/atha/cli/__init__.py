@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atha.cli import add, bench, common, data, demo, evaluate, explain, fit, info, predict, report, study
+from atha.cli import add, bench, common, data, demo, env, evaluate, explain, fit, info, predict, report, study
 
 app = typer.Typer(
     name="atha",
@@ -16,20 +16,23 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (
-    demo.demo,
-    fit.fit,
-    add.add,
-    predict.predict,
-    evaluate.evaluate,
-    explain.explain,
-    report.report,
-    info.info,
+#: By what a user is about to do. A new verb is a line here.
+START, USE, COMPARE, LOOK = "Start", "Use", "Compare", "Look inside"
+for verb, panel in (
+    (demo.demo, START),
+    (fit.fit, START),
+    (add.add, START),
+    (predict.predict, USE),
+    (evaluate.evaluate, USE),
+    (explain.explain, LOOK),
+    (report.report, LOOK),
+    (info.info, LOOK),
+    (env.env, LOOK),
 ):
-    app.command()(verb)
-app.add_typer(bench.app, name="bench")
-app.add_typer(data.app, name="data")
-app.add_typer(study.app, name="study")
+    app.command(rich_help_panel=panel)(verb)
+app.add_typer(data.app, name="data", rich_help_panel=START)
+app.add_typer(bench.app, name="bench", rich_help_panel=COMPARE)
+app.add_typer(study.app, name="study", rich_help_panel=COMPARE)
 
 
 def _version(asked: bool) -> None:
