@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from atha.errors import AthaError as AthaError
     from atha.errors import AthaWarning as AthaWarning
     from atha.evaluation import Evaluation as Evaluation
+    from atha.labelling.suggesting import Suggestion as Suggestion
+    from atha.labelling.suggesting import Suggestions as Suggestions
+    from atha.labelling.suggesting import suggest as suggest
     from atha.prediction import Prediction as Prediction
     from atha.recipe import Recipe as Recipe
     from atha.recipe import presets as presets
@@ -24,9 +27,12 @@ _PUBLIC = {
     "Evaluation": "atha.evaluation",
     "Prediction": "atha.prediction",
     "Recipe": "atha.recipe",
+    "Suggestion": "atha.labelling.suggesting",
+    "Suggestions": "atha.labelling.suggesting",
     "draw": "atha.data.drawing",
     "load_backbone": "atha.backbones",
     "presets": "atha.recipe",
+    "suggest": "atha.labelling.suggesting",
 }
 
 __all__ = [
@@ -37,9 +43,12 @@ __all__ = [
     "Evaluation",
     "Prediction",
     "Recipe",
+    "Suggestion",
+    "Suggestions",
     "draw",
     "load_backbone",
     "presets",
+    "suggest",
 ]
 
 

@@ -3,20 +3,24 @@
 Shapes: N classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from atha.classes import Classes
 from atha.data import LabelledSource
+from atha.data.cache import Cache
+from atha.data.deciding import decide_reading
 from atha.data.images import ImageInput, ImageReader, SeveralImages
 from atha.data.reading import AS_BEFORE
 from atha.data.views import Views
 from atha.errors import DataError
 from atha.explain import Explanation, explain
 from atha.fitting import Learned
+from atha.labelling.photos import PhotoFeatures
 from atha.methods.linear_probe import linear_probe
 from atha.methods.scores import LinearScores
 from atha.methods.zero_shot import zero_shot
@@ -25,6 +29,8 @@ from atha.models.inference import images_at_once
 from atha.prediction import Classified, Prediction, Predictor
 from atha.recipe import Recipe
 
+# Photos that say how a pile of them is read.
+_LOOKED_AT = 200
 #: Told of (images done, images in all).
 Told = Callable[[int, int], None]
 
@@ -83,6 +89,28 @@ class Snapshot:
         """
         texts = self.frozen.text_features(self.classes.texts, self.recipe.prompt.template)
         return zero_shot(texts, self.frozen.backbone.logit_scale)
+
+    def text_features(self) -> Float[np.ndarray, "N E"]:
+        """Frozen features of the class texts in the recipe's prompt, not normalised; of no class where none is known."""
+        if self.learned is None and self.expected is None:
+            return np.zeros((0, self.frozen.backbone.joint_width), dtype=np.float32)
+        return self.frozen.text_features(self.classes.texts, self.recipe.prompt.template)
+
+    def photo_features(self, files: Sequence[Path], cache: Cache) -> PhotoFeatures:
+        """What makes frozen features of many photos, read as the support set was.
+
+        Args:
+            files: without a support set, some of these say how photos are read.
+            cache: keeps the features.
+
+        Raises:
+            DataError: as of `atha.data.deciding.decide_reading`.
+        """
+        reader = self.reader
+        if self.learned is None:
+            some = [files[place] for place in np.random.default_rng(0).permutation(len(files))[:_LOOKED_AT]]
+            reader = ImageReader(decide_reading(some, None, self.max_pixels), self.max_pixels)
+        return PhotoFeatures(self.frozen, self.views, reader, self.recipe.views.transform, cache)
 
     def stream(self, images: SeveralImages, batch_size: int | None, plain: bool) -> Iterator[Prediction]:
         """See `atha.Classifier.stream`."""

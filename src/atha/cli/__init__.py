@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atha.cli import add, bench, common, data, demo, env, evaluate, explain, fit, info, predict, report, study
+from atha.cli import add, bench, common, data, demo, env, evaluate, explain, fit, info, predict, report, study, suggest
 
 app = typer.Typer(
     name="atha",
@@ -21,6 +21,7 @@ START, USE, COMPARE, LOOK = "Start", "Use", "Compare", "Look inside"
 for verb, panel in (
     (demo.demo, START),
     (fit.fit, START),
+    (suggest.suggest, START),
     (add.add, START),
     (predict.predict, USE),
     (evaluate.evaluate, USE),

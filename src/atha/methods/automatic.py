@@ -143,6 +143,26 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
     return Blend(parts, aspects, why)
 
 
+def fit_on_features(recipe: BlendRecipe, seen: Examples, seed: int) -> Blend:
+    """`fit_blend` of members on frozen features, of which the plain view's are all that is looked at.
+
+    Args:
+        recipe: of the blend, without an adapted member.
+        seen: the support set.
+        seed: of the folds.
+    """
+    task = _Task({"plain": seen.features}, seen.labels, seen.texts, seen.scale, seed)
+    text = zero_shot(seen.texts, 1.0)
+    members, scales = _on_features(recipe, seen, text)
+    asked = centred(text.score(seen.features)) / scales[TEXT] if TEXT in recipe.members else None
+    weights = _decide(task, ("plain",), [name for name in recipe.members if name in PROBES], asked)
+    parts = {
+        name: Part(members[name], one.weight, scales[name], one.accuracy, one.images, one.why)
+        for name, one in weights.items()
+    }
+    return Blend(parts, ("plain",), "features of the plain view are all that is known")
+
+
 def refit_blend(recipe: BlendRecipe, blend: Blend, support: Support) -> Blend:
     """Fit a blend anew to a support set that has grown, as far as features of the images alone allow.
 

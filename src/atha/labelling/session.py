@@ -1,0 +1,254 @@
+"""A labelling session: features of a pool, labels as they come in, what to label next, and how good it is by now.
+
+It knows nothing of files, pages or terminals. Which images it offers at random is fixed by the seed alone; these are
+marked, kept apart, and all that the estimate is made of: images that were chosen for a model are harder than others,
+and a test of them would say too little.
+
+Shapes: n images of the pool, N classes, E width of features.
+"""
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from atha.errors import DataError
+from atha.labelling import choosing
+from atha.labelling.estimate import Estimate, Look, advise, estimate
+from atha.labelling.model import LinearModel, Texts, fit_model
+
+How = Literal["random", "typical", "unsure", "own"]
+"""Why an image was labelled: at random, as a typical one, as one that the model doubted, or by the user's wish."""
+
+SHARE = 0.25
+"""Of the images that are offered, those that are drawn at random."""
+
+#: Labels of a class until which typical images are chosen.
+_COLD = 2
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Pick:
+    """An image to label.
+
+    Attributes:
+        place: in the pool.
+        how: it was chosen.
+        guess: index of the class that the model takes it for; None without a model.
+        probability: of that class.
+    """
+
+    place: int
+    how: How
+    guess: int | None = None
+    probability: float = float("nan")
+
+
+@dataclass
+class Session:
+    """What is known of a pool while it is labelled.
+
+    Attributes:
+        classes: labels; more may come.
+        texts: of the classes.
+        size: n.
+        seed: of all that is random.
+        share: of the images that are offered, those that are drawn at random, from 0 to 1.
+    """
+
+    classes: list[str]
+    texts: Texts
+    size: int
+    seed: int = 0
+    share: float = SHARE
+    looks: list[Look] = field(default_factory=list)
+    _labels: dict[int, tuple[int, How]] = field(default_factory=dict)
+    _left_out: set[int] = field(default_factory=set)
+    _others: list[tuple[np.ndarray, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise DataError(f"the random share is {self.share}, give a number from 0 to 1")
+        self.features = np.zeros((self.size, self.texts.features.shape[1]), dtype=np.float32)
+        self.ready = np.zeros(self.size, dtype=bool)
+        #: The order in which images are drawn at random. Features are best made in it: those that are there first are
+        #: then a random part of the pool, whatever its folders are sorted by.
+        self.order: Int[np.ndarray, n] = np.random.default_rng([self.seed, 0]).permutation(self.size)
+        self._model: LinearModel | None = None
+
+    def add_features(self, places: Sequence[int], features: Float[np.ndarray, "k E"]) -> None:
+        """Features of some images of the pool, of any length.
+
+        Args:
+            places: of the images.
+            features: not normalised.
+        """
+        self.features[list(places)] = _unit(features)
+        self.ready[list(places)] = True
+
+    def add_labelled(self, features: Float[np.ndarray, "k E"], labels: Sequence[int]) -> None:
+        """Labelled images that are not of the pool: something to learn from, and nothing to estimate from."""
+        self._others += zip(_unit(features), map(int, labels), strict=True)
+        self._model = None
+
+    def add_class(self, label: str, text: Float[np.ndarray, "E"]) -> int:
+        """A class that turned up on the way.
+
+        Args:
+            label: of the class.
+            text: feature of its text, of any length.
+
+        Returns:
+            Its index.
+
+        Raises:
+            DataError: there is such a class.
+        """
+        if label in self.classes:
+            raise DataError(f"there is a class '{label}' already, give the new one another name")
+        self.classes.append(label)
+        self.texts = Texts(np.vstack([self.texts.features, _unit(text[None])]), self.texts.scale)
+        self._model = None
+        return len(self.classes) - 1
+
+    def label(self, place: int, label: int, how: How = "own") -> None:
+        """Label an image, or correct its label.
+
+        Args:
+            place: of the image.
+            label: class index.
+            how: it came to be labelled, see `Pick`; of a label that is corrected, the first stays.
+
+        Raises:
+            DataError: there is no such image or class.
+        """
+        if not (0 <= place < self.size and 0 <= label < len(self.classes)):
+            raise DataError(f"image {place} or class {label} is not there, give one of the session's")
+        self._left_out.discard(place)
+        self._labels[place] = label, self._labels[place][1] if place in self._labels else how
+        self._model = None
+
+    def unlabel(self, place: int) -> None:
+        """Take a label back, or what was left out; the image may be offered again."""
+        self._labels.pop(place, None)
+        self._left_out.discard(place)
+        self._model = None
+
+    def leave_out(self, place: int) -> None:
+        """Never offer an image again: it is none of the classes, cannot be told or cannot be read."""
+        self.unlabel(place)
+        self._left_out.add(place)
+
+    @property
+    def labelled(self) -> dict[int, tuple[int, How]]:
+        """Class index and how it came to be labelled, by place, in the order of labelling."""
+        return dict(self._labels)
+
+    @property
+    def counts(self) -> list[int]:
+        """Labels of each class, those that are not of the pool included."""
+        found = [label for label, _ in self._labels.values()] + [label for _, label in self._others]
+        return [int(one) for one in np.bincount(found, minlength=len(self.classes))]
+
+    @property
+    def model(self) -> LinearModel | None:
+        """Fitted to all labels whose images' features are there; None while these are of fewer than two classes."""
+        if self._model is None:
+            features, labels, _ = self._learned()
+            if len(np.unique(labels)) > 1:
+                self._model = fit_model(features, labels, self.texts, self.seed)
+        return self._model
+
+    def next(self, count: int, offered: Iterable[int] = ()) -> list[Pick]:
+        """Images to label next.
+
+        Args:
+            count: how many; there are fewer where fewer are left.
+            offered: places that somebody has been offered already and has not labelled yet.
+
+        Returns:
+            The images, those drawn at random among the others.
+        """
+        open_ = self.ready.copy()
+        waiting = list(offered)
+        open_[[*self._labels, *self._left_out, *waiting]] = False
+        ours = sum(how != "own" for _, how in self._labels.values()) + len(waiting)
+        turns = [int((ours + turn + 1) * self.share) > int((ours + turn) * self.share) for turn in range(count)]
+        chosen, how = self._choose(open_, count - sum(turns), waiting)
+        open_[chosen] = False
+        drawn = [int(place) for place in self.order[open_[self.order]][: sum(turns)]]
+        queue: dict[bool, list[int]] = {True: drawn[::-1], False: chosen[::-1]}
+        order = [(queue[turn].pop(), turn) for turn in turns if queue[turn]]
+        places = [place for place, _ in order]
+        probabilities = None if self.model is None else self.model.probabilities(self.features[places])
+        return [
+            Pick(place, "random" if turn else how)
+            if probabilities is None
+            else Pick(
+                place,
+                "random" if turn else how,
+                int(probabilities[row].argmax()),
+                float(probabilities[row].max()),
+            )
+            for row, (place, turn) in enumerate(order)
+        ]
+
+    def estimate(self) -> Estimate:
+        """How good the model is on the rest of the pool, and what its progress says; noted in `looks`."""
+        features, labels, random = self._learned()
+        predicted = None if self.model is None else self.model.probabilities(self.features[self.ready])
+        rest = np.ones(self.size, dtype=bool)
+        rest[[*self._labels, *self._left_out]] = False
+        sure = np.empty(0) if predicted is None else predicted[rest[self.ready]].max(1)
+        found = estimate(features, labels, random, self.texts, self.seed, sure)
+        # A label that was taken back makes looks of more labels worthless.
+        self.looks = [look for look in self.looks if look.labels < len(labels)]
+        self.looks.append(Look(len(labels), found, None if predicted is None else predicted.argmax(1).astype(np.int16)))
+        return found
+
+    def recall(self, labels: int) -> None:
+        """Make up the look that there would have been after the first labels, where none was made."""
+        if 0 < labels < len(self._labels) and not any(look.labels == labels for look in self.looks):
+            before = copy(self)
+            before.looks, before._model = [], None
+            before._labels = dict(list(self._labels.items())[:labels])
+            before.estimate()
+            self.looks = sorted([*self.looks, *before.looks], key=lambda look: look.labels)
+
+    def advice(self) -> str:
+        """A sentence on whether more labels are worth it, by the estimates so far."""
+        return advise(self.looks, self.classes)
+
+    def _choose(self, free: Bool[np.ndarray, "n"], count: int, waiting: Sequence[int]) -> tuple[list[int], How]:
+        """Images by what is known of them; the same for the same labels."""
+        if count < 1 or not free.any():
+            return [], "typical"
+        rows = choosing.directions(self.features[self.ready])
+        taken = np.zeros(self.size, dtype=bool)
+        taken[[*self._labels, *waiting]] = True
+        known, open_ = taken[self.ready], free[self.ready]
+        seed = int(np.random.default_rng([self.seed, 1, len(self._labels) + len(waiting)]).integers(1 << 31))
+        back = np.flatnonzero(self.ready)
+        model = self.model
+        if model is None or sum(self.counts) < _COLD * len(self.classes):
+            return [int(back[one]) for one in choosing.typical(rows, known, open_, count, seed)], "typical"
+        doubt = choosing.margin_doubt(model.probabilities(self.features[self.ready]))
+        return [int(back[one]) for one in choosing.unsure(rows, doubt, open_, count, seed)], "unsure"
+
+    def _learned(self) -> tuple[Float[np.ndarray, "k E"], Int[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
+        """Features at unit length, class indices, and whether drawn at random, of all that can be learned from."""
+        mine = [(place, *found) for place, found in self._labels.items() if self.ready[place]]
+        own = self.features[[place for place, _, _ in mine]]
+        others = np.array([row for row, _ in self._others], dtype=np.float32).reshape(-1, own.shape[1])
+        labels = [label for _, label, _ in mine] + [label for _, label in self._others]
+        random = [how == "random" for _, _, how in mine] + [False] * len(self._others)
+        return np.concatenate([own, others]), np.array(labels, dtype=int), np.array(random, dtype=bool)
+
+
+def _unit(features: Float[np.ndarray, "k E"]) -> Float[np.ndarray, "k E"]:
+    rows = np.asarray(features, dtype=np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12))
