@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.optimize  # noqa: F401 - its threads are limited, too
+import sklearn.cluster  # noqa: F401 - the same
 from PIL import Image, ImageFilter, ImageOps
 from threadpoolctl import threadpool_limits
 
@@ -86,9 +88,9 @@ def simulate(data: Set, pool: np.ndarray, strategy: str, seed: int, most: int) -
 
 
 def curves(folder: Path, out: Path, sets: Sequence[str], seeds: range) -> None:
-    for name in sets:
-        data = Set.load(folder, name)
-        for seed in seeds:
+    for seed in seeds:
+        for name in sets:
+            data = Set.load(folder, name)
             pool, test = data.split(seed, 0.6)
             for strategy in ("random", "uncertainty", "ours"):
                 started, accuracy, looks = time.perf_counter(), [], []
