@@ -171,7 +171,8 @@ def show(file: Path) -> None:
             inside, width = (low <= truth) & (truth <= high), high - low
             print(
                 f"{name}: {len(one)} looks, {100 * inside.mean():.0f}% inside, off by "
-                f"{100 * (told - truth).mean():+.1f} points, width {100 * width[count < 70].mean():.0f} points below 70 labels, "
+                f"{100 * (told - truth).mean():+.1f} points, width "
+                f"{100 * width[count < 70].mean():.0f} points below 70 labels, "
                 f"{100 * width[count >= 70].mean():.0f} from there"
             )
 
