@@ -91,7 +91,7 @@ class Snapshot:
         return zero_shot(texts, self.frozen.backbone.logit_scale)
 
     def text_features(self) -> Float[np.ndarray, "N E"]:
-        """Frozen features of the class texts in the recipe's prompt, not normalised; of no class where none is known."""
+        """Frozen features of the class texts in the prompt, not normalised; of no class where none is known."""
         if self.learned is None and self.expected is None:
             return np.zeros((0, self.frozen.backbone.joint_width), dtype=np.float32)
         return self.frozen.text_features(self.classes.texts, self.recipe.prompt.template)
