@@ -63,7 +63,7 @@ def info(
 
 
 def _backbone(model: str, revision: str | None) -> dict[str, Any]:
-    from atha.backbones import load_backbone
+    from atha.backbones import licence, load_backbone
     from atha.devices import resolve_device, resolve_precision
     from atha.memory import estimate_memory
 
@@ -77,7 +77,8 @@ def _backbone(model: str, revision: str | None) -> dict[str, Any]:
             strict=True,
         )
     }
-    return {"backbone": backbone.describe(), f"memory on a CPU in {precision}": estimate}
+    described = {"licence": licence(backbone) or "unknown", **backbone.describe()}
+    return {"backbone": described, f"memory on a CPU in {precision}": estimate}
 
 
 def _families() -> dict[str, Any]:
