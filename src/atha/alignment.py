@@ -24,6 +24,8 @@ class Selection(NamedTuple):
 
 #: Told of a block's number, its input and what is selected of it; of nothing where nothing is aligned.
 Watcher = Callable[[int, Tensor, Selection | None], None]
+#: Aligns tokens with anchors at the input of a block, by its number, and tells a watcher if there is one.
+Aligner = Callable[..., Tensor]
 
 
 def selected_count(patches: int, ratio: float) -> int:
@@ -116,7 +118,7 @@ def move_tokens(
     """Step 3 alone, for tokens that are selected already; see `align_tokens`."""
     anchors = anchors.to(tokens.dtype)
     nearest, farthest = selection.similarity.argmax(dim=-1), selection.similarity.argmin(dim=-1)
-    starts = torch.arange(prefix, tokens.shape[:2].numel(), tokens.shape[1], device=tokens.device)[:, None]
+    starts = torch.arange(prefix, tokens.shape[0] * tokens.shape[1], tokens.shape[1], device=tokens.device)[:, None]
     moved = tokens.flatten(0, 1)  # whole rows are added: faster than `scatter_add`, which takes single numbers
     for indices, strength, classes in ((selection.head, pull, nearest), (selection.tail, -push, farthest)):
         move = strength * anchors.index_select(0, classes.gather(1, indices).flatten())  # (B H or B T, D)
@@ -168,8 +170,28 @@ class TailHeadAlignment(nn.Module):
             block: its number.
             watch: told of the selection.
         """
-        pull, push = self.pull[block], self.push[block]
-        idle = self.keep_prefix_out and not (self.pull.requires_grad or pull or push)
+        return self._step(tokens, anchors, block, (self.pull[block], self.push[block]), self.pull.requires_grad, watch)
+
+    def fixed(self) -> "Aligner":
+        """The same with strengths that are numbers: a graph that is traced of it leaves out what moves nothing."""
+        pull, push = self.pull.tolist(), self.push.tolist()
+
+        def align(tokens: Tensor, anchors: Tensor, block: int, watch: Watcher | None = None) -> Tensor:
+            return self._step(tokens, anchors, block, (pull[block], push[block]), False, watch)
+
+        return align
+
+    def _step(
+        self,
+        tokens: Tensor,
+        anchors: Tensor,
+        block: int,
+        strengths: tuple[float | Tensor, float | Tensor],
+        learns: bool,
+        watch: Watcher | None,
+    ) -> Tensor:
+        pull, push = strengths
+        idle = self.keep_prefix_out and not (learns or pull or push)
         if idle and watch is None:
             return tokens
         prefix = self.prefix if self.keep_prefix_out else 0

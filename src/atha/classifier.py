@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from atha.adapter.support import SupportRecord
 from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
 from atha.data import LabelledSource
-from atha.data.images import ImageInput, ImageReader, SeveralImages
+from atha.data.images import ImageInput, ImageReader, SeveralImages, each_image
 from atha.data.reading import Reading
 from atha.data.views import Views
 from atha.defaults import MAX_PIXELS
@@ -34,6 +35,9 @@ from atha.models.frozen import Frozen
 from atha.prediction import Classified, Prediction
 from atha.recipe import Recipe
 from atha.snapshot import Snapshot, Told
+
+if TYPE_CHECKING:
+    from atha.export.exporting import Exported
 
 
 class Classifier:
@@ -382,6 +386,52 @@ class Classifier:
             lora.config(self.backbone) if lora is not None else None,
         )
         adapter.write_adapter(saved, write_card(learned.classes, self.recipe, record), overwrite)
+
+    def export(
+        self,
+        path: str | Path,
+        format: str = "onnx",
+        *,
+        quantize: str | None = None,
+        calibrate: SeveralImages | None = None,
+        accept_difference: bool = False,
+        plain: bool = False,
+        overwrite: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> "Exported":
+        """Write the classifier as files that other programs run; see `atha.export` for what is in the folder.
+
+        It ends with a comparison of what was written with this classifier, in float32.
+
+        Args:
+            path: the folder to make.
+            format: ``onnx``, ``transformers`` or ``torch``.
+            quantize: ``int8``: smaller and faster, and not equal; for ``onnx``.
+            calibrate: images for it, such as the support set's; without, each image is scaled by its own values.
+            accept_difference: write what the format cannot hold all of, too.
+            plain: as for `predict`.
+            overwrite: replace an export that is there.
+            progress: called with (what is done, how much of it, of how much).
+
+        Raises:
+            ExportError: it cannot be exported so, or what was written is not equal to it; nothing is then written.
+            AdapterError: the folder is in use or cannot be written.
+            DataError: no classes yet.
+        """
+        from atha.export.base import Subject
+        from atha.export.exporting import export
+
+        return export(
+            Subject.of(self._now),
+            Path(path),
+            format,
+            quantize=quantize,
+            calibrate=None if calibrate is None else list(each_image(calibrate)),
+            accept_difference=accept_difference,
+            plain=plain,
+            overwrite=overwrite,
+            told=(lambda what, done, of: None) if progress is None else progress,
+        )
 
     def save_evaluation(self, path: str | Path, evaluation: Mapping[str, Evaluation]) -> None:
         """Add an evaluation to an adapter that was saved from this object; its weights are not touched.

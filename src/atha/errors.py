@@ -26,6 +26,10 @@ class AdapterError(AthaError):
     """A saved adapter cannot be read or written."""
 
 
+class ExportError(AthaError):
+    """A classifier cannot be exported as it is asked for."""
+
+
 class TrainingError(AthaError):
     """Training cannot go on."""
 

@@ -64,7 +64,7 @@ class VisionEmbeddings(nn.Module):
             )
         tokens: Tensor = self.patch_embedding(pixels.to(self.patch_embedding.weight.dtype)).flatten(2).transpose(1, 2)
         if self.class_token:
-            tokens = torch.cat([self.class_embedding.expand(len(tokens), 1, -1), tokens], dim=1)
+            tokens = torch.cat([self.class_embedding.expand(tokens.shape[0], 1, -1), tokens], dim=1)
         return tokens + self.position_embedding.weight
 
 
@@ -122,7 +122,7 @@ class PoolingHead(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "B M D"]) -> Float[Tensor, "B D"]:
         # With its weights, though nobody wants them: torch then computes it step by step, see `attend`.
-        mixed = self.attention(self.probe.repeat(len(hidden), 1, 1), hidden, hidden, need_weights=True)[0]
+        mixed = self.attention(self.probe.repeat(hidden.shape[0], 1, 1), hidden, hidden, need_weights=True)[0]
         result: Tensor = (mixed + self.mlp(self.layernorm(mixed)))[:, 0]
         return result
 

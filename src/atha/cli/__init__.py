@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from atha.cli import add, bench, common, data, demo, env, evaluate, explain, fit, info, predict, report, study, suggest
+from atha.cli import (
+    add,
+    bench,
+    common,
+    data,
+    demo,
+    env,
+    evaluate,
+    explain,
+    export,
+    fit,
+    info,
+    predict,
+    report,
+    study,
+    suggest,
+)
 
 app = typer.Typer(
     name="atha",
@@ -25,6 +41,7 @@ for verb, panel in (
     (add.add, START),
     (predict.predict, USE),
     (evaluate.evaluate, USE),
+    (export.export, USE),
     (explain.explain, LOOK),
     (report.report, LOOK),
     (info.info, LOOK),

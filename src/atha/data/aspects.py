@@ -12,16 +12,23 @@ from torch import Tensor
 
 from atha.recipe import AspectGroup
 
-#: Share of each side that the nearer aspect shows.
+#: The one aspect that is no other order of the same pixels.
+NEARER = "nearer"
+# Share of each side that it shows.
 _NEARER = 0.85
+
+
+def nearer_box(width: int, height: int) -> tuple[float, float, float, float]:
+    """What the nearer aspect shows of an image: left, top, right and bottom."""
+    left, top = width * (1 - _NEARER) / 2, height * (1 - _NEARER) / 2
+    return left, top, width - left, height - top
 
 
 def _nearer(images: UInt8[Tensor, "n 3 H W"]) -> UInt8[Tensor, "n 3 H W"]:
     def one(image: Tensor) -> Tensor:
         height, width = image.shape[1:]
-        left, top = width * (1 - _NEARER) / 2, height * (1 - _NEARER) / 2
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-        near = picture.resize((width, height), Image.Resampling.BICUBIC, (left, top, width - left, height - top))
+        near = picture.resize((width, height), Image.Resampling.BICUBIC, nearer_box(width, height))
         return torch.frombuffer(bytearray(near.tobytes()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
 
     return torch.stack([one(image) for image in images]) if len(images) else images
@@ -34,13 +41,13 @@ ASPECTS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "turn-90": lambda images: images.rot90(1, (-2, -1)),
     "turn-180": lambda images: images.rot90(2, (-2, -1)),
     "turn-270": lambda images: images.rot90(3, (-2, -1)),
-    "nearer": _nearer,
+    NEARER: _nearer,
 }
 _GROUPS: Mapping[str, Sequence[str]] = {
     "plain": ["plain"],
     "flip": ["flip"],
     "quarter-turns": ["turn-90", "turn-180", "turn-270"],
-    "scales": ["nearer"],
+    "scales": [NEARER],
 }
 TURNS = tuple(_GROUPS["quarter-turns"])
 

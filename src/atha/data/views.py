@@ -6,7 +6,7 @@ torchvision's, and imports it: that takes seconds, which prediction should not h
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,11 +52,33 @@ class Views:
     def plain(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
         """The one view that queries get."""
         if self._transform == "cdfsl":
-            side = self.size if self._squeeze_to_size else int(1.15 * self.size)
-            squeezed = image.resize((side, side), Image.Resampling.BILINEAR)
-            first = round((side - self.size) / 2)  # torchvision's crop, which the published code has
+            squeezed = image.resize((self._side, self._side), Image.Resampling.BILINEAR)
+            first = self.crop_start  # torchvision's crop, which the published code has
+            assert first is not None
             return pixels(squeezed.crop((first, first, first + self.size, first + self.size)))
         return self._processor.plain(image)
+
+    def processor(self) -> ImageProcessor:
+        """All that is done to an image, as the settings of one processor; see `crop_start` for where it cuts."""
+        if self._transform != "cdfsl":
+            return self._processor
+        side, size = self._side, self.size
+        return replace(
+            self._processor.squared(side),
+            kind="CLIPImageProcessor",
+            resample=int(Image.Resampling.BILINEAR),
+            do_center_crop=True,
+            crop_size={"height": size, "width": size},
+        )
+
+    @property
+    def crop_start(self) -> int | None:
+        """Pixels left and above of what `processor` cuts out; None: as many as on the other side, or one fewer."""
+        return round((self._side - self.size) / 2) if self._transform == "cdfsl" else None
+
+    @property
+    def _side(self) -> int:
+        return self.size if self._squeeze_to_size else int(1.15 * self.size)
 
     def visible_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """Which part of a photo its plain view shows.

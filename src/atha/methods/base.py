@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from atha.alignment import Watcher
-from atha.errors import AdapterError
+from atha.errors import AdapterError, ExportError
 from atha.methods.images import Images
 from atha.models.encoder import Encoder
 from atha.models.frozen import Frozen
@@ -78,6 +78,21 @@ class Options:
     overrides: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Counterpart:
+    """The nearest thing to a fitted model among models of two towers and class texts at a scale.
+
+    Attributes:
+        tuners: LoRA and learned context.
+        scale: of the cosines.
+        left_out: what it lacks, in sentences without an end.
+    """
+
+    tuners: Tuners
+    scale: float
+    left_out: tuple[str, ...] = ()
+
+
 class Fitted(ABC):
     """What a method learned: it classifies images and changes no more. Any number of threads may use it.
 
@@ -133,6 +148,34 @@ class Fitted(ABC):
         Every class with a kind has its own; see `__init_subclass__`.
         """
         raise AdapterError(f"{cls.__name__} is of no kind that can be saved, and none was")
+
+    def graph(self, frozen: Frozen) -> nn.Module:
+        """The same function as one plain module, for `atha.export`: normalised plain views to `scores`, float32.
+
+        It is traced, so that nothing in it may depend on values or on the number of images but by torch's functions,
+        and each image is to be classified on its own. Weights may be shared.
+
+        Args:
+            frozen: the backbone, on the CPU.
+
+        Raises:
+            ExportError: there is none, and why.
+        """
+        raise ExportError(f"{type(self).__name__} has no graph, so that it cannot be exported: give it one")
+
+    def counterpart(self, frozen: Frozen) -> Counterpart:
+        """What of it a plain checkpoint of the backbone's library can hold, for `atha.export`.
+
+        Args:
+            frozen: the backbone.
+
+        Raises:
+            ExportError: nothing.
+        """
+        raise ExportError(
+            f"nothing of a fitted model of kind '{self.kind}' is in a plain checkpoint, which has images and class "
+            "texts alone: use --format onnx or torch"
+        )
 
     def release(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of what is held for speed; it is made again when it is wanted again."""

@@ -5,23 +5,25 @@ Members on frozen features see the mean of several aspects of an image; what is 
 Shapes: Q images, N classes, E joint width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from atha.alignment import Watcher
 from atha.data.aspects import ASPECTS
-from atha.methods.base import Fitted, restore, unit
+from atha.methods.base import Counterpart, Fitted, restore, unit
 from atha.methods.images import Images
 from atha.methods.probes import PROBES
 from atha.methods.scores import OnFeatures, centred
 from atha.models.frozen import Frozen
+from atha.models.graph import FrozenFeatures
 from atha.probability import softmax
-from atha.recipe import ADAPTED, Recipe
+from atha.recipe import ADAPTED, TEXT, Recipe
 from atha.tensors import check_no_others
 from atha.tuners import Tuners
 
@@ -74,6 +76,31 @@ class Blend(Fitted, kind="blend"):
         """What each member makes of images by itself: probabilities, as sure as its weight in the sum makes it."""
         found = self._members(images, None)
         return {name: softmax(part.weight / part.scale * found[name]) for name, part in self.parts.items()}
+
+    def graph(self, frozen: Frozen) -> nn.Module:
+        """See `Fitted`."""
+        on_features = {name: part for name, part in self.parts.items() if isinstance(part.fitted, OnFeatures)}
+        members = {
+            name: part.fitted.on_features() if isinstance(part.fitted, OnFeatures) else part.fitted.graph(frozen)
+            for name, part in self.parts.items()
+        }
+        factors = {name: part.weight / part.scale for name, part in self.parts.items()}
+        return BlendGraph(FrozenFeatures(frozen.backbone, self.aspects), members, factors, on_features.keys())
+
+    def counterpart(self, frozen: Frozen) -> Counterpart:
+        """See `Fitted`: what is adapted, else the class texts."""
+        name = next((name for name in (ADAPTED, TEXT) if name in self.parts and self.parts[name].weight), None)
+        if name is None:
+            return super().counterpart(frozen)
+        own = self.parts[name]
+        nearest = Counterpart(Tuners(), frozen.logit_scale) if name == TEXT else own.fitted.counterpart(frozen)
+        others = [other for other, part in self.parts.items() if part.weight and other != name]
+        left_out = [*nearest.left_out, *([f"the members {', '.join(others)} are left out"] if others else [])]
+        if name == TEXT and self.aspects != ("plain",):
+            left_out.append("views but the plain one are left out")
+        # By itself, as sure as it is in the sum; beside others, as sure as it is by itself.
+        factor = 1.0 if others else own.weight / own.scale
+        return Counterpart(nearest.tuners, factor * nearest.scale, tuple(left_out))
 
     def plain(self) -> "Blend":
         """The same blend, looking at the plain aspect alone: as many forward passes fewer."""
@@ -171,6 +198,43 @@ class Blend(Fitted, kind="blend"):
         """See `Fitted`."""
         for part in self.parts.values():
             part.fitted.release()
+
+
+class BlendGraph(nn.Module):
+    """`Blend.scores` as a module.
+
+    Args:
+        features: of images, those of several aspects.
+        members: to scores, of features or of images.
+        factors: of each member's centred scores; one of weight 0 is left out.
+        on_features: which members are of features.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        members: Mapping[str, nn.Module],
+        factors: Mapping[str, float],
+        on_features: Container[str],
+    ) -> None:
+        super().__init__()
+        self.features, self.factors = features, [factor for factor in factors.values() if factor]
+        self.members = nn.ModuleList(members[name] for name, factor in factors.items() if factor)
+        self.on_features = [name in on_features for name, factor in factors.items() if factor]
+
+    def forward(self, pixels: Float[Tensor, "Q 3 H W"]) -> Float[Tensor, "Q N"]:
+        features = self.features(pixels) if any(self.on_features) else pixels
+        found = [
+            factor * centre(member(features if of_features else pixels))
+            for member, factor, of_features in zip(self.members, self.factors, self.on_features, strict=True)
+        ]
+        total: Tensor = torch.stack(found).sum(0)
+        return total
+
+
+def centre(scores: Float[Tensor, "Q N"]) -> Float[Tensor, "Q N"]:
+    """`centred`, of a tensor."""
+    return scores - scores.mean(dim=1, keepdim=True)
 
 
 def features_of(images: Images, aspects: Sequence[str]) -> Float[np.ndarray, "Q E"]:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from atha.alignment import Watcher
+from atha.errors import ExportError
 from atha.methods.base import Fitted, products, unit
 from atha.methods.images import Images
 from atha.models.frozen import Frozen
+from atha.models.graph import Affine, FrozenFeatures
 from atha.probability import softmax
 from atha.recipe import Recipe
 from atha.tensors import TensorError, check_no_others, check_tensors
@@ -39,6 +41,18 @@ class OnFeatures(Fitted):
     @abstractmethod
     def score(self, features: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q N"]:
         """`scores` of images whose features are at hand, not normalised."""
+
+    def on_features(self) -> nn.Module:
+        """`score` as a module, of features at unit length; see `Fitted.graph`.
+
+        Raises:
+            ExportError: there is none, and why.
+        """
+        raise ExportError(f"{type(self).__name__} has no graph, so that it cannot be exported: give it on_features")
+
+    def graph(self, frozen: Frozen) -> nn.Module:
+        """See `Fitted`."""
+        return nn.Sequential(FrozenFeatures(frozen.backbone), self.on_features())
 
     def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
         """Of each image's frozen features."""
@@ -73,6 +87,10 @@ class LinearScores(OnFeatures, kind="linear"):
     def times(self, factor: float) -> "LinearScores":
         """The same classifier, as much surer."""
         return LinearScores(self.weights * factor, None if self.bias is None else self.bias * factor)
+
+    def on_features(self) -> nn.Module:
+        """See `OnFeatures`."""
+        return Affine(torch.from_numpy(self.weights), None if self.bias is None else torch.from_numpy(self.bias))
 
     def state(self) -> dict[str, Tensor]:
         """Weights and bias."""

@@ -58,6 +58,10 @@ class CacheScores(OnFeatures, kind="tip-adapter"):
         affinity = torch.exp(self.beta * (features @ self.keys.T - 1))
         return self.scale * features @ self.texts.T + self.alpha * affinity @ self.values
 
+    def on_features(self) -> nn.Module:
+        """See `OnFeatures`."""
+        return CacheLogits(self)
+
     def state(self) -> dict[str, Tensor]:
         """The cache, and the class texts."""
         return {"keys": self.keys, "values": self.values, "texts": self.texts}
@@ -81,6 +85,17 @@ class CacheScores(OnFeatures, kind="tip-adapter"):
     def classes(self) -> int:
         """See `Fitted`."""
         return len(self.texts)
+
+
+class CacheLogits(nn.Module):
+    """`CacheScores.logits` as a module."""
+
+    def __init__(self, cache: CacheScores) -> None:
+        super().__init__()
+        self.cache = cache
+
+    def forward(self, features: Float[Tensor, "Q E"]) -> Float[Tensor, "Q N"]:
+        return self.cache.logits(features)
 
 
 def tip_adapter(examples: Examples, alpha: float = ALPHA, beta: float = BETA) -> CacheScores:

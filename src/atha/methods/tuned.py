@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from atha import defaults
 from atha.alignment import Watcher
@@ -17,12 +17,13 @@ from atha.data.views import SupportSet, crop_source
 from atha.devices import resolve_precision
 from atha.errors import DataError
 from atha.methods.automatic import fit_blend, halves, needs_halves
-from atha.methods.base import Fitted, Method, Options, Support, cosines, text_anchors
+from atha.methods.base import Counterpart, Fitted, Method, Options, Support, cosines, text_anchors
 from atha.methods.images import Images
 from atha.models.adaptation import Adaptation, adapt, adapt_together
 from atha.models.encoder import Encoder
-from atha.models.forms import can_stack, prediction_encoder
+from atha.models.forms import can_stack, graph_encoder, prediction_encoder
 from atha.models.frozen import Frozen, without
+from atha.models.graph import Affine, Tower, Unit
 from atha.models.inference import in_groups
 from atha.models.training import Observer
 from atha.recipe import Recipe
@@ -108,6 +109,19 @@ class FittedRecipe(Fitted, kind="recipe"):
         """See `Fitted`."""
         scale = float(definition["logit_scale"])
         return cls(recipe, Adaptation.load(frozen.backbone, recipe, tensors, scale), frozen)
+
+    def graph(self, frozen: Frozen) -> nn.Module:
+        """See `Fitted`."""
+        texts = self.adaptation.texts
+        tower = Tower(graph_encoder(frozen.backbone, self.adaptation.tuners), texts.anchors)
+        unit = nn.functional.normalize(texts.features.float(), dim=-1)
+        return nn.Sequential(tower, Unit(), Affine(self.adaptation.scale * unit))
+
+    def counterpart(self, frozen: Frozen) -> Counterpart:
+        """See `Fitted`."""
+        moved = self.strengths is not None and any(map(any, self.strengths))
+        left_out = ("alignment of tokens at run time is left out",) if moved else ()
+        return Counterpart(self.tuners, self.adaptation.scale, left_out)
 
     def release(self) -> None:
         """Weights in the precision of the products."""

@@ -121,6 +121,24 @@ def prediction_encoder(
 
 
 @torch.no_grad()
+def graph_encoder(backbone: Backbone, tuners: Tuners | None = None) -> Encoder:
+    """A view of the vision tower that a graph can be traced of, on the CPU and in float32: the library's own blocks.
+
+    Args:
+        backbone: on the CPU.
+        tuners: as they are now: LoRA's product is in copies of the weights, strengths are numbers.
+    """
+    lora = tuners.lora if tuners is not None else None
+    pairs = _pairs(backbone, tuners) if tuners is not None else {}
+    scaling, rows = lora.scaling if lora is not None else 1.0, backbone.pooled_tokens
+    blocks: list[Block] = [with_lora(one, pairs, scaling, hold=torch.float32) for one in backbone.vision_blocks]
+    if rows is not None:
+        blocks[-1] = partial(first_tokens, blocks[-1], rows)
+    strengths = tuners.strengths if tuners is not None else None
+    return Encoder(backbone, (), blocks, "float32", () if strengths is None else (Tuners(strengths=strengths.fixed()),))
+
+
+@torch.no_grad()
 def move(backbone: Backbone, device: torch.device) -> Backbone:
     """Move a backbone's weights; a device other than the CPU proves itself on one fixed image.
 

@@ -49,6 +49,10 @@ class Strengths(nn.Module):
         """See `TailHeadAlignment`."""
         return self.alignment(tokens, anchors, block, watch)  # type: ignore[no-any-return]
 
+    def fixed(self) -> "FixedStrengths":
+        """The same with strengths that are numbers; see `TailHeadAlignment.fixed`."""
+        return FixedStrengths(self)
+
     def state(self) -> dict[str, Tensor]:
         """The strengths as they are now, learned or not."""
         return {"strengths.pull": self.alignment.pull.detach(), "strengths.push": self.alignment.push.detach()}
@@ -58,3 +62,21 @@ class Strengths(nn.Module):
         """Take strengths from `state`."""
         for name, value in self.state().items():
             value.copy_(state[name])
+
+
+class FixedStrengths(Strengths):
+    """Strengths as they are at this moment, for a graph that is traced.
+
+    Args:
+        strengths: not changed.
+    """
+
+    def __init__(self, strengths: Strengths) -> None:
+        nn.Module.__init__(self)
+        self.kind, self.align = strengths.kind, strengths.alignment.fixed()
+
+    def forward(
+        self, tokens: Float[Tensor, "B M D"], anchors: Float[Tensor, "N D"], block: int, watch: Watcher | None = None
+    ) -> Tensor:
+        """See `TailHeadAlignment`."""
+        return self.align(tokens, anchors, block, watch)
