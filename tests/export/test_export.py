@@ -16,7 +16,7 @@ import tiny_models
 from atha import export
 from atha.data.aspects import ASPECTS
 from atha.errors import AdapterError, ExportError
-from atha.export import companions, onnx_graph, proof
+from atha.export import companions, exporting, onnx_graph, proof
 from atha.export.base import Subject
 from atha.methods.probes import PROBES
 from atha.models.graph import Nearer, Probabilities
@@ -55,6 +55,12 @@ def written(blend, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def photos(test_folder) -> list[Path]:
     return sorted(test_folder.glob("*/*.png"))
+
+
+@pytest.fixture
+def no_other_process(monkeypatch) -> None:
+    """Spares the seconds that transformers takes to import in one, where it is not what is tested."""
+    monkeypatch.setattr(exporting, "compare_program", lambda *_: None)
 
 
 @pytest.mark.parametrize("recipe", ["lora", "paper", "released", "probes", "gda"])
@@ -185,7 +191,7 @@ def test_transformers_loads_lora(model, support, photos, tmp_path):
         assert np.abs(np.array([scores[text] for text in texts["texts"]]) - row).max() < 1e-5
 
 
-def test_what_a_checkpoint_cannot_hold_is_said_measured_and_asked_for(blend, tmp_path):
+def test_what_a_checkpoint_cannot_hold_is_said_measured_and_asked_for(blend, tmp_path, no_other_process):
     out = tmp_path / "out"
     with pytest.raises(ExportError, match=r"alignment .* members .*gaussian.* differs by up to .*--accept-difference"):
         blend.export(out, "transformers")
@@ -202,7 +208,7 @@ def test_a_probe_alone_is_in_no_checkpoint(model, support, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_differs_is_not_written(model, support, tmp_path, monkeypatch):
+def test_what_differs_is_not_written(model, support, tmp_path, monkeypatch, no_other_process):
     classifier = fitted(model, "lora", support)
     out = tmp_path / "out"
     classifier.export(out, "transformers")
