@@ -2,13 +2,14 @@
 
 import difflib
 import shlex
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from atha.data import LabelledImages
 from atha.data.finding import kind_of
-from atha.errors import DataError
+from atha.errors import AthaWarning, DataError
 from atha.prompts import clean_class_name, name_classes, tells_nothing
 
 
@@ -57,6 +58,18 @@ class Classes:
         if classes is None or isinstance(classes, Mapping):
             return cls(tuple(named), tuple(named.values()))._checked()
         return cls(tuple(classes), tuple(classes))._checked()
+
+    def warn_of_wordless(self, source: str) -> None:
+        """Say which classes have texts that tell the model nothing, if any have; before time is spent on them.
+
+        Args:
+            source: where the labels are from.
+
+        Warns:
+            AthaWarning: there are such.
+        """
+        if sentence := self.wordless(source):
+            warnings.warn(sentence, AthaWarning, stacklevel=3)
 
     def wordless(self, source: str) -> str:
         """A sentence on classes whose texts tell the model nothing; empty if there are none.

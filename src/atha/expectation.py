@@ -26,6 +26,8 @@ from atha.recipe import Recipe
 
 #: Images of a class that a fit is meant for; beyond them it takes long, and a linear probe does as well.
 MANY = 20
+#: A fit takes up to so many times as long as the parts of it that are tried: it reads, blends and saves besides.
+_WITHIN = 1.75
 #: Of decoded images: view, what crops are cut from, and picture.
 Made = tuple[Tensor, Image.Image | None, bytes]
 
@@ -86,7 +88,8 @@ def expect(
         some = ViewedImages(plain, views, frozen, crops)
         few = Support(some, labels[[place for place, _ in good]], texts, recipe.prompt.template, seed)
         seconds += _step(recipe, few) * sum(steps * size for steps, size in planned(recipe, labels, seed)) / len(good)
-    return f"{told}: fitting them will take about {duration(seconds)}, as measured on {len(good)} of them; {mend}"
+    least, most = duration(seconds), duration(_WITHIN * seconds)
+    return f"{told}: fitting them will take {least} to {most}, by what {len(good)} of them took; {mend}"
 
 
 def _step(recipe: Recipe, support: Support) -> float:

@@ -83,8 +83,7 @@ def learn(
     started = time.perf_counter()
     data = read_labelled(source, Selection("fit"))
     classes = Classes.of_support(data, given)
-    if wordless := classes.wordless(data.source):
-        warnings.warn(wordless, AthaWarning, stacklevel=3)
+    classes.warn_of_wordless(data.source)
     index = classes.index(data)
     samples = [sample.image for sample in data.samples]
     reading = bands if isinstance(bands, Reading) else decide_reading(samples, bands, max_pixels)

@@ -144,11 +144,14 @@ def say_error(sentence: str) -> None:
 
 @contextmanager
 def _plain_warnings(debug: bool) -> Iterator[None]:
-    """Our warnings as sentences; other libraries' only with --debug."""
+    """Our warnings as sentences, each once; other libraries' only with --debug."""
+    said: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, AthaWarning):
-            warn(str(message))
+            if str(message) not in said:
+                warn(str(message))
+            said.add(str(message))
         elif debug:
             err.print(Text(terminal(f"{category.__name__}: {message}"), style="dim"), soft_wrap=True)
 

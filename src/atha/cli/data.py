@@ -1,5 +1,6 @@
 """``atha data``: which data sets there are, whether one is what is expected, and what its classes are called."""
 
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -123,7 +124,10 @@ def classes(
 
     if out is not None:
         check_free(out, overwrite)
-    found = Classes.of_support(read_labelled(support, Selection("fit", image_column, label_column, images, split)))
+    read = read_labelled(support, Selection("fit", image_column, label_column, images, split))
+    if read.doubt:  # whoever reads the file that is made sees what would be the classes
+        common.warn(read.doubt)
+    found = Classes.of_support(replace(read, doubt=""))
     texts = {label: "" if tells_nothing(text) else text for label, text in zip(found.labels, found.texts, strict=True)}
     content = escaping.json(dumps(texts, indent=2, ensure_ascii=False)) + "\n"
     if out is None:

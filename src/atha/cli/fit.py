@@ -70,6 +70,7 @@ def fit(
     data, test = selecting.read_support(support, eval_, selection, eval_split, shot, seed)
     names = common.read_classes(classes)
     task = Classes.of_support(data, names)
+    task.warn_of_wordless(data.source)
     index = task.index(data)
     if test is not None:
         task.index(test)

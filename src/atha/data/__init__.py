@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelledImages", "LabelledSource", "Sample", "Selection", "read_labelled"]
 
-_ARCHIVE_SUFFIXES = frozenset(
+ARCHIVE_SUFFIXES = frozenset(
     {".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 )
+"""Endings of files that are to be unpacked, in small letters."""
 _SPREADSHEET_SUFFIXES = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 
 
@@ -129,10 +130,15 @@ def _read_path(source: str, selection: Selection) -> LabelledImages:
     if not source or not kind_of(path):
         raise DataError(f"there is no file or folder '{source}'{did_you_mean(path)}; give {_expected()}")
     suffix = path.suffix.lower()
-    if suffix in _ARCHIVE_SUFFIXES:
+    if suffix in ARCHIVE_SUFFIXES:
         raise DataError(f"'{source}' is an archive; unpack it first and give the folder")
     if suffix in IMAGE_SUFFIXES:
         raise DataError(f"'{source}' is a single image, and labelled images are needed; give {_expected()}")
+    if suffix == ".json":
+        raise DataError(
+            f"'{source}' is JSON as a whole, as of COCO, and not read; write a table or JSON Lines of it, with an "
+            "image's path and its label in each row, or give class folders"
+        )
     if suffix in _SPREADSHEET_SUFFIXES:
         raise DataError(f"'{source}' is a spreadsheet; save it as 'CSV UTF-8' and give that")
     raise DataError(f"'{source}' is not a source of labelled images; give {_expected()}")

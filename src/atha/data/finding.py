@@ -189,8 +189,6 @@ def _find(item: str | Path, selection: Selection) -> Sequence[Path]:
 
 def _images(files: Sequence[Path], source: str, mend: str, suffix: str = "") -> list[Path]:
     """Those of some files that are images: all, if a pattern asks for files of a suffix."""
-    from atha.data.headers import foreign
-
     every = len(suffix) > 1 and not any(character in suffix for character in "*?[")
     images: list[Path] = []
     others: list[str] = []
@@ -198,13 +196,20 @@ def _images(files: Sequence[Path], source: str, mend: str, suffix: str = "") -> 
         if every or looks_like_image(file):
             images.append(file)
         elif file.name != _INDEX:
-            others.append(f"{file.name} ({what})" if (what := foreign(_head(file))) else file.name)
+            others.append(named_kind(file))
     if not images:
         raise DataError(f"{source} gives no image{f' (but {some_of(others)})' if others else ''}; {mend}")
     if others:
         those = "1 file is no image and is" if len(others) == 1 else f"{len(others):,} files are no images and are"
         warnings.warn(f"of {source}, {those} passed over: {some_of(others)}", AthaWarning, stacklevel=4)
     return images
+
+
+def named_kind(file: Path) -> str:
+    """The name of a file that is no image, with what it is where that is known."""
+    from atha.data.headers import foreign
+
+    return f"{file.name} ({what})" if (what := foreign(_head(file))) else file.name
 
 
 def some_of(names: Sequence[str], limit: int = 5) -> str:

@@ -9,27 +9,41 @@ from dataclasses import dataclass
 from io import BufferedReader
 from typing import BinaryIO
 
-# Kinds of file that people give and that no decoder of ours is for.
-_FOREIGN = (
-    (b"%PDF", "is a PDF document: save its pages as PNG"),
-    (b"\x93NUMPY", "is a NumPy array file: give np.load(path) in Python, or save it as TIFF or PNG"),
-    (b"PK\x03\x04", "is a ZIP archive: unpack it first"),
-    (b"\x1f\x8b", "is a gzip archive: unpack it first"),
-    (b"\x89HDF", "is an HDF5 file: save its images as TIFF or PNG"),
-    (b"CDF", "is a NetCDF file: save its images as TIFF"),
-    (b"SIMPLE  =", "is a FITS file: save its image as TIFF"),
-    (b"8BPS", "is a Photoshop file: save it as PNG"),
-    (b"gimp xcf", "is a GIMP file: save it as PNG"),
-    (b"v/1\x01", "is an OpenEXR file: save it as TIFF"),
-    (b"#?RADIANCE", "is a Radiance file: save it as TIFF"),
-    (b"\xff\x0a", "is a JPEG XL file: save it as PNG"),
-    (b"\x00\x00\x00\x0cJXL ", "is a JPEG XL file: save it as PNG"),
-    (b"\xff\xd8\xff\xf7", "is a JPEG-LS file: save it as PNG"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the image: run git lfs pull"),
-    (b"<svg", "is an SVG drawing: save it as PNG"),
-    (b"<!DOCTYPE html", "is an HTML page, not an image: download the image itself"),
-    (b"<html", "is an HTML page, not an image: download the image itself"),
+_UNPACK, _EXPORT = "unpack it first", "export it as JPEG, PNG or TIFF"
+_FRAMES = "is a film, not an image: save its frames as PNG"
+# Kinds of file that people give and that no decoder of ours is for, by how they begin.
+_FOREIGN = tuple(
+    (re.compile(begin, re.DOTALL), what)
+    for begin, what in (
+        (rb"%PDF", "is a PDF document: save its pages as PNG"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "is a PostScript drawing: save it as PNG"),
+        (rb"\x93NUMPY", "is a NumPy array file: give np.load(path) in Python, or save it as TIFF or PNG"),
+        (rb"PK\x03\x04", f"is a ZIP archive: {_UNPACK}"),
+        (rb"\x1f\x8b", f"is a gzip archive: {_UNPACK}"),
+        (rb"Rar!|7z\xbc\xaf|\xfd7zXZ|BZh[1-9]|\x28\xb5\x2f\xfd", f"is an archive: {_UNPACK}"),
+        (rb"\x89HDF|MATLAB 5", "is an HDF5 or MATLAB file: save its images as TIFF or PNG"),
+        (rb"CDF", "is a NetCDF file: save its images as TIFF"),
+        (rb"SIMPLE  =", "is a FITS file: save its image as TIFF"),
+        (rb"8BPS", "is a Photoshop file: save it as PNG"),
+        (rb"gimp xcf", "is a GIMP file: save it as PNG"),
+        (rb"AT&TFORM", "is a DjVu document: save its pages as PNG"),
+        (rb"DDS ", "is a texture (DDS): save it as PNG"),
+        (rb"v/1\x01", "is an OpenEXR file: save it as TIFF"),
+        (rb"#\?RADIANCE", "is a Radiance file: save it as TIFF"),
+        (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "is a JPEG XL file: save it as PNG"),
+        (rb"\xff\xd8\xff\xf7", "is a JPEG-LS file: save it as PNG"),
+        (
+            rb"(II\*\x00.{4}CR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\x00|FOVb|.{4}ftypcrx)",
+            f"is a camera's raw file: {_EXPORT}",
+        ),
+        (rb".{4}ftyp(isom|iso\d|mp4\d|M4V|qt  |3g|avc1|MSNV|dash|f4v)|\x1aE\xdf\xa3|FLV\x01|\x00\x00\x01\xba", _FRAMES),
+        (rb"RIFF.{4}AVI |OggS", _FRAMES),
+        (rb"version https://git-lfs", "is a pointer of Git LFS, not the image: run git lfs pull"),
+        (rb"(?i:(<\?xml.*)?<svg)", "is an SVG drawing: save it as PNG"),
+        (rb"(?i:(<\?xml.*)?<(!doctype html|html))", "is an HTML page, not an image: download the image itself"),
+    )
 )
+_SHOWN = 40
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # A scan costs time on every pixel, however few bytes it has. Photos have about ten.
@@ -49,8 +63,17 @@ _TILES, _LAYERS = 1024, 64
 
 def foreign(head: bytes) -> str:
     """What a file is that is no image of ours, by its first bytes; or nothing."""
+    head = head.removeprefix(b"\xef\xbb\xbf")
     head = head.lstrip() if head[:1].isspace() else head
-    return next((what for magic, what in _FOREIGN if head.startswith(magic)), "")
+    return next((what for begin, what in _FOREIGN if begin.match(head)), "")
+
+
+def is_text(head: bytes) -> str:
+    """What to say of a file that begins as a text does, such as an error that was saved in the place of an image."""
+    if not re.fullmatch(rb"[\t\n\r -~]{8,}", head) or re.match(rb"P\d\s", head):
+        return ""
+    begin = " ".join(head.decode("ascii").split())
+    return f"is a text, not an image (it begins with '{begin[:_SHOWN]}'): get the image again"
 
 
 def is_heif(head: bytes) -> bool:

@@ -7,6 +7,7 @@ import zlib
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from atha.data.deciding import decide_reading
@@ -160,6 +161,13 @@ def test_files_of_other_kinds_are_named(tmp_path):
     (tmp_path / "a.svg").write_bytes(b"\n<svg xmlns='http://www.w3.org/2000/svg'/>")
     (tmp_path / "a.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     (tmp_path / "a.psd").write_bytes(b"8BPS\0\1")
+    (tmp_path / "b.svg").write_bytes(b"\xef\xbb\xbf<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(99))
+    (tmp_path / "a.CR2").write_bytes(b"II*\0\x10\0\0\0CR\2\0" + bytes(99))
+    (tmp_path / "b.jpg").write_bytes(b"\n<!doctype HTML><title>404</title>")
+    (tmp_path / "c.jpg").write_bytes(b"404: Not Found\n")
+    tifffile.imwrite(tmp_path / "a.dng", RGB, photometric="rgb", extratags=[(50706, "B", 4, b"\1\4\0\0", True)])
+    tifffile.imwrite(tmp_path / "a.nef", RGB, photometric="rgb", subifds=1, subfiletype=1)
     for name, reason in (
         ("a.npy", r"is a NumPy array file: give np\.load\(path\)"),
         ("a.zip", "is a ZIP archive: unpack it first"),
@@ -167,6 +175,13 @@ def test_files_of_other_kinds_are_named(tmp_path):
         ("a.svg", "is an SVG drawing"),
         ("a.jpg", "is a pointer of Git LFS"),
         ("a.psd", "is a Photoshop file"),
+        ("b.svg", "is an SVG drawing"),
+        ("a.mp4", "is a film, not an image"),
+        ("a.CR2", "is a camera's raw file: export it"),
+        ("a.dng", "is a camera's raw file, with a small picture first"),
+        ("a.nef", "is a camera's raw file, with a small picture first"),
+        ("b.jpg", "is an HTML page"),
+        ("c.jpg", r"is a text, not an image \(it begins with '404: Not Found'\)"),
     ):
         with pytest.raises(ImageProblem, match=reason):
             open_image(tmp_path / name)

@@ -54,6 +54,16 @@ def test_order_within_a_class_is_that_of_posix_paths(tmp_path):
     assert [name for name, _ in read(tmp_path)] == ["a/b-c.jpg", "a/b.jpg", "a/b/x.jpg"]
 
 
+def test_folders_without_images_are_no_classes(tmp_path):
+    tree(tmp_path, "images/a.jpg", "images/b.jpg", "labels/a.txt", "labels/b.txt")
+    assert "labels' holds no image (but a.txt, b.txt), so it is no class: move it out of" in message(tmp_path)
+    (tmp_path / "labels" / "c").write_bytes(bytes(128) + b"DICM")
+    assert len(read(tmp_path)) == 5
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "cat.zip").touch()
+    assert "holds no class folders, but archives (cat.zip); unpack them first" in message(tmp_path / "packed")
+
+
 def test_files_are_samples_whatever_their_suffix(tmp_path):
     tree(tmp_path, "a/x.jpg", "a/notes.txt", "a/scan", "b/y.jpg")
     assert [name for name, _ in read(tmp_path)] == ["a/notes.txt", "a/scan", "a/x.jpg", "b/y.jpg"]

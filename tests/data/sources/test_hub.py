@@ -97,6 +97,18 @@ def test_what_a_killed_process_left_is_removed(library, folder, tmp_path):
     assert {path.name for path in cache.iterdir()} == {".somebody's", "other", pool.files[0].parents[1].name}
 
 
+def test_hub_that_does_not_answer_is_asked_once(library, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(library, "get_dataset_split_names", lambda name: ["train"])
+    with pytest.raises(DataError, match=r"the hub does not answer, and there is no copy of it in the cache"):
+        open_pool("hf:org/name", tmp_path)
+    (tmp_path / "org___name").mkdir()
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(tmp_path))
+    with pytest.raises(DataError, match="no split 'test'"):
+        open_pool("hf:org/name@test", tmp_path / "images")
+
+
 def test_hub_that_cannot_be_reached(library, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(library.config, "HF_ENDPOINT", "http://127.0.0.1:9")

@@ -17,7 +17,7 @@ def tree(root: Path, *names: str) -> Path:
         for middle in inner.split(",") if brace else [""]:
             path = root / f"{before}{middle}{after}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"x")
+            path.write_bytes(bytes(128) + b"DICM")  # an image, whatever it is called
     return root
 
 
@@ -43,6 +43,12 @@ NO_CLASSES = {
         ["Art/{Alarm,Bike,Cup}/1.jpg", "Clipart/{Alarm,Bike,Cup}/1.jpg", "Real World/{alarm,bike,cup}/1.jpg"],
         "(Art, Clipart, Real World) hold folders of the same names (Alarm, Bike, Cup)",
     ),
+    "classes or conditions": (
+        ["cat/{day,night}/1.jpg", "dog/{day,night}/1.jpg"],
+        "if day, night are, give one of the folders, such as atha fit kag/cat, and another where it is a test set, "
+        "such as --eval kag/dog; if cat, dog are the classes, atha data classes kag --out classes.json lists them for "
+        "atha fit kag --classes classes.json",
+    ),
     "domains, quoted": (["Real World/{a,b}/1.jpg", "Real Art/{a,b}/1.jpg"], "atha fit 'kag/Real Art'"),
     "annotations": (["Annotation/{n1,n2}/1", "Images/{n1,n2}/1.jpg"], "atha fit kag/Images"),
     "folds": ([f"fold_{fold}/{{a,b}}/1.jpg" for fold in range(5)], "atha fit kag/fold_0"),
@@ -52,6 +58,10 @@ NO_CLASSES = {
     "a folder around": (["data/{cat,dog}/1.jpg"], "if these are the classes, give kag/data"),
     "folders around": (["data/all/{cat,dog}/1.jpg", "__MACOSX/data/._1.jpg", ".cache/x"], "give kag/data/all"),
     "splits in a folder": (["data/{train,test}/a/1.jpg", "data/train/b/1.jpg"], "atha fit kag/data/train"),
+    "tables within": (
+        ["train/{1.jpg,_classes.csv}", "valid/{1.jpg,_classes.csv}", "test/{1.jpg,_classes.csv}"],
+        "give a table in them, as atha fit kag/train/_classes.csv --eval kag/test/_classes.csv",
+    ),
     "twice": (["kag/{train,test}/a/1.jpg", "{train,test}/a/1.jpg", "train/b/1.jpg"], "atha fit kag/train"),
     "names alone": (["train/cat.0.jpg", "test1/1.jpg"], "have the names of splits and hold no class folders"),
 }  # fmt: skip

@@ -77,6 +77,25 @@ def test_delimiter_is_that_of_the_header_and_not_of_the_values(tmp_path):
     assert pairs(write(tmp_path / "t.csv", "sep=|\nid,path|label\na.jpg|x\n"), image_column="1") == [("a.jpg", "x")]
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("cat,nan", "row 3 has no value in column 'label'"),
+        ("1,1.0", "row 3 has the label '1.0', and row 2 has '1', which is the same number"),
+        ("36.6,40", "row 2 has 36.6 in column 'label', which is measured and no class"),
+    ],
+)
+def test_labels_that_are_none(tmp_path, labels, said):
+    first, second = labels.split(",")
+    assert said in message(tmp_path, f"path,label\na.jpg,{first}\nb.jpg,{second}\n")
+
+
+def test_numbers_may_be_labels(tmp_path):
+    path = write(tmp_path / "t.csv", "path,version\na.jpg,1.5\nb.jpg,2.0\n")
+    assert pairs(path, label_column="version") == [("a.jpg", "1.5"), ("b.jpg", "2.0")]
+    assert pairs(write(path, "path,label\na.jpg,0.0\nb.jpg,1.0\n")) == [("a.jpg", "0.0"), ("b.jpg", "1.0")]
+
+
 def test_absolute_paths_stay(tmp_path):
     sub = tmp_path / "sub"
     sub.mkdir()

@@ -60,9 +60,9 @@ def open_file(name: str, file: BufferedReader, limits: Limits) -> Opened:
         from atha.data.decoders import heif
 
         return heif.open_heif(name, file)
-    if head[:4] in tiff.MAGIC:
+    if head[:4] in tiff.MAGIC and not headers.foreign(head):
         return tiff.open_tiff(name, file, limits, read_header)
-    if what := headers.foreign(head):
+    if what := headers.foreign(head) or headers.is_text(head):
         raise ImageProblem(name, what)
     if (size := headers.webp_size(head)) is not None:
         limits.check(name, size)

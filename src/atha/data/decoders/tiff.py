@@ -54,6 +54,7 @@ class TiffHead:
         turned: whether EXIF's orientation is another than upright.
         nodata: value of pixels without data, where a geographic program says it.
         named: bands that are named red, green and blue by such a program, from 0.
+        raw: whether it is a small picture of one that is elsewhere in the file, as cameras' raw files have it.
     """
 
     size: tuple[int, int]
@@ -69,6 +70,7 @@ class TiffHead:
     turned: bool
     nodata: float | None
     named: tuple[int, ...] | None
+    raw: bool
 
     @property
     def alpha(self) -> int | None:
@@ -123,6 +125,8 @@ def open_tiff(
     """
     with trouble_is(name):
         head = _head(file)
+    if head.raw:
+        raise ImageProblem(name, "is a camera's raw file, with a small picture first: export it as JPEG, PNG or TIFF")
     limits.check(name, head.size)
     if head.segments > _SEGMENTS:
         raise ImageProblem(name, f"it is cut in {head.segments:,} parts, which would take too long: save it again")
@@ -204,6 +208,8 @@ def _head(file: BufferedReader) -> TiffHead:
         number(274, 1) not in (0, 1),
         _nodata(tags.get(42113)),
         _named(tags.get(42112), samples),
+        # DNG's version; or a reduced picture, where others are below it.
+        50706 in tags or (bool(number(254, 0) & 1) and 330 in tags),
     )
 
 

@@ -1,14 +1,27 @@
 """Labelled images from a folder with one sub-folder per class."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from atha.data import LabelledImages, Sample
-from atha.data.finding import IMAGE_SUFFIXES, is_hidden, kind_of, some_of, unlistable, walk_files
+from atha.data import ARCHIVE_SUFFIXES, LabelledImages, Sample
+from atha.data.finding import (
+    IMAGE_SUFFIXES,
+    is_hidden,
+    kind_of,
+    looks_like_image,
+    named_kind,
+    some_of,
+    unlistable,
+    walk_files,
+)
 from atha.data.sources import splits
 from atha.data.sources.beside import doubt as table_doubt
 from atha.data.sources.beside import tables_among
 from atha.data.sources.layout import Layout
 from atha.errors import DataError
+
+# Files of a folder, none of which has the ending of an image, that are looked into.
+_LOOKED_AT = 1000
 
 
 def read_folder(root: Path) -> LabelledImages:
@@ -42,11 +55,31 @@ def read_folder(root: Path) -> LabelledImages:
         names = some_of([folder.name for folder in empty], 20)
         raise DataError(f"{those} no image in '{root}': {names}; add images or remove the empty folder")
     samples = tuple(Sample(path, folder.name) for folder in folders for path in files[folder])
-    doubt = splits.doubt(root, files) or table_doubt(root, beside) or splits.doubt_of_names(root, folders)
+    tables = tables_among([file for folder, inside in files.items() for file in inside if file.parent == folder])
+    doubt = splits.doubt(root, files) or table_doubt(root, beside) or splits.doubt_of_names(root, folders, tables)
+    if not doubt:
+        _check_images(root, files)
     return LabelledImages(samples, str(root), (_passed_over(beside),) if beside else (), doubt)
 
 
+def _check_images(root: Path, files: Mapping[Path, Sequence[Path]]) -> None:
+    """See that there may be an image in each folder: annotations and archives lie in folders too."""
+    for folder, inside in files.items():
+        if any(file.suffix.lower() in IMAGE_SUFFIXES for file in inside) or len(inside) > _LOOKED_AT:
+            continue
+        if not any(map(looks_like_image, inside)):
+            raise DataError(
+                f"'{folder}' holds no image (but {some_of([named_kind(file) for file in inside[:6]])}), so it is no "
+                f"class: move it out of '{root}'; if it says what is in images elsewhere, put these in one folder per "
+                "class, or list images and labels in a table"
+            )
+
+
 def _no_classes(root: Path, beside: list[Path]) -> DataError:
+    if archives := [path.name for path in beside if path.suffix.lower() in ARCHIVE_SUFFIXES]:
+        return DataError(
+            f"the folder '{root}' holds no class folders, but archives ({some_of(archives)}); unpack them first"
+        )
     if any(path.suffix.lower() in IMAGE_SUFFIXES for path in beside):
         example = next(path for path in beside if path.suffix.lower() in IMAGE_SUFFIXES).name
         table = next((f"give the table of their labels, such as '{path}', or " for path in tables_among(beside)), "")

@@ -24,6 +24,8 @@ PREFIX = "hf:"
 """What the name of such a data set starts with."""
 
 _TABLE = "labels.csv"
+# Seconds until the hub has answered.
+_PATIENCE = 8
 _INSTALL = "install it with: pip install 'atha[datasets]'"
 
 
@@ -53,7 +55,7 @@ def read_hub(reference: str, selection: Selection) -> LabelledImages:
         DataError: as of `fetch`.
     """
     images = fetch(reference, cache_folder() / "hub", selection)
-    found = read_table(images.table, Selection(selection.use, split=EVERY))
+    found = read_table(images.table, Selection(selection.use, label_column="label", split=EVERY))
     return replace(found, source=images.name, ignored=(*images.notes, *found.ignored))
 
 
@@ -131,6 +133,11 @@ def _load(library: Any, name: str, split: str | None, selection: Selection) -> t
                 return saved, split or "all"
             split = _choose(name, list(saved.keys()), split, selection)
             return saved[split], split
+        if not local and not _can_be_had(library, name):
+            raise DataError(
+                f"the data set '{name}' cannot be had: the hub does not answer, and there is no copy of it in the "
+                f"cache; check the network, or download it elsewhere and give the folder as {PREFIX}FOLDER"
+            )
         split = _choose(name, library.get_dataset_split_names(name), split, selection)
         return library.load_dataset(name, split=split), split
     except DataError:
@@ -141,6 +148,21 @@ def _load(library: Any, name: str, split: str | None, selection: Selection) -> t
             f"the data set '{name}' cannot be had ({type(error).__name__}: {reason}): check the name and the network, "
             f"or download it elsewhere and give the folder as {PREFIX}FOLDER"
         ) from error
+
+
+def _can_be_had(library: Any, name: str) -> bool:
+    """Whether the hub answers, or the library may have a copy: by itself it tries for half a minute, and says so."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().dataset_info(name, timeout=_PATIENCE)
+    except (HfHubHTTPError, OfflineModeIsEnabled, ValueError):  # what it says is the library's to tell
+        return True
+    except Exception:  # of the libraries for networks, which differ
+        copies = Path(library.config.HF_DATASETS_CACHE)
+        return kind_of(copies / name.replace("/", "___")) == "folder"
+    return True
 
 
 def _choose(name: str, there: list[str], asked: str | None, selection: Selection) -> str:

@@ -100,12 +100,13 @@ def doubt(root: Path, files: Mapping[Path, Sequence[Path]]) -> str:
     return _same(root, same)
 
 
-def doubt_of_names(root: Path, folders: Sequence[Path]) -> str:
+def doubt_of_names(root: Path, folders: Sequence[Path], tables: Sequence[Path]) -> str:
     """Why folders of images may be no classes where all of them, and not one, are called as parts of one data set are.
 
     Args:
         root: the folder.
         folders: in it.
+        tables: right in these.
 
     Returns:
         A sentence; empty where there is no doubt.
@@ -113,10 +114,18 @@ def doubt_of_names(root: Path, folders: Sequence[Path]) -> str:
     found = [_Folder(path, path.name) for path in folders]
     if len(found) < 2 or len(_family(found)) < len(found):
         return ""
+    if tables:
+        by_part = sorted(tables, key=lambda table: list(_PARTS).index(part_of(table.parent.name)[0]))
+        tests = [table for table in by_part if table.parent != by_part[0].parent]
+        tests.sort(key=lambda table: part_of(table.parent.name)[0] != "test")
+        return (
+            f"the folders of '{root}' ({_listed(found)}) are splits, not classes: give a table in them, as atha fit "
+            + _quoted(by_part[0])
+            + (f" --eval {_quoted(tests[0])}" if tests else "")
+        )
     return (
         f"the folders of '{root}' ({_listed(found)}) have the names of splits and hold no class folders: put the "
-        "images in one folder per class, or list images and labels in a table; if they are the classes, name each of "
-        "them in --classes"
+        f"images in one folder per class, or list images and labels in a table; {_all_the_same(root)}"
     )
 
 
@@ -177,15 +186,24 @@ def _same(root: Path, folders: Sequence[_Folder]) -> str:
     if kept := next((name for name in common if _IMAGES.fullmatch(name)), None):
         return (
             f"{told}, of which '{kept}' may hold the images, and the others what belongs to them, such as masks: move "
-            "the others out; if all are images of the classes, name each class in --classes"
+            f"the others out; if all are images, {_all_the_same(root)}"
         )
     # What has the name of images is more likely to hold them than masks or notes beside it.
     best = next((folder for folder in folders if "image" in folder.name.casefold()), first)
     other = next(folder for folder in folders if folder is not best)
     return (
-        f"{told}, as domains, folds or splits do and classes do not: give one of them, such as atha fit "
-        f"{_quoted(best.path)}, and another where it is a test set, such as --eval {_quoted(other.path)}; if they are "
-        "the classes, name each of them in --classes"
+        f"{told}, so either can be the classes: if {_listed(common, 2)} are, give one of the folders, such as atha fit "
+        f"{_quoted(best.path)}, and another where it is a test set, such as --eval {_quoted(other.path)}; "
+        f"{_all_the_same(root, folders)}"
+    )
+
+
+def _all_the_same(root: Path, folders: Sequence[_Folder] = ()) -> str:
+    """What to give where the folders are the classes whatever was said of them."""
+    those = _listed(folders, 2) or "they"
+    return (
+        f"if {those} are the classes, atha data classes {_quoted(root)} --out classes.json lists them for atha fit "
+        f"{_quoted(root)} --classes classes.json"
     )
 
 

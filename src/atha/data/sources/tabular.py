@@ -92,6 +92,8 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
     if not total:
         raise DataError(f"{records.path}: the table has a header but no rows; add one row per image")
     _check_single(records, labels)
+    if selection.label_column is None and len(columns.labels) == 1:
+        _check_numbers(records, records.header[columns.labels[0]], labels)
     lacking = _lacking(records, files, missing, total)
     if len(missing) == total:
         raise DataError(f"{lacking}; {files.mend([image.value for image in missing])}")
@@ -141,7 +143,11 @@ def _values(records: Records, columns: Columns, number: int, row: list[str]) -> 
     image = _value(records, columns.image, number, row)
     if len(columns.labels) > 1:
         return image, class_of(records, columns.labels, number, row)
-    return image, _value(records, columns.labels[0], number, row) if columns.labels else ""
+    if not columns.labels:
+        return image, ""
+    # What pandas and others write where there is nothing.
+    given = ["" if value.casefold() in ("nan", "<na>") else value for value in row]
+    return image, _value(records, columns.labels[0], number, given)
 
 
 def _value(records: Records, column: int, number: int, row: list[str]) -> str:
@@ -162,6 +168,26 @@ def _check_single(records: Records, labels: dict[str, int]) -> None:
                     f"{records.path}: row {number} has the label '{label}', which is {len(several)} labels of the "
                     "table, and an image has one; keep one of them, or delete the row"
                 )
+
+
+def _check_numbers(records: Records, column: str, labels: dict[str, int]) -> None:
+    """See that labels that are numbers are those of classes: no measured ones, and none in two forms."""
+    known: dict[float, str] = {}
+    for label, number in labels.items():
+        try:
+            value = float(label)
+        except ValueError:
+            continue
+        if not value.is_integer():
+            raise DataError(
+                f"{records.path}: row {number} has {label} in column '{column}', which is measured and no class; name "
+                "the column of labels with --label-column, were it this one"
+            )
+        if (same := known.setdefault(value, label)) != label:
+            raise DataError(
+                f"{records.path}: row {number} has the label '{label}', and row {labels[same]} has '{same}', which is "
+                "the same number; write it in one way"
+            )
 
 
 def _group(records: Records, column: int, number: int, row: list[str]) -> str:
