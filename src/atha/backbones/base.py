@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from atha.anchors import adjoint_anchors, inverse_anchors, projection_inverse
 from atha.backbones import identity
+from atha.backbones.patterns import check_lengths
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, is_fault, reason
 
@@ -296,6 +297,7 @@ class Backbone(ABC):
                 class name are not the same tokens in every text.
         """
         texts = [template.replace("{}", name) for name in names]
+        check_lengths(texts)
         try:
             lengths = [len(tokens) for tokens in self.token_ids(texts)]
             if (longest := max(lengths, default=0)) > self.context_length:

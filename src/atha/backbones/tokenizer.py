@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from atha.backbones.patterns import check_patterns
 from atha.texts import read_json
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def read_tokenizer(folder: Path) -> FileTokenizer | None:
     """The tokenizer of a CLIP's folder; None: transformers may make other tokens of its files.
 
     Raises:
+        BackboneError: the file has a pattern that can take forever.
         Exception: of the library, of a damaged file.
     """
     file, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
@@ -86,6 +88,7 @@ def read_tokenizer(folder: Path) -> FileTokenizer | None:
     if kind not in (*_AS_IT_IS, *_CLIP):
         return None
 
+    check_patterns(file)
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(file))

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from atha.backbones.folders import check_keys, is_inside
+from atha.backbones.patterns import check_patterns
 from atha.errors import BackboneError
 from atha.texts import LISTS, read_json
 
@@ -65,6 +66,8 @@ def of_own_files(folder: Path, model_type: str | None, load: Callable[[str], Any
     for file in FILES:
         if (folder / file).is_file() and is_inside(folder, file) and (folder / file).stat().st_size <= LISTS:
             _take((folder / file).resolve(), own / file)
+    if (own / MAIN[0]).exists():
+        check_patterns(folder / MAIN[0])
     if (folder / SETTINGS).is_file():
         (own / SETTINGS).write_text(json.dumps(_settings(folder)), "utf-8")
     if model_type is not None:

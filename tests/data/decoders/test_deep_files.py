@@ -167,7 +167,9 @@ def test_files_of_other_kinds_are_named(tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"\n<!doctype HTML><title>404</title>")
     (tmp_path / "c.jpg").write_bytes(b"404: Not Found\n")
     tifffile.imwrite(tmp_path / "a.dng", RGB, photometric="rgb", extratags=[(50706, "B", 4, b"\1\4\0\0", True)])
-    tifffile.imwrite(tmp_path / "a.nef", RGB, photometric="rgb", subifds=1, subfiletype=1)
+    with tifffile.TiffWriter(tmp_path / "a.nef") as nef:
+        nef.write(RGB[::4, ::4], photometric="rgb", subifds=1, subfiletype=1)
+        nef.write(RGB, photometric="rgb")
     for name, reason in (
         ("a.npy", r"is a NumPy array file: give np\.load\(path\)"),
         ("a.zip", "is a ZIP archive: unpack it first"),

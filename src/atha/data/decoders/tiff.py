@@ -32,6 +32,8 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK = range(5)
 _OTHER_COLOURS = (5, 6, 8, 9, 10)
 _UNSIGNED, _SIGNED, _FLOATING = 1, 2, 3
 _PLANES = 2
+#: Compressions that Pillow's libtiff is built without: LERC, WebP, JPEG XL.
+_NOT_PILLOWS = (34887, 50001, 50002, 52546)
 # Each strip or tile costs a call, and each page; and these are bytes that may be gone through.
 _SEGMENTS, _MOST_PAGES, _MOST_BYTES = 1 << 17, 1024, 2_500_000_000
 
@@ -49,7 +51,7 @@ class TiffHead:
         extra: what those beyond the colours mean: 1 and 2 are alpha.
         segment: bytes of a strip or tile.
         segments: how many there are.
-        compressed: whether they are.
+        compression: how they are compressed; 1: not.
         planes: whether each band is stored by itself.
         turned: whether EXIF's orientation is another than upright.
         nodata: value of pixels without data, where a geographic program says it.
@@ -65,7 +67,7 @@ class TiffHead:
     extra: tuple[int, ...]
     segment: int
     segments: int
-    compressed: bool
+    compression: int
     planes: bool
     turned: bool
     nodata: float | None
@@ -91,6 +93,8 @@ class TiffHead:
     @property
     def for_pillow(self) -> bool:
         """Whether Pillow reads it as it is meant."""
+        if self.compression in _NOT_PILLOWS:
+            return False
         if self.photometric in _OTHER_COLOURS and self.samples >= 3:
             return True
         if self.samples == 1:
@@ -141,7 +145,7 @@ def open_tiff(
         return _by_tifffile(name, file, head)
     decoder = read_header(name, file)
     held = pixel_bytes(decoder.mode) * decoder.width * decoder.height
-    need = held * (1 + head.turned) + (head.segment if head.compressed else 0)
+    need = held * (1 + head.turned) + (head.segment if head.compression != 1 else 0)
     if decoder.mode.startswith("I") or decoder.mode == "F":
         from atha.data.decoders.files import of_deep_grey
 
@@ -203,7 +207,7 @@ def _head(file: BufferedReader) -> TiffHead:
         numbers(338, ()) if 338 in tags else (),
         tile[0] * tile[1] * inside * max(1, bits // 8),
         across * down * (samples // inside),
-        number(259, 1) != 1,
+        number(259, 1),
         planes,
         number(274, 1) not in (0, 1),
         _nodata(tags.get(42113)),
