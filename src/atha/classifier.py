@@ -23,6 +23,7 @@ from atha.data.reading import Reading
 from atha.data.views import Views
 from atha.defaults import MAX_PIXELS
 from atha.devices import resolve_device, resolve_precision
+from atha.doubt import RATE, Doubt
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.evaluation import Evaluation
 from atha.explain import Explanation
@@ -34,6 +35,7 @@ from atha.models.forms import move
 from atha.models.frozen import Frozen
 from atha.prediction import Classified, Prediction
 from atha.recipe import Recipe
+from atha.rejection import Rejection
 from atha.snapshot import Snapshot, Told
 
 if TYPE_CHECKING:
@@ -277,8 +279,61 @@ class Classifier:
         rows = np.array([prediction.probabilities for prediction in now.readable(images, plain)])
         return rows if len(rows) else rows.reshape(0, len(now.classes.labels))
 
+    def predict_sets(self, images: SeveralImages, coverage: float = 0.9) -> list[tuple[str, ...]]:
+        """Sets of labels that hold the right one of a stated share of images, the most probable first.
+
+        The promise rests on held-out scores of the support set and holds on average for images like these, with the
+        classes in the same shares. It is kept by fewer, larger sets where the support set is small.
+
+        Args:
+            images: as for `predict`.
+            coverage: the share, between 0 and 1.
+
+        Raises:
+            DataError: as for `predict`, or there are no held-out scores.
+
+        Warns:
+            AthaWarning: the support set is too small, and every set holds all labels.
+        """
+        doubt = self.doubt(coverage, None)
+        return [prediction.labels for prediction in self._now.readable(images, False, doubt)]
+
+    def unknown_scores(self, images: SeveralImages) -> Float[np.ndarray, "n"]:
+        """How unlike the classes of the support set each image is, see `atha.doubt.Strangeness`.
+
+        Args:
+            images: as for `predict`.
+
+        Raises:
+            DataError: as for `predict`, or the support set's features were not kept.
+        """
+        doubt = Doubt(unknown=(self._now.strangeness(), np.inf))
+        return np.array([one.strangeness for one in self._now.readable(images, True, doubt)])
+
+    def unknown_threshold(self, rate: float = RATE) -> float:
+        """The score of `unknown_scores` above which an image is none of the classes.
+
+        Args:
+            rate: share of images of the classes that may be taken for unknown.
+
+        Raises:
+            DataError: there are no held-out scores, or the rate is no share.
+
+        Warns:
+            AthaWarning: the support set is too small, and the threshold is infinity.
+        """
+        doubt = self.doubt(None, rate)
+        assert doubt is not None and doubt.unknown is not None
+        return doubt.unknown[1]
+
     def stream(
-        self, images: SeveralImages, batch_size: int | None = None, *, plain: bool = False
+        self,
+        images: SeveralImages,
+        batch_size: int | None = None,
+        *,
+        plain: bool = False,
+        sets: float | None = None,
+        unknown: float | None = None,
     ) -> Iterator[Prediction]:
         """Predict one image after the other in bounded memory, naming those that cannot be read.
 
@@ -286,11 +341,14 @@ class Classifier:
             images: of any number, anything that can be iterated, also once only; or one image, which gives one row.
             batch_size: images that go through the model at once; None: see `atha.models.inference.images_at_once`.
             plain: as for `predict`.
+            sets: coverage of sets of labels, see `predict_sets`; None: no sets.
+            unknown: rate of false rejections, see `unknown_threshold`; None: every image is of a class.
 
         Raises:
-            DataError: no classes yet, or ``images`` is neither images nor an image.
+            DataError: no classes yet, or ``images`` is neither images nor an image; or as for `predict_sets` and
+                `unknown_threshold`.
         """
-        yield from self._now.stream(images, batch_size, plain)
+        yield from self._now.stream(images, batch_size, plain, self.doubt(sets, unknown, plain))
 
     def explain(self, image: ImageInput) -> Explanation:
         """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.
@@ -331,6 +389,43 @@ class Classifier:
         found = self._now.classify(test, batch_size, progress, plain, features=False)
         _warn_of(found)
         return found.evaluation(np.array(found.probabilities))
+
+    def evaluate_unknown(
+        self,
+        test: LabelledSource,
+        others: SeveralImages,
+        rate: float = RATE,
+        batch_size: int | None = None,
+        progress: Told | None = None,
+        plain: bool = False,
+    ) -> tuple[Evaluation, Rejection]:
+        """`evaluate`, and how well images of no class are told from the test images.
+
+        Args:
+            test: as for `evaluate`.
+            others: images of none of the classes; those that cannot be read are named and left out.
+            rate: see `unknown_threshold`.
+            batch_size: as for `evaluate`.
+            progress: as for `evaluate`, of the test images.
+            plain: as for `evaluate`.
+
+        Raises:
+            DataError: as for `evaluate` and `unknown_threshold`, or none of the others can be read.
+        """
+        now, threshold = self._now, self.unknown_threshold(rate)
+        found = now.classify(test, batch_size, progress, plain, features=True)
+        _warn_of(found)
+        measure = now.strangeness()
+        strange = []
+        for one in now.stream(others, batch_size, True, Doubt(unknown=(measure, threshold))):
+            if one.problem:
+                warnings.warn(f"not evaluated: {one.problem}", AthaWarning, stacklevel=2)
+            else:
+                strange.append(one.strangeness)
+        if not strange:
+            raise DataError("no image of the unknown set can be read: give others")
+        known = measure.score(np.array(found.features))
+        return found.evaluation(np.array(found.probabilities)), Rejection(known, np.array(strange), threshold, rate)
 
     def compare(
         self,
@@ -478,6 +573,13 @@ class Classifier:
             fit,
         )
         return self
+
+    def doubt(self, sets: float | None, unknown: float | None, plain: bool = False) -> Doubt | None:
+        """What `stream` asks of images beside their labels, see there; None if nothing is."""
+        doubt = self._now.doubt(sets, unknown, plain)
+        for sentence in () if doubt is None else doubt.small:
+            warnings.warn(sentence, AthaWarning, stacklevel=3)
+        return doubt
 
     @property
     def _now(self) -> Snapshot:

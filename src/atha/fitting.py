@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from PIL import Image
 
-from atha.adapter.record import BackboneRecord, Record, SupportSetRecord
+from atha.adapter.record import BackboneRecord, HeldOutRecord, Record, SupportSetRecord
 from atha.adapter.support import SupportRecord, choose_pictures, picture
 from atha.classes import Classes
 from atha.data import LabelledSource, Selection, read_labelled
@@ -21,6 +21,7 @@ from atha.data.images import ImageReader
 from atha.data.reading import Reading
 from atha.data.support import SupportImages, decode_support
 from atha.data.views import Views, crop_source
+from atha.doubt import held_out_strangeness, misfits_of
 from atha.errors import AthaWarning, DataError
 from atha.expectation import MANY, Made, expect
 from atha.methods.automatic import refit_blend, views_of
@@ -126,6 +127,7 @@ def learn(
             "losses": fitted.losses,
             "versions": _versions(),
         },
+        _held_out(fitted, kept, seed),
     )
     return Learned(classes, fitted, kept, record)
 
@@ -207,9 +209,15 @@ def learn_more(
         "trained": fitted.trained,
         "versions": _versions(),
     }
-    renewed = Record.of(fitted.definition(), record.backbone, support, record.read_as, run)
     keep = SupportRecord(known, labels, tuple(pictures[place] for place in shown), shown)
+    held_out = _held_out(fitted, keep, record.run.seed)
+    renewed = Record.of(fitted.definition(), record.backbone, support, record.read_as, run, held_out)
     return Learned(classes, fitted, keep, renewed)
+
+
+def _held_out(fitted: Fitted, support: SupportRecord, seed: int) -> HeldOutRecord:
+    scores = held_out_strangeness(support.features, support.labels, seed)
+    return HeldOutRecord(strangeness=scores, misfits=misfits_of(fitted, support.labels))
 
 
 def _not_there(

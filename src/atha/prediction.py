@@ -4,7 +4,7 @@ Shapes: B images of a batch, N classes, E joint width.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from atha.data.images import (
 )
 from atha.data.loading import load_ahead
 from atha.data.views import Views
+from atha.doubt import Doubt
 from atha.errors import DataError
 from atha.evaluation import Evaluation
 from atha.methods.base import Fitted
@@ -43,6 +44,10 @@ class Prediction:
         probability: of that class.
         probabilities: of all classes, in their order.
         problem: why there is no prediction.
+        labels: the set of labels that holds the right one as often as was asked for, the most probable first; none
+            where no sets were asked for.
+        unknown: whether it is none of the classes, where that was asked.
+        strangeness: what that is decided by, see `atha.doubt.Strangeness`; not a number where it was not asked.
     """
 
     file: str
@@ -50,6 +55,9 @@ class Prediction:
     probability: float = float("nan")
     probabilities: tuple[float, ...] = ()
     problem: str = ""
+    labels: tuple[str, ...] = ()
+    unknown: bool = False
+    strangeness: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -130,17 +138,18 @@ class Predictor:
         while batch := list(islice(loaded, size)):
             yield batch
 
-    def stream(self, images: SeveralImages, labels: Sequence[str], size: int) -> Iterator[Prediction]:
+    def stream(
+        self, images: SeveralImages, labels: Sequence[str], size: int, doubt: Doubt | None = None
+    ) -> Iterator[Prediction]:
         """Classify images, ``size`` at once, into ``labels``; those that cannot be read are named in their place."""
         for batch in self.batches(each_image(images), size):
-            rows = iter(self.probabilities([image.view for image in batch if isinstance(image.view, Tensor)]))
+            good = [image.view for image in batch if isinstance(image.view, Tensor)]
+            predictions = iter(self._predictions(good, labels, doubt))
             for image in batch:
                 if isinstance(image.view, ImageProblem):
                     yield Prediction(image.name, problem=str(image.view))
                 else:
-                    row = next(rows)
-                    best = int(row.argmax())
-                    yield Prediction(image.name, labels[best], float(row[best]), tuple(row.tolist()))
+                    yield replace(next(predictions), file=image.name)
 
     def classify(
         self,
@@ -189,6 +198,33 @@ class Predictor:
             reason = f" ({[*found.unread, *found.ignored][0]})" if found.ignored or found.unread else ""
             raise DataError(f"no image of {data.source} can be evaluated{reason}: give other test images")
         return found
+
+    def _predictions(
+        self, views: list[UInt8[Tensor, "3 H W"]], labels: Sequence[str], doubt: Doubt | None
+    ) -> list[Prediction]:
+        """Of plain views, without the names of their files."""
+        if not views:
+            return []
+        images = self.viewed(views)
+        rows = self.fitted.probabilities(images)
+        sets = None if doubt is None else doubt.label_sets(rows)
+        strange = None if doubt is None or doubt.unknown is None else doubt.unknown[0].score(images.features)
+        made = []
+        for place, row in enumerate(rows):
+            best = int(row.argmax())
+            order = () if sets is None else np.argsort(-row, kind="stable")
+            made.append(
+                Prediction(
+                    "",
+                    labels[best],
+                    float(row[best]),
+                    tuple(row.tolist()),
+                    labels=tuple(labels[one] for one in order if sets is not None and sets[place, one]),
+                    unknown=strange is not None and doubt is not None and doubt.is_unknown(float(strange[place])),
+                    strangeness=float("nan") if strange is None else float(strange[place]),
+                )
+            )
+        return made
 
     def probabilities(self, images: list[UInt8[Tensor, "3 H W"]]) -> Float[np.ndarray, "B N"]:
         """Class probabilities of plain views; rows sum to 1."""

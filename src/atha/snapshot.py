@@ -11,12 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from atha.classes import Classes
+from atha.conformal import check_share, rejection_threshold
 from atha.data import LabelledSource
 from atha.data.cache import Cache
 from atha.data.deciding import decide_reading
 from atha.data.images import ImageInput, ImageReader, SeveralImages
 from atha.data.reading import AS_BEFORE
 from atha.data.views import Views
+from atha.doubt import Doubt, Strangeness, check_no_class, small_for_sets, small_for_unknown, strangeness
 from atha.errors import DataError
 from atha.explain import Explanation, explain
 from atha.fitting import Learned
@@ -112,17 +114,64 @@ class Snapshot:
             reader = ImageReader(decide_reading(some, None, self.max_pixels), self.max_pixels)
         return PhotoFeatures(self.frozen, self.views, reader, self.recipe.views.transform, cache)
 
-    def stream(self, images: SeveralImages, batch_size: int | None, plain: bool) -> Iterator[Prediction]:
+    def stream(
+        self, images: SeveralImages, batch_size: int | None, plain: bool, doubt: Doubt | None = None
+    ) -> Iterator[Prediction]:
         """See `atha.Classifier.stream`."""
-        return self.predictor(plain).stream(images, self.classes.labels, self._size(batch_size))
+        return self.predictor(plain).stream(images, self.classes.labels, self._size(batch_size), doubt)
 
-    def readable(self, images: SeveralImages, plain: bool) -> list[Prediction]:
+    def doubt(self, sets: float | None, unknown: float | None, plain: bool = False) -> Doubt | None:
+        """What is asked of images beside their labels; None if nothing is.
+
+        Args:
+            sets: coverage of sets of labels.
+            unknown: rate of false rejections of images of the classes.
+            plain: whether the plain view alone is looked at.
+
+        Raises:
+            DataError: what it rests on was not kept, or a share is none.
+        """
+        if sets is None and unknown is None:
+            return None
+        held_out = None if self.learned is None else self.learned.record.held_out
+        if held_out is None:
+            raise DataError("there are no held-out scores of a support set: fit, or fit again where an older atha did")
+        asked, known = None, None
+        small: list[str] = []
+        if sets is not None:
+            if plain:
+                raise DataError("sets are promised for all views of an image: leave --plain (plain=True) out")
+            if not held_out.misfits:
+                raise DataError(
+                    "the model has no held-out answers of support images, which sets rest on: fit with the recipe auto "
+                    "or probes, and two images or more of a class"
+                )
+            asked = held_out.misfits, check_share(sets, "the coverage of sets")
+            small.append(small_for_sets(len(held_out.misfits), sets))
+        if unknown is not None:
+            check_no_class(self.classes.labels)
+            known = self.strangeness(), rejection_threshold(held_out.strangeness, unknown)
+            small.append(small_for_unknown(len(held_out.strangeness), unknown))
+        return Doubt(asked, known, tuple(filter(None, small)))
+
+    def strangeness(self) -> Strangeness:
+        """What tells how strange an image is.
+
+        Raises:
+            DataError: there is no support set, or its features were not kept.
+        """
+        if self.learned is None or self.learned.support is None:
+            raise DataError("the support set's features were not kept, which images are compared with: fit again")
+        support = self.learned.support
+        return strangeness(support.features, support.labels, self.learned.record.run.seed)
+
+    def readable(self, images: SeveralImages, plain: bool, doubt: Doubt | None = None) -> list[Prediction]:
         """Predictions of images that can all be read.
 
         Raises:
             DataError: one cannot.
         """
-        predictions = list(self.stream(images, None, plain))
+        predictions = list(self.stream(images, None, plain, doubt))
         bad = [prediction.problem for prediction in predictions if prediction.problem]
         if bad:
             raise DataError(

@@ -114,6 +114,13 @@ class BlendRecord(Part):
     why: Text
 
 
+class HeldOutRecord(Part):
+    """Scores of support images by what did not learn from them; see `atha.doubt`."""
+
+    strangeness: list[Annotated[float, Field(ge=0)]] = Field(default_factory=list)
+    misfits: list[Annotated[float, Field(ge=0)]] = Field(default_factory=list)
+
+
 class ClassFigures(Part):
     """Recall of one class."""
 
@@ -175,6 +182,7 @@ class Record(Part):
     support: SupportSetRecord
     reading: Reading | None = None  # of versions that had no such rule
     run: RunRecord
+    held_out: HeldOutRecord | None = None  # of versions that had none
     evaluation: EvaluationRecord | None = None
     sha256: dict[str, Checksum] = Field(default_factory=dict)
 
@@ -186,6 +194,7 @@ class Record(Part):
         support: SupportSetRecord,
         reading: Reading,
         run: Mapping[str, Any],
+        held_out: HeldOutRecord | None = None,
     ) -> Self:
         """The record of a new adapter.
 
@@ -195,13 +204,12 @@ class Record(Part):
             support: it was fitted on.
             reading: how its images are read.
             run: entries of `RunRecord`, but for ``logit_scale``.
+            held_out: scores of the support images.
         """
+        shared: dict[str, Any] = {"backbone": backbone, "support": support, "reading": reading, "held_out": held_out}
         if definition["kind"] == TRAINED:
-            made = RunRecord(**run, logit_scale=definition["logit_scale"])
-            return cls(backbone=backbone, support=support, reading=reading, run=made)
-        return cls(
-            format=2, fitted=dict(definition), backbone=backbone, support=support, reading=reading, run=RunRecord(**run)
-        )
+            return cls(**shared, run=RunRecord(**run, logit_scale=definition["logit_scale"]))
+        return cls(format=2, fitted=dict(definition), **shared, run=RunRecord(**run))
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -267,7 +275,7 @@ class Record(Part):
     def to_json(self) -> str:
         """The content of atha.json."""
         absent: dict[str, Any] = {
-            name: True for name in ("fitted", "evaluation", "reading") if getattr(self, name) is None
+            name: True for name in ("fitted", "evaluation", "reading", "held_out") if getattr(self, name) is None
         }
         if self.support.drawn is None:
             absent["support"] = {"drawn"}

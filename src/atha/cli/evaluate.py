@@ -1,7 +1,7 @@
 """``atha evaluate``: how good an adapter is on labelled images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,11 @@ from atha import defaults
 from atha.cli import common, selecting
 from atha.cli.common import verb
 from atha.documents.tables import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from atha.evaluation import Evaluation
 
 # A wider confusion matrix cannot be read in a terminal.
 WIDEST = 20
@@ -18,6 +23,16 @@ WIDEST = 20
 def evaluate(
     adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
     test: Annotated[str, typer.Argument(help="Labelled images: class folders, a table (path, label), or hf:ORG/NAME.")],
+    unknown_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Images of none of the classes: how well are they told from TEST's?"),
+    ] = None,
+    unknown: Annotated[
+        float, typer.Option("--unknown", metavar="RATE", help="With --unknown-set, as for atha predict.")
+    ] = 0.05,
+    sets: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Measure sets of labels, as for atha predict, such as 0.9.")
+    ] = None,
     plain: common.Plain = False,
     image_column: selecting.ImageColumn = None,
     label_column: selecting.LabelColumn = None,
@@ -35,10 +50,12 @@ def evaluate(
     """Accuracy with its interval, per class, confusion and calibration of an adapter on TEST."""
     from atha.adapter.files import read_adapter
     from atha.data import Selection, read_labelled
+    from atha.data.finding import find_images
 
     saved = read_adapter(adapter)
     data = read_labelled(test, Selection("test", image_column, label_column, images, split))
     saved.classes.index(data)
+    others = None if unknown_set is None else find_images(unknown_set, Selection("predict"))
 
     from atha.classifier import Classifier
     from atha.devices import use_threads
@@ -46,16 +63,42 @@ def evaluate(
 
     use_threads(threads)
     classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
+    doubt, rejection = classifier.doubt(sets, None, plain), None
     with common.progress("Evaluating", len(data.samples)) as advance:
-        result = classifier.evaluate(data, batch_size, advance, plain=plain)
+        if others is None:
+            result = classifier.evaluate(data, batch_size, advance, plain=plain)
+        else:
+            result, rejection = classifier.evaluate_unknown(data, others, unknown, batch_size, advance, plain)
+    held = None if doubt is None else doubt.label_sets(result.probabilities)
     if json:
-        common.print_json(result.to_dict())
+        common.print_json(
+            result.to_dict()
+            | ({} if rejection is None else {"unknown": rejection.to_dict()})
+            | ({} if held is None else {"sets": _of_sets(held, result) | {"promised": sets}})
+        )
         return
     common.print_text(f"Accuracy {result.share} on {len(result.truth)} images (95% interval, Wilson)")
     common.print_text(
         f"Balanced accuracy {100 * result.balanced_accuracy:.1f}%, calibration error {result.calibration_error:.3f}, "
         f"Brier score {result.brier:.3f}"
     )
+    if held is not None:
+        told = _of_sets(held, result)
+        common.print_text(
+            f"Sets for {100 * (sets or 0):g}% hold the right label of {100 * told['coverage']:.1f}%, with "
+            f"{told['mean_size']:.2f} labels on average"
+        )
+    if rejection is not None:
+        low, high = rejection.interval
+        common.print_text(
+            f"Unknown images are told from these in {100 * rejection.auroc:.1f}% of pairs (AUROC; 95% interval "
+            f"{100 * low:.1f} to {100 * high:.1f}); where 95% of these are accepted, {rejection.accepted_at_95} of "
+            f"{len(rejection.unknown)} unknown ones are, too"
+        )
+        common.print_text(
+            f"--unknown {unknown:g} rejects {rejection.false_rejections} of these, and {rejection.found} of the "
+            "unknown ones"
+        )
     rows = [[name, str(share.total), *share_percent(share)] for name, share in result.per_class.items()]
     common.print_table(Table("Per class", ["class", "images", "accuracy", "95% interval"], rows))
     if len(result.classes) > WIDEST:
@@ -67,3 +110,8 @@ def evaluate(
         for number, name, row in zip(numbers, result.classes, result.confusion.tolist(), strict=True)
     ]
     common.print_table(Table("Confusion", ["true \\ predicted", *numbers], rows))
+
+
+def _of_sets(held: "np.ndarray", result: "Evaluation") -> dict[str, float]:
+    right = held[range(len(result.truth)), result.truth]
+    return {"coverage": float(right.mean()), "mean_size": float(held.sum(1).mean())}

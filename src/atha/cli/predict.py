@@ -17,6 +17,9 @@ from atha.documents.escaping import tsv
 from atha.errors import DataError
 from atha.files import check_free, whole_file
 
+#: Between the labels of a set.
+SEPARATOR = "|"
+
 
 @verb
 def predict(
@@ -26,6 +29,18 @@ def predict(
     ],
     csv_: Annotated[Path | None, typer.Option("--csv", help="Write label, probability, file here.")] = None,
     all_classes: Annotated[bool, typer.Option("--all", help="Add the probability of every class.")] = False,
+    unknown: Annotated[
+        float | None,
+        typer.Option(
+            "--unknown",
+            metavar="RATE",
+            help="Say unknown of images of none of the classes; at most this share of the classes' own, such as 0.05.",
+        ),
+    ] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Add a set of labels that holds the right one so often, such as 0.9."),
+    ] = None,
     image_column: selecting.ImageColumn = None,
     base: selecting.Images = None,
     plain: common.Plain = False,
@@ -39,7 +54,11 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per image and line.")] = False,
     debug: common.Debug = False,
 ) -> None:
-    """Label IMAGES. Those that cannot be read are named, the others are labelled all the same."""
+    """Label IMAGES. Those that cannot be read are named, the others are labelled all the same.
+
+    With --unknown, the probability beside "unknown" is that of the nearest class. With --sets, the labels of a set are
+    in the column "set", the most probable first, with | between them.
+    """
     from atha.adapter.files import read_adapter
     from atha.data import Selection
     from atha.data.finding import find_images
@@ -51,14 +70,15 @@ def predict(
 
     from atha.classifier import Classifier
     from atha.devices import use_threads
+    from atha.doubt import UNKNOWN
 
     use_threads(threads)
     classifier = Classifier.from_saved(saved, backbone=model, download=download, device=device, max_pixels=max_pixels)
     labels = saved.classes.labels
-    header = ["label", "probability", "file", *(labels if all_classes else ())]
+    header = ["label", "probability", "file", *(labels if all_classes else ()), *(["set"] if sets is not None else [])]
     done = failed = 0
     with _writer(csv_, overwrite, header) as write, common.progress("Predicting", len(files)) as advance:
-        for prediction in classifier.stream(files, batch_size, plain=plain):
+        for prediction in classifier.stream(files, batch_size, plain=plain, sets=sets, unknown=unknown):
             done += 1
             advance(done, len(files))
             if prediction.problem:
@@ -66,13 +86,17 @@ def predict(
                 common.warn(prediction.problem)
                 continue
             file = os.fsencode(prediction.file).decode("utf-8", "backslashreplace")  # a name need not be text
-            row = [prediction.label, f"{prediction.probability:.6f}", file]
+            label = UNKNOWN if prediction.unknown else prediction.label
+            row = [label, f"{prediction.probability:.6f}", file]
             more = [f"{value:.6f}" for value in prediction.probabilities] if all_classes else []
+            more += [SEPARATOR.join(prediction.labels)] if sets is not None else []
             if json:
                 probabilities = dict(zip(labels, prediction.probabilities, strict=True))
                 common.print_line(
-                    {"label": prediction.label, "probability": prediction.probability, "file": file}
+                    {"label": label, "probability": prediction.probability, "file": file}
                     | ({"probabilities": probabilities} if all_classes else {})
+                    | ({"nearest": prediction.label} if prediction.unknown else {})
+                    | ({"set": list(prediction.labels)} if sets is not None else {})
                 )
             elif csv_ is None:
                 common.write("\t".join(map(tsv, [*row, *more])) + "\n")

@@ -129,18 +129,23 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
     if ADAPTED in recipe.members:
         members[ADAPTED] = train(support, on_half=False)
         scales[ADAPTED] = scale_of(members[ADAPTED].scores(support.images))
+    asked = centred(text.score(seen.features)) / scales[TEXT] if TEXT in recipe.members else None
+    answers: np.ndarray | None = None
     if isinstance(recipe.weights, str):
-        asked = centred(text.score(seen.features)) / scales[TEXT] if TEXT in recipe.members else None
         weights = _decide(task, aspects, probes, asked)
         if ADAPTED in recipe.members:
-            weights = _decide_adapted(task, aspects, weights, asked, support, train)
+            weights, answers = _decide_adapted(task, aspects, weights, asked, support, train)
+        else:
+            answers = _answers(task, aspects, weights, asked, FOLDS)
     else:
         weights = {name: _Weight(weight, why="as the recipe says") for name, weight in recipe.weights.items()}
+        if ADAPTED not in recipe.members:
+            answers = _answers(task, aspects, weights, asked, FOLDS)
     parts: dict[str, Part] = {}
     for name in recipe.members:
         one = weights[name]
         parts[name] = Part(members[name], one.weight, scales[name], one.accuracy, one.images, one.why)
-    return Blend(parts, aspects, why)
+    return Blend(parts, aspects, why, answers)
 
 
 def fit_on_features(recipe: BlendRecipe, seen: Examples, seed: int) -> Blend:
@@ -160,7 +165,8 @@ def fit_on_features(recipe: BlendRecipe, seen: Examples, seed: int) -> Blend:
         name: Part(members[name], one.weight, scales[name], one.accuracy, one.images, one.why)
         for name, one in weights.items()
     }
-    return Blend(parts, ("plain",), "features of the plain view are all that is known")
+    answers = _answers(task, ("plain",), weights, asked, FOLDS)
+    return Blend(parts, ("plain",), "features of the plain view are all that is known", answers)
 
 
 def refit_blend(recipe: BlendRecipe, blend: Blend, support: Support) -> Blend:
@@ -180,7 +186,7 @@ def refit_blend(recipe: BlendRecipe, blend: Blend, support: Support) -> Blend:
     text = zero_shot(support.text_features, 1.0)
     members, scales = _on_features(recipe, task.seen(blend.aspects), text)
     renewed = {name: replace(blend.parts[name], fitted=members[name], scale=scales[name]) for name in members}
-    return replace(blend, parts={**blend.parts, **renewed})
+    return replace(blend, parts={**blend.parts, **renewed}, answers=None)
 
 
 def views_of(recipe: BlendRecipe) -> tuple[str, ...]:
@@ -276,6 +282,22 @@ def _decide(
     return found
 
 
+def _answers(
+    task: _Task,
+    aspects: tuple[str, ...],
+    weights: Mapping[str, _Weight],
+    asked: Float[np.ndarray, "n N"] | None,
+    count: int,
+) -> Float[np.ndarray, "n N"]:
+    """The sum of members' scores for images that they did not learn from; not numbers of the only one of a class."""
+    found = np.zeros((len(task.labels), task.classes))
+    for name, one in weights.items():
+        scores = asked if name == TEXT else task.held_out(name, aspects, count)
+        assert scores is not None
+        found += one.weight * scores
+    return found
+
+
 def _decide_adapted(
     task: _Task,
     aspects: tuple[str, ...],
@@ -283,14 +305,19 @@ def _decide_adapted(
     asked: Float[np.ndarray, "n N"] | None,
     support: Support,
     train: Train,
-) -> dict[str, _Weight]:
-    """Weights of all, what is adapted beside the sum of the others: by answers of both when trained on halves."""
+) -> tuple[dict[str, _Weight], Float[np.ndarray, "n N"] | None]:
+    """Weights of all, what is adapted beside the sum of the others: by answers of both when trained on halves.
+
+    Returns:
+        The weights, and the blend's answers on images that it did not learn from, where there are any.
+    """
     if not others:
-        return {ADAPTED: _Weight(_PRIOR, why="it is the only member")}
+        return {ADAPTED: _Weight(_PRIOR, why="it is the only member")}, None
     labels, parts = task.labels, halves(task.labels, task.seed)
     if not parts:
         own = _Weight(_ADAPTED_ONE, why=f"the prior: {_UNASKED}")
-        return {name: replace(one, weight=one.weight * _BESIDE_ONE) for name, one in others.items()} | {ADAPTED: own}
+        beside = {name: replace(one, weight=one.weight * _BESIDE_ONE) for name, one in others.items()}
+        return beside | {ADAPTED: own}, None
     mine = np.full((len(labels), task.classes), np.nan)
     for part in parts:
         out, kept = np.flatnonzero(part).tolist(), np.flatnonzero(~part).tolist()
@@ -298,12 +325,9 @@ def _decide_adapted(
         scale = scale_of(half.scores(support.images.take(kept)))
         mine[out] = centred(half.scores(support.images.take(out))) / scale
         half.release()
-    rows, rest = np.any(parts, axis=0), np.zeros_like(mine)
-    for name, one in others.items():
-        scores = asked if name == TEXT else task.held_out(name, aspects, 2)
-        assert scores is not None
-        rest += one.weight * scores
+    rows, rest = np.any(parts, axis=0), _answers(task, aspects, others, asked, 2)
     size, weight = weigh(np.stack([rest[rows], mine[rows]]), labels[rows], [_BESIDE, _ADAPTED], [_SPREAD, _SPREAD])
     why = "by answers of each half on the other"
     own = _Weight(float(weight), accuracy_of(mine[rows], labels[rows]), int(rows.sum()), why)
-    return {name: replace(one, weight=one.weight * float(size)) for name, one in others.items()} | {ADAPTED: own}
+    weights = {name: replace(one, weight=one.weight * float(size)) for name, one in others.items()} | {ADAPTED: own}
+    return weights, float(size) * rest + float(weight) * mine

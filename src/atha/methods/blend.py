@@ -6,7 +6,7 @@ Shapes: Q images, N classes, E joint width.
 """
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -57,11 +57,14 @@ class Blend(Fitted, kind="blend"):
         parts: by name.
         aspects: that members on frozen features see of an image.
         why: in words, how they were chosen.
+        answers: its scores of the support images by members that did not learn from them, not numbers of those that
+            none can be asked about; None where there are none, and of a blend that was saved.
     """
 
     parts: Mapping[str, Part]
     aspects: tuple[str, ...] = ("plain",)
     why: str = ""
+    answers: Float[np.ndarray, "n N"] | None = field(default=None, compare=False, repr=False)
 
     def scores(self, images: Images) -> Float[np.ndarray, "Q N"]:
         """The weighted sum."""
