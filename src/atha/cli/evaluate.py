@@ -74,7 +74,7 @@ def evaluate(
         common.print_json(
             result.to_dict()
             | ({} if rejection is None else {"unknown": rejection.to_dict()})
-            | ({} if held is None else {"sets": _of_sets(held, result) | {"promised": sets}})
+            | ({} if held is None else {"sets": _of_sets(held, result) | {"promised": sets or 0.0}})
         )
         return
     common.print_text(f"Accuracy {result.share} on {len(result.truth)} images (95% interval, Wilson)")
