@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atha.auditing.audit import Audit as Audit
+    from atha.auditing.audit import audit as audit
     from atha.backbones import Backbone as Backbone
     from atha.backbones import load_backbone as load_backbone
     from atha.classifier import Classifier as Classifier
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 # Public name -> its module. Imported at first use: torch and transformers take seconds to load.
 _PUBLIC = {
+    "Audit": "atha.auditing.audit",
     "AthaError": "atha.errors",
     "AthaWarning": "atha.errors",
     "Backbone": "atha.backbones",
@@ -29,6 +32,7 @@ _PUBLIC = {
     "Recipe": "atha.recipe",
     "Suggestion": "atha.labelling.suggesting",
     "Suggestions": "atha.labelling.suggesting",
+    "audit": "atha.auditing.audit",
     "draw": "atha.data.drawing",
     "load_backbone": "atha.backbones",
     "presets": "atha.recipe",
@@ -38,6 +42,7 @@ _PUBLIC = {
 __all__ = [
     "AthaError",
     "AthaWarning",
+    "Audit",
     "Backbone",
     "Classifier",
     "Evaluation",
@@ -45,6 +50,7 @@ __all__ = [
     "Recipe",
     "Suggestion",
     "Suggestions",
+    "audit",
     "draw",
     "load_backbone",
     "presets",

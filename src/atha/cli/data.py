@@ -9,6 +9,7 @@ import typer
 
 from atha import defaults
 from atha.cli import common, selecting
+from atha.cli.audit import audit
 from atha.cli.common import verb
 from atha.documents import escaping
 from atha.documents.tables import Table, to_csv
@@ -22,6 +23,9 @@ app = typer.Typer(
     help="Data sets: which benchmarks there are, whether data are in order, what classes are called.",
     no_args_is_help=True,
 )
+
+
+app.command()(audit)
 
 
 @app.command("list")

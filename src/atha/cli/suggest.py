@@ -62,7 +62,7 @@ def suggest(
         raise DataError(f"{adapter} is an adapter with classes of its own: leave --classes out")
     names = None if classes is None else _classes(classes)
     files = find_images(images, Selection("predict"))
-    classifier = _classifier(adapter, model, names, download, device, threads, max_pixels)
+    classifier = open_classifier(adapter, model, names, download, device, threads, max_pixels)
 
     from atha.labelling.suggesting import suggest as choose
 
@@ -86,7 +86,7 @@ def _classes(given: str) -> "list[str] | dict[str, str]":
     return [name.strip() for name in given.split(",") if name.strip()]
 
 
-def _classifier(
+def open_classifier(
     adapter: Path | None,
     model: str | None,
     classes: "list[str] | dict[str, str] | None",
@@ -95,6 +95,7 @@ def _classifier(
     threads: int | None,
     max_pixels: int,
 ) -> "Classifier":
+    """An adapter's, or one that sees photos with a model as it is."""
     from atha.adapter.files import read_adapter
 
     saved = None if adapter is None else read_adapter(adapter)

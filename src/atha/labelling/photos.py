@@ -54,7 +54,7 @@ class PhotoFeatures:
     """
 
     def __init__(self, frozen: Frozen, views: Views, reader: ImageReader, transform: str, cache: Cache) -> None:
-        self._frozen, self._views, self._reader, self._cache = frozen, views, reader, cache
+        self._frozen, self._views, self.reader, self._cache = frozen, views, reader, cache
         backbone = frozen.backbone
         self._what = [
             _VERSION, backbone.content_hash(), frozen.precision, backbone.device.type, transform,
@@ -112,7 +112,7 @@ class PhotoFeatures:
 
     def _load(self, file: Path) -> tuple[str, UInt8[Tensor, "3 H W"]] | ImageProblem:
         try:
-            return content_hash(file), self._reader.make(file, self._views.plain)
+            return content_hash(file), self.reader.make(file, self._views.plain)
         except ImageProblem as problem:
             return problem
 
