@@ -59,6 +59,9 @@ def test_from_nothing_to_an_estimate(pile: Path) -> None:
     assert not {str(Path(one["file"])) for one in told["photos"]} & {row["path"] for row in chosen}
     assert all(one["guess"] in COLOURS for one in told["photos"])
     assert json.loads(run(*NANO, "--labels", "labels.csv", "--count", 4, "--json").stdout) == told
+    Path("one.csv").write_text("path,label\npile/red_thing/0_0.png,red_thing\n")
+    refused = run(*NANO, "--labels", "one.csv")
+    assert refused.exit_code == 2 and "at least two classes" in refused.stderr
     Path("wrong.csv").write_text(Path("labels.csv").read_text().replace("random", "<luck>"))
     refused = run(*NANO, "--labels", "wrong.csv")
     assert refused.exit_code == 2 and "has '<luck>' in column 'chosen'" in refused.stderr

@@ -50,7 +50,7 @@ class Pick:
 
 @dataclass
 class Session:
-    """What is known of a pool while it is labelled.
+    """What is known of a pool while it is labelled. It is for one thread at a time.
 
     Attributes:
         classes: labels; more may come.

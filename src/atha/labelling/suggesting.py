@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 #: The column of a table that says why an image was labelled.
 CHOSEN = "chosen"
 _CACHE = "photos.db"
-_LEAST_CLASSES = 2
 
 Told = Callable[[int, int], None]
 
@@ -200,22 +199,26 @@ def open_session(
         known = _add_labels(session, files, classifier, data, classes, reader, _marks(labels))
         first: dict[str, int] = dict.fromkeys(known, -1)
         problems: dict[int, str] = {}
-        done = 0
+        done, labelled = 0, session.labelled
         for photos in reader.stream(files, session.order.tolist()):
             for photo in photos:
                 if photo.features is None:
                     problems[photo.place] = photo.problem
                     session.leave_out(photo.place)
-                elif first.setdefault(photo.digest, photo.place) != photo.place and photo.place not in session.labelled:
+                    continue
+                session.add_features([photo.place], photo.features[None])
+                there = first.setdefault(photo.digest, photo.place)
+                if there != photo.place and photo.place not in labelled:
                     session.leave_out(photo.place)
-                else:
-                    session.add_features([photo.place], photo.features[None])
+                elif there != photo.place and there not in labelled and there >= 0:
+                    session.leave_out(there)
+                    first[photo.digest] = photo.place
             done += len(photos)
             if progress is not None:
                 progress(done, len(files))
     finally:
         cache.close()
-    return Opened(session, int(session.ready.sum()), problems)
+    return Opened(session, len({*first.values()} - {-1}), problems)
 
 
 def _classes(classifier: "Classifier", data: LabelledImages | None) -> Classes | None:
@@ -223,9 +226,7 @@ def _classes(classifier: "Classifier", data: LabelledImages | None) -> Classes |
         if data is not None:
             classifier.classes.index(data)
         return classifier.classes
-    if data is None or len(data.labels) < _LEAST_CLASSES:
-        return None
-    return Classes.of_support(data)
+    return None if data is None else Classes.of_support(data)
 
 
 def _add_labels(
