@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -31,8 +30,6 @@ from atha.errors import AdapterError, AthaWarning, DataError
 from atha.methods import FileImages
 from atha.models.frozen import FrozenModel
 from conftest import COLOURS, write_images
-
-sys.path.append(str(Path(__file__).parent / "data" / "decoders"))
 from making import dicom
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,6 @@ from atha.data.decoders import coloured, files
 from atha.data.images import ImageProblem, ImageReader, open_image
 from atha.data.loading import load_ahead
 from atha.data.reading import Reading
-
-sys.path.append(str(Path(__file__).parent / "decoders"))
 from making import png_of_zeros, with_scans
 
 SIDE = 13_000
@@ -80,6 +77,35 @@ def test_scans_are_counted_before_they_are_decoded(tmp_path, size, scans):
     with pytest.raises(ImageProblem, match=r"more than \d+ scans of .* too long: save it again as JPEG or PNG"):
         open_image(path)
     assert time.process_time() - started < 0.5
+
+
+def test_millions_of_segments_are_not_gone_through(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[:2] + b"\xff\xfe\0\2" * 5000 + content[2:])
+    monkeypatch.setattr(files, "read_header", lambda *_: pytest.fail("left to Pillow"))
+    with pytest.raises(ImageProblem, match="truncated or corrupt"):
+        open_image(tmp_path / "a.jpg")
+
+
+def test_notes_of_a_gif_are_counted(tmp_path):
+    start, note, picture = b"GIF89a\1\0\1\0\x80\0\0" + bytes(6), b"\xff" + b"a" * 255, b",\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
+    path = tmp_path / "a.gif"
+    path.write_bytes(start + b"!\xfe" + note * 3000 + b"\0" + picture)
+    assert open_image(path).size == (1, 1)
+    for notes in (b"!\xfe" + note * 9000 + b"\0", b"!\xf9\4\0\0\0\0\0" * 5000):
+        path.write_bytes(start + notes + picture)
+        with pytest.raises(ImageProblem, match="8,192 parts before its first picture"):
+            open_image(path)
+
+
+def test_remarks_in_a_header_are_short(tmp_path):
+    path = tmp_path / "a.ppm"
+    path.write_bytes(b"P6\n#" + b"a" * 60_000 + b"\n64 64 255\n" + bytes(64 * 64 * 3))
+    assert open_image(path).size == (64, 64)
+    path.write_bytes(b"P6\n#" + b"a" * 70_000 + b"\n64 64 255\n" + bytes(64 * 64 * 3))
+    with pytest.raises(ImageProblem, match="remarks of more than 64 kB"):
+        open_image(path)
 
 
 def test_usual_scans_are_no_trouble(tmp_path):

@@ -50,6 +50,8 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _SCANS, _SCANNED = 400, 4_000_000_000
 # Segments before the first scan, each of which may be metadata.
 _SEGMENTS = 4096
+# Of a GIF before its first picture, each of at most 255 bytes.
+_PARTS = 8192
 _FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # Frames whose bands may come in one scan.
@@ -217,6 +219,34 @@ def jpeg_2000(file: BinaryIO) -> Jpeg2000 | None:
     slow = width * height * components > 3 * _MANY or tiles > _TILES or layers > _LAYERS
     bits = max((depth & 0x7F) + 1 for depth in depths)
     return Jpeg2000((width, height), components, bits, any(depth & 0x80 for depth in depths), slow, levels)
+
+
+def gif_reason(file: BinaryIO) -> str:
+    """Why a GIF is refused, or nothing: Pillow copies notes before the first picture again for each of their parts."""
+    file.seek(0)
+    head = file.read(13)
+    file.seek(13 + (3 << (head[10] & 7) + 1 if len(head) == 13 and head[10] & 0x80 else 0))
+    parts = 0
+    while parts < _PARTS and file.read(1) == b"!":
+        file.read(1)
+        parts += 1
+        while parts < _PARTS and (length := file.read(1)) not in (b"", b"\0"):
+            file.seek(length[0], 1)
+            parts += 1
+    if parts < _PARTS:
+        return ""
+    return f"it has {_PARTS:,} parts before its first picture, which would take too long: save it as PNG"
+
+
+def netpbm_reason(file: BinaryIO) -> str:
+    """Why a PPM or a relative is refused, or nothing: Pillow reads remarks letter by letter."""
+    file.seek(0)
+    head = file.read(1 << 16)
+    if len(head) < 1 << 16 or not re.match(rb"P[1-6Ff]\s", head):
+        return ""
+    if len(re.sub(rb"#[^\r\n]*", b"", head).split(maxsplit=4)) > 3:
+        return ""
+    return "its header has remarks of more than 64 kB: save it again"
 
 
 def icon_pixels(file: BufferedReader) -> int:

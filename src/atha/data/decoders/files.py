@@ -69,6 +69,12 @@ def open_file(name: str, file: BufferedReader, limits: Limits) -> Opened:
         too_big = limits.too_big(int(_WEBP * size[0] * size[1]), size[0] * size[1])
         if too_big:
             raise ImageProblem(name, too_big)
+    for begin, look in ((b"GIF8", headers.gif_reason), (b"P", headers.netpbm_reason)):
+        if head.startswith(begin):
+            with trouble_is(name):
+                reason = look(file)
+            if reason:
+                raise ImageProblem(name, reason)
     if head[:2] == b"\xff\xd8":
         return _jpeg(name, file)
     decoder = read_header(name, file)
@@ -82,8 +88,11 @@ def _jpeg(name: str, file: BufferedReader) -> Opened:
         reason = headers.jpeg_reason(head, file) if head is not None else ""
     if reason:
         raise ImageProblem(name, reason)
+    # Not left to Pillow, which goes through millions of segments.
+    if head is None:
+        raise ImageProblem(name, TRUNCATED)
     decoder = read_header(name, file)
-    if head is None or not isinstance(decoder, JpegImageFile) or head.size != decoder.size:
+    if not isinstance(decoder, JpegImageFile) or head.size != decoder.size:
         raise ImageProblem(name, TRUNCATED)
     pixels, bytes_each, kept = decoder.width * decoder.height, pixel_bytes(decoder.mode), head.coefficients
 

@@ -138,9 +138,7 @@ class Files:
         return "correct the paths, or give the folder that they are relative to with --images DIR"
 
     def elsewhere(self, values: Sequence[str]) -> Path | None:
-        """A folder near by below which all of some values are found; none of no values."""
-        if not values:
-            return None
+        """A folder near by below which all of some values are found."""
         parts = _parts(values[0])
         for root in dict.fromkeys((self.base, self.base.parent, Path())):
             seen: set[str] = set()
