@@ -12,11 +12,24 @@ HEAVY = (
 )  # fmt: skip
 HELP = ["--help", "--version"] + [
     f"{verb} --help"
-    for verb in ("demo", "fit", "predict", "evaluate", "info", "bench", "bench run", "bench compare", "data check")
+    for verb in (
+        "demo",
+        "fit",
+        "predict",
+        "evaluate",
+        "export",
+        "info",
+        "bench",
+        "bench run",
+        "bench compare",
+        "data check",
+    )
 ]
 MISTAKES = {
     "predict /no/such/adapter x.jpg": "there is no adapter folder",
     "evaluate /no/such/adapter /no/such/test": "there is no adapter folder",
+    "export /no/such/adapter --out never": "there is no adapter folder",
+    "export a --format onyx --out never": "no format 'onyx'",
     "fit /no/such/support --out never": "there is no file or folder",
     "bench run --store /no/such/folder/a.db --method zero-shot --dataset x": "/no/such/folder",
     "bench run --store a.db --suite papre": "papre",

@@ -29,16 +29,22 @@ from atha.export.base import Format, Script
 from atha.methods.base import Counterpart
 
 TEXTS, WEIGHTS = "texts.json", "model.safetensors"
-_RUN = """with torch.inference_mode():
-    found = MODEL(pixel_values=torch.from_numpy(pixels[None]), input_ids=TEXTS)
-return found.logits_per_image.softmax(1).numpy()[0]"""
-_RUN_PATCHES = """side, (_, height, width) = MODEL.config.vision_config.patch_size, pixels.shape
+_START = f"""MODEL = AutoModel.from_pretrained(HERE).eval()
+IDS = torch.tensor(json.loads((HERE / "{TEXTS}").read_text("utf-8"))["input_ids"])
+UNIT = torch.nn.functional.normalize
+with torch.inference_mode():
+    TEXTS = MODEL.get_text_features(input_ids=IDS)
+    TEXTS = UNIT(getattr(TEXTS, "pooler_output", TEXTS))"""
+_SQUARES = 'given = {"pixel_values": torch.from_numpy(pixels[None])}'
+_PATCHES = """side, (_, height, width) = MODEL.config.vision_config.patch_size, pixels.shape
 rows, columns = height // side, width // side
 patches = pixels.reshape(3, rows, side, columns, side).transpose(1, 3, 2, 4, 0).reshape(1, rows * columns, -1)
 given = {"pixel_values": torch.from_numpy(patches), "spatial_shapes": torch.tensor([[rows, columns]])}
-with torch.inference_mode():
-    found = MODEL(**given, pixel_attention_mask=torch.ones(1, rows * columns, dtype=torch.int32), input_ids=TEXTS)
-return found.logits_per_image.softmax(1).numpy()[0]"""
+given["pixel_attention_mask"] = torch.ones(1, rows * columns, dtype=torch.int32)"""
+_RUN = """with torch.inference_mode():
+    found = MODEL.get_image_features(**given)
+    found = UNIT(getattr(found, "pooler_output", found)) @ TEXTS.T
+    return (MODEL.logit_scale.exp() * found).softmax(1).numpy()[0]"""
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,8 @@ class Exporter(Format):
         """See `Format`."""
         return Script(
             "import torch\nfrom transformers import AutoModel\n",
-            "MODEL = AutoModel.from_pretrained(HERE).eval()\n"
-            f'TEXTS = torch.tensor(json.loads((HERE / "{TEXTS}").read_text("utf-8"))["input_ids"])',
-            _RUN_PATCHES if self._patches else _RUN,
+            _START,
+            f"{_PATCHES if self._patches else _SQUARES}\n{_RUN}",
         )
 
     @property
