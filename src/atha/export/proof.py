@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from atha.data.problems import trouble_is
 from atha.errors import ExportError
 from atha.export.base import Format, Subject
 from atha.export.companions import PREDICT
@@ -33,7 +34,8 @@ _RUN = (
     "import predict\n"
     "print(json.dumps([list(map(float, predict.probabilities(file))) for file in sys.argv[3:]]))\n"
 )
-_PATIENCE = 600
+_PATIENCE = 1800
+_FORMATS = ("JPEG", "PNG")
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,19 @@ class Pictures:
 
     @classmethod
     def of(cls, subject: Subject) -> "Pictures":
-        """Those of a classifier."""
+        """Those of a classifier.
+
+        Raises:
+            ImageProblem: what an adapter keeps of its support set is no picture.
+        """
         support = subject.support
         kept = () if support is None else support.pictures
         labels = () if support is None else support.labels[list(support.shown)].tolist()
         files = [*kept, *random_files()]
-        views = [subject.views.plain(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+        views = []
+        for file in files:
+            with trouble_is("a picture of the support set"), Image.open(io.BytesIO(file), formats=_FORMATS) as image:
+                views.append(subject.views.plain(image.convert("RGB")))
         return cls(files, labels, torch.stack(views))
 
     @property
@@ -157,7 +166,12 @@ def compare_program(made: Format, folder: Path, pictures: Pictures) -> Differenc
         right = subject.probabilities([subject.reader.make(file, subject.views.plain) for file in files])
         blocked = json.dumps(["atha", *(() if "torch" in made.needs else ("torch", "transformers"))])
         command = [sys.executable, "-I", "-B", "-c", _RUN, str(folder), blocked, *map(str, files)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)  # noqa: S603
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)  # noqa: S603 - this Python
+        except subprocess.TimeoutExpired:
+            raise ExportError(
+                f"{PREDICT} of the export is not done after {_PATIENCE} s: try when less else runs here"
+            ) from None
     if ended.returncode:
         said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
         raise ExportError(f"{PREDICT} of the export fails ({said[-1][:200]}): report it")
