@@ -240,9 +240,7 @@ def test_places_and_libraries(tmp_path, monkeypatch):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(AdapterError, match="not empty and no export"):
         export.check("onnx", tmp_path, None, None, True)
-    from atha.export import base
-
-    monkeypatch.setattr(base, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(ExportError, match=r"needs onnxruntime: pip install 'atha\[export\]'"):
         export.check("onnx", tmp_path / "out", None, None, False)
 

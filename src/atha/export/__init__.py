@@ -14,23 +14,32 @@ classes); model.onnx.data beside it where the weights are too large for one file
 """
 
 from collections.abc import Mapping
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from atha.data.finding import kind_of
 from atha.durable import tidy
 from atha.errors import ExportError
 from atha.files import check_folder_free
 
-if TYPE_CHECKING:
-    from atha.export.base import Format
 
-#: Name -> module with a class ``Exporter``, a `atha.export.base.Format`. Imported when it is used.
-FORMATS: Mapping[str, str] = {
-    "onnx": "atha.export.onnx_graph",
-    "transformers": "atha.export.checkpoint",
-    "torch": "atha.export.torch_program",
+class Known(NamedTuple):
+    """A format that is imported when it is used.
+
+    Attributes:
+        module: has a class ``Exporter``, a `atha.export.base.Format`.
+        needs: libraries of the extra ``export`` that it is made with.
+    """
+
+    module: str
+    needs: tuple[str, ...] = ()
+
+
+FORMATS: Mapping[str, Known] = {
+    "onnx": Known("atha.export.onnx_graph", ("onnx", "onnxruntime", "onnxscript")),
+    "transformers": Known("atha.export.checkpoint"),
+    "torch": Known("atha.export.torch_program"),
 }
 #: Formats that `--quantize` is for, and what it takes.
 QUANTIZED, QUANTIZE = ("onnx",), ("int8",)
@@ -43,7 +52,7 @@ def is_export(path: Path) -> bool:
     return kind_of(path / PROOF) == "file"
 
 
-def check(format: str, out: Path, quantize: str | None, calibrate: object, overwrite: bool) -> "type[Format]":
+def check(format: str, out: Path, quantize: str | None, calibrate: object, overwrite: bool) -> None:
     """See to it, before any work, that what is asked for can be made there.
 
     Args:
@@ -52,9 +61,6 @@ def check(format: str, out: Path, quantize: str | None, calibrate: object, overw
         quantize: one of `QUANTIZE`, or None.
         calibrate: images, or None.
         overwrite: replace an export that is there.
-
-    Returns:
-        What makes the format.
 
     Raises:
         ExportError: an argument is none that there is, or goes with another; or a library is missing.
@@ -68,7 +74,6 @@ def check(format: str, out: Path, quantize: str | None, calibrate: object, overw
         raise ExportError(f"--quantize is for {', '.join(QUANTIZED)} and the format is {format}: leave it out")
     if calibrate is not None and quantize is None:
         raise ExportError("--calibrate is for --quantize int8, which is not given: add it, or leave --calibrate out")
+    if missing := [name for name in FORMATS[format].needs if find_spec(name) is None]:
+        raise ExportError(f"--format {format} needs {', '.join(missing)}: pip install 'atha[export]'")
     check_folder_free(out, overwrite, "export", is_export)
-    exporter: type[Format] = import_module(FORMATS[format]).Exporter
-    exporter.check_libraries()
-    return exporter

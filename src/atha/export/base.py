@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -155,13 +154,6 @@ class Format(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[Sequence[str]]  # libraries, those of predict.py
-    makes: ClassVar[Sequence[str]] = ()  # libraries that it is made with, of the extra ``export``
-
-    @classmethod
-    def check_libraries(cls) -> None:
-        """See to it that what it is made with is installed."""
-        if missing := [name for name in cls.makes if find_spec(name) is None]:
-            raise ExportError(f"--format {cls.name} needs {', '.join(missing)}: pip install 'atha[export]'")
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import atha
 from atha.adapter.record import to_json
 from atha.data.images import ImageInput, ImageProblem
 from atha.errors import ExportError
-from atha.export import PROOF, check
-from atha.export.base import Options, Subject, Told, plain_subject
+from atha.export import FORMATS, PROOF, check
+from atha.export.base import Format, Options, Subject, Told, plain_subject
 from atha.export.companions import describe, preprocessing, write_companions, write_readme
 from atha.export.proof import Pictures, compare, compare_program, judge
 from atha.files import whole_folder
@@ -72,7 +73,8 @@ def export(
         ExportError: it cannot be exported so, or what was written is not equal to it; nothing is then written.
         AdapterError: the folder is in use or cannot be written.
     """
-    exporter = check(format, out, quantize, calibrate, overwrite)
+    check(format, out, quantize, calibrate, overwrite)
+    exporter: type[Format] = import_module(FORMATS[format].module).Exporter
     subject = plain_subject(subject) if plain else subject
     views = _views(subject, calibrate)
     made = exporter(subject, Options(quantize, views, accept_difference), told)

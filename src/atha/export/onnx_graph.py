@@ -26,7 +26,6 @@ class Exporter(Format):
 
     name = "onnx"
     needs = ("numpy", "Pillow", "onnxruntime")
-    makes = ("onnx", "onnxruntime", "onnxscript")
 
     @property
     def script(self) -> Script:
