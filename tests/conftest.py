@@ -1,12 +1,12 @@
 """Shared fixtures: small labelled images, tiny models of every family, and the real images where they are present."""
 
+import gc
 import signal
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from atha import machine
@@ -15,8 +15,19 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 PATIENCE = 300  # no test that is not slow takes a tenth of it
 
 
-# Tiny models run faster on one thread, and several on few cores get in each other's way.
-torch.set_num_threads(1)
+def pytest_collectstart() -> None:
+    """Imports leave nothing behind: looking for it would be a fifth of their time."""
+    gc.disable()
+
+
+def pytest_collection_modifyitems() -> None:
+    """The same for all tests; and not in the process that hands them out, which needs no torch."""
+    import torch
+
+    # Tiny models run faster on one thread, and several on few cores get in each other's way.
+    torch.set_num_threads(1)
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_xdist_auto_num_workers(config) -> int:

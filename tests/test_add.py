@@ -1,6 +1,7 @@
 """More images for a fitted blend: what fitting on all of them gives, and nothing is lost on the way."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -31,13 +32,22 @@ def fit(images, recipe="probes", **settings):
     return atha.Classifier.from_pretrained("nano", recipe=chosen, device="cpu").fit(images)
 
 
+@pytest.fixture(scope="module")
+def few(support, tmp_path_factory):
+    """An adapter of probes, fitted on the support set."""
+    folder = tmp_path_factory.mktemp("few") / "adapter"
+    fit(pairs(support)).save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.numbers
-@pytest.mark.parametrize("settings", [{}, {"blend__members": '["tip-adapter", "proker"]'}])
-def test_adding_is_fitting_on_all(settings, support, more, test_folder, tmp_path):
+@pytest.mark.parametrize("settings", [{}, {"blend__members": '["tip-adapter", "proker"]', "blend__views": '["flip"]'}])
+def test_adding_is_fitting_on_all(settings, few, support, more, test_folder, tmp_path):
     """Bit for bit: members, weights, views and probabilities, after saving and loading too."""
     at_once = fit(pairs(support) + pairs(more), **settings)
-    fit(pairs(support), **settings).save_pretrained(tmp_path / "few")
-    grown = atha.Classifier.from_pretrained(tmp_path / "few").add(pairs(more))
+    if settings:
+        fit(pairs(support), **settings).save_pretrained(few := tmp_path / "few")
+    grown = atha.Classifier.from_pretrained(few).add(pairs(more))
     files = sorted(test_folder.glob("*/*.png"))
     assert grown.classes == at_once.classes and "violet thing" in grown.classes.labels
     assert np.array_equal(grown.predict_proba(files), at_once.predict_proba(files))
@@ -53,7 +63,7 @@ def test_adding_is_fitting_on_all(settings, support, more, test_folder, tmp_path
 
 def test_what_is_adapted_stays(support, test_folder):
     """And so do weights and views; probes learn from the new images."""
-    clf = fit(pairs(support), "auto", training__steps=2)
+    clf = fit(pairs(support), "auto", training__steps=2, blend__views='["flip"]')
     before, weights = clf._fitted, {name: part.weight for name, part in clf._fitted.parts.items()}
     with pytest.raises(DataError, match="'violet thing' is new, and the adapted model was trained on"):
         clf.add([(file, "violet thing") for file, _ in pairs(test_folder)])
@@ -68,8 +78,8 @@ def test_what_is_adapted_stays(support, test_folder):
     assert clf.history == before.losses and len(clf.support.labels) == len(pairs(support) + pairs(test_folder))
 
 
-def test_images_that_are_there(support, more):
-    clf = fit(pairs(support))
+def test_images_that_are_there(few, support, more):
+    clf = atha.Classifier.from_pretrained(few)
     file, label = pairs(support)[0]
     with pytest.warns(AthaWarning, match="is in the support set already"):
         clf.add([*pairs(more), (file, label)])
@@ -80,12 +90,12 @@ def test_images_that_are_there(support, more):
         clf.add([(file, label)])
 
 
-def test_what_cannot_grow(support, more, tmp_path):
+def test_what_cannot_grow(few, support, more, tmp_path):
     with pytest.raises(DataError, match="call fit first"):
         atha.Classifier.from_pretrained("nano", recipe="probes").add(more)
     with pytest.raises(DataError, match="fits no blend"):
         fit(pairs(support), "lora", training__steps=1).add(more)
-    clf = fit(pairs(support))
+    clf = atha.Classifier.from_pretrained(few)
     with pytest.raises(DataError, match="a text is given for 'red_thing'"):
         clf.add(more, {"red_thing": "a ruby"})
     clf.save_pretrained(tmp_path / "bare", keep_support=False)
@@ -93,14 +103,14 @@ def test_what_cannot_grow(support, more, tmp_path):
         atha.Classifier.from_pretrained(tmp_path / "bare").add(more)
 
 
-def test_command(support, more, test_folder, tmp_path):
+def test_command(few, more, test_folder, tmp_path):
     def run(*arguments, code=0):
         done = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
         assert done.exit_code == code, done.output
         return done.output
 
     out = tmp_path / "adapter"
-    run("fit", support, "--model", "nano", "--recipe", "probes", "--out", out)
+    shutil.copytree(few, out)
     (tmp_path / "texts.json").write_text(json.dumps({"violet thing": "a plum"}))
     told = run(
         "add", out, more, "--out", out, "--overwrite", "--classes", tmp_path / "texts.json", "--eval", test_folder

@@ -107,7 +107,7 @@ def test_images_made_ready_while_a_processor_is_idle_change_nothing(folder, tmp_
 
 
 def test_two_shards_are_a_whole(folder, tmp_path):
-    plan, backbone = planned(folder, episodes=5)
+    plan, backbone = planned(folder, episodes=3)
 
     def here(plan, jobs):
         return run_here(plan, jobs, backbone)
@@ -123,17 +123,18 @@ def test_two_shards_are_a_whole(folder, tmp_path):
 
 
 def test_four_workers_give_the_same_and_a_dead_ones_episode_is_given_to_another(folder, tmp_path):
-    plan, backbone = planned(folder)
+    methods = ("zero-shot", "prototypes")  # what is trained is compared where runs are killed, below
+    plan, backbone = planned(folder, methods)
     here = stored(tmp_path / "here.db", plan, lambda plan, jobs: run_here(plan, jobs, backbone))
     # On systems where workers are forked, with what they are forked from.
-    plan, _ = planned(folder, ("zero-shot", "atha:paper", deadly(tmp_path, 1, parent=nursery.possible("cpu"))))
+    plan, _ = planned(folder, (*methods, deadly(tmp_path, 1, parent=nursery.possible("cpu"))))
     found = stored(tmp_path / "a.db", plan, lambda plan, jobs: run_in_workers(plan, jobs, 4))
     check_deadly(plan, found, here, tmp_path, 1)
 
 
 def test_spawned_workers_give_the_same(folder, tmp_path, monkeypatch):
     """As on systems and for devices where none is forked."""
-    plan, backbone = planned(folder, episodes=1)
+    plan, backbone = planned(folder, ("zero-shot", "prototypes"), episodes=1)
     here = stored(tmp_path / "here.db", plan, lambda plan, jobs: run_here(plan, jobs, backbone))
     monkeypatch.setattr(nursery, "possible", lambda device: False)
     monkeypatch.setattr(nursery.Nursery, "bear", None)

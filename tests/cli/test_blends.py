@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_images(root / "support", {name: colour}, count)
     two = dict(list(COLOURS.items())[1:])
     write_images(root / "two", two, 2)
-    write_images(root / "test", two, 3, seed=1)
+    write_images(root / "test", two, 2, seed=1)
     for name, support, recipe in [*((name, "support", name) for name in OPTIONS), ("pair", "two", "probes")]:
         asked = ["--model", "nano", "--recipe", recipe, *OPTIONS[recipe], "--device", "cpu"]
         done = run("fit", root / support, "--out", root / name, "--eval", root / "test", *asked)

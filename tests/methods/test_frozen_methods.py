@@ -19,8 +19,6 @@ from atha.methods.tip_adapter import TipAdapter, TipAdapterF
 from atha.models.frozen import FrozenModel, ImageFile
 from atha.recipe import Recipe
 
-pytestmark = pytest.mark.numbers
-
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
@@ -88,6 +86,7 @@ def test_a_recipe_that_is_not_there():
         make_method("lora", Options(overrides=("training.step=1",)))
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("name", FROZEN)
 def test_rows_are_probabilities(parts, name):
     found = run(name, *parts)
@@ -98,6 +97,7 @@ def test_rows_are_probabilities(parts, name):
     assert found.std(axis=0).min() > 0  # images differ
 
 
+@pytest.mark.numbers
 def test_classes_are_learned(parts):
     """Colours are easy: whoever looks at the support images tells them apart."""
     support, query = parts
@@ -106,6 +106,7 @@ def test_classes_are_learned(parts):
         assert (run(name, support, query).argmax(axis=1) == truth).mean() > 0.8, name
 
 
+@pytest.mark.numbers
 def test_features_are_those_of_the_model_one_image_at_a_time(small, parts):
     support, _ = parts
     pixels = support.frozen.views().normalise(support.images.plain())
@@ -117,6 +118,7 @@ def test_features_are_those_of_the_model_one_image_at_a_time(small, parts):
     np.testing.assert_allclose(support.text_features, texts, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.numbers
 def test_prototypes_by_hand(small, parts):
     support, query = parts
     features = unit(support.images.features)
@@ -127,6 +129,7 @@ def test_prototypes_by_hand(small, parts):
     np.testing.assert_allclose(run("prototypes", support, query), expected, atol=1e-6)
 
 
+@pytest.mark.numbers
 def test_zero_shot_is_that_of_the_classifier(small, parts):
     support, query = parts
     recipe = Recipe.load("paper", {"views.transform": "cdfsl", "training.precision": "float32"})
@@ -136,6 +139,7 @@ def test_zero_shot_is_that_of_the_classifier(small, parts):
     assert np.abs(expected - 1 / WAY).max() > 0.01
 
 
+@pytest.mark.numbers
 def test_zero_shot_follows_the_template(parts):
     support, query = parts
     plain = run("zero-shot", support, query)
@@ -145,12 +149,14 @@ def test_zero_shot_follows_the_template(parts):
     assert not np.allclose(run(made, other, query), plain)
 
 
+@pytest.mark.numbers
 def test_linear_probe_is_the_function(parts):
     support, query = parts
     expected = linear_probe(support.images.features, support.labels, WAY).of_features(query.features)
     assert np.array_equal(run("linear-probe", support, query), expected)
 
 
+@pytest.mark.numbers
 def test_linear_probe_by_hand(parts):
     """Its two steps written out, the regression alone left to the library."""
     from sklearn.linear_model import LogisticRegression
@@ -163,6 +169,7 @@ def test_linear_probe_by_hand(parts):
     np.testing.assert_allclose(run("linear-probe", support, query), expected, atol=1e-3)
 
 
+@pytest.mark.numbers
 def test_linear_probe_with_classes_that_have_no_images():
     features = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     found = linear_probe(features, np.array([2, 2, 0, 0]), 4).of_features(features)
@@ -181,6 +188,7 @@ def tip_logits(support, query, alpha, beta):
     return made
 
 
+@pytest.mark.numbers
 def test_tip_adapter_by_hand(parts):
     support, query = parts
     expected = shares(tip_logits(support, query, 1.0, 5.5))
@@ -191,6 +199,7 @@ def test_tip_adapter_by_hand(parts):
     assert made.definition() != TipAdapter().definition()
 
 
+@pytest.mark.numbers
 def test_tip_adapter_without_its_cache_is_zero_shot(parts):
     support, query = parts
     made = TipAdapter()
@@ -199,6 +208,7 @@ def test_tip_adapter_without_its_cache_is_zero_shot(parts):
     assert not np.allclose(run("tip-adapter", support, query), run("zero-shot", support, query), atol=1e-3)
 
 
+@pytest.mark.numbers
 def test_tip_adapter_f_learns_the_support_set(parts):
     support, query = parts
     loss = {
@@ -211,6 +221,7 @@ def test_tip_adapter_f_learns_the_support_set(parts):
     assert np.array_equal(run(none, support, query), run("tip-adapter", support, query))
 
 
+@pytest.mark.numbers
 def test_tip_adapter_f_by_hand(parts, monkeypatch):
     """Batches of one pass each, so that the order of the images cannot matter: AdamW and the cosine written out."""
     support, query = parts
@@ -235,6 +246,7 @@ def test_tip_adapter_f_by_hand(parts, monkeypatch):
     np.testing.assert_allclose(run(made, support, query), shares(logits.detach().numpy()), atol=1e-5)
 
 
+@pytest.mark.numbers
 def test_the_cache_changes_no_bit(small, tmp_path, parts):
     file = tmp_path / "cache.db"
     expected = {name: run(name, *parts) for name in FROZEN}

@@ -73,7 +73,6 @@ class Unchanged:
         assert all(np.array_equal(a, b) for a, b in zip(self.compute(), self.features, strict=True))
 
 
-@pytest.mark.numbers
 @pytest.mark.parametrize("name", TUNED)
 def test_the_backbone_is_left_alone(small, parts, name):
     before = Unchanged(small)

@@ -18,8 +18,6 @@ from atha.models.forms import first_tokens, prediction_encoder
 from atha.models.inference import images_at_once
 from atha.recipe import Recipe
 
-pytestmark = pytest.mark.numbers
-
 
 def adapted(family, recipe="released-fixed", **overrides):
     return Adapting(made(family), Recipe.load(recipe, overrides), prompts()).shake()
@@ -29,6 +27,7 @@ def pixels(count=5):
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("recipe", ["paper", "released", "lora", "clip-lora"])
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 @torch.no_grad()
@@ -41,6 +40,7 @@ def test_float32_features_are_the_plain_ones(family, recipe):
     assert torch.equal(features(model.plain(), prompts(), pixels()), plain)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("recipe", ["lora", "clip-lora", "paper"])
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 @torch.no_grad()
@@ -56,6 +56,7 @@ def test_bfloat16_features_are_no_farther_from_float32_than_autocasts(family, re
     assert 0 < errors[1] < 0.1 * exact.abs().mean()
 
 
+@pytest.mark.numbers
 @torch.no_grad()
 def test_layers_that_are_no_blocks_give_autocasts_bits():
     """Where nothing is replaced by what training uses, as with LoRA on the output projection."""
@@ -64,6 +65,7 @@ def test_layers_that_are_no_blocks_give_autocasts_bits():
     assert torch.equal(features(model.predicting("bfloat16"), prompts(), pixels()), plain)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @torch.no_grad()
 def test_the_frozen_view_is_that_without_tuners(precision):
@@ -100,6 +102,7 @@ def test_what_is_frozen_is_held_once():
         assert held.self_attn.q_proj.base is shared.self_attn.q_proj.base
 
 
+@pytest.mark.numbers
 @torch.no_grad()
 def test_the_last_block_works_for_the_first_token_alone():
     backbone = made("clip")

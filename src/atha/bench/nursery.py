@@ -23,9 +23,13 @@ from multiprocessing import active_children, connection, get_context, process, s
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-# What every worker needs, and what some methods do.
-_IMPORTED = ("atha.bench.executors", "transformers.image_processing_backends", "PIL.features")
-_IMPORTED_FOR = {"linear-probe": ("sklearn.linear_model", "sklearn.pipeline")}
+# What every worker needs, and what some methods do: torch's optimisers import its compiler when one is made.
+_IMPORTED = ("atha.bench.executors", "atha.data.opening", "tokenizers", "PIL.features")
+_TRAINING = ("torch._dynamo",)
+_IMPORTED_FOR = {
+    "linear-probe": ("sklearn.linear_model", "sklearn.preprocessing"),
+    **dict.fromkeys(("atha", "lora", "clip-lora", "tip-adapter-f"), _TRAINING),
+}
 
 
 def possible(device: str) -> bool:
@@ -46,7 +50,10 @@ class Nursery:
     """
 
     def __init__(self, methods: Iterable[str]) -> None:
-        self._modules = [*_IMPORTED, *(module for name in methods for module in _IMPORTED_FOR.get(name, ()))]
+        self._modules = [
+            *_IMPORTED,
+            *(one for name in methods for one in _IMPORTED_FOR.get(name.partition(":")[0], ())),
+        ]
         self._process: subprocess.Popen[bytes] | None = None
         self._preparation = spawn.get_preparation_data("worker")
         self._preparation["authkey"] = bytes(self._preparation["authkey"])  # else it refuses to be sent
