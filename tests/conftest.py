@@ -30,6 +30,11 @@ def pytest_collection_modifyitems() -> None:
     gc.enable()
 
 
+def pytest_sessionfinish() -> None:
+    """Else libraries count, at the end, what they think has leaked."""
+    gc.unfreeze()
+
+
 def pytest_xdist_auto_num_workers(config) -> int:
     """As many as the cores that this process may use; each takes about a gigabyte."""
     return min(machine.cores(), 4)

@@ -150,8 +150,9 @@ def test_an_episode_that_kills_every_worker_ends_the_run_and_keeps_the_rest(fold
         assert (plan.experiments[0][0], 0) in content(store), "what had arrived is kept"
 
 
-def test_a_workers_error_names_the_episode(folder, tmp_path, monkeypatch):
-    """And the process that it was forked from had one thread, or no fork is safe, and was out of Ctrl-C's reach."""
+def test_a_workers_error_names_the_episode(folder, tmp_path, monkeypatch, capfd):
+    """And the process that it was forked from had one thread, or no fork is safe, was out of Ctrl-C's reach, and ended
+    without a word."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # its threads end before a fork and begin again
     seen, close = [], nursery.Nursery.close
     monkeypatch.setattr(
@@ -164,6 +165,7 @@ def test_a_workers_error_names_the_episode(folder, tmp_path, monkeypatch):
     with Store(tmp_path / "a.db", create=True) as store, wanted:
         run_plan(plan, store, lambda plan, jobs: run_in_workers(plan, jobs, 1))
     assert seen == ([(1, True)] if nursery.possible("cpu") else [])
+    assert not capfd.readouterr().err
 
 
 def threads_and_blocked(process: int) -> tuple[int, bool]:

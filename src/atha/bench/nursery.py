@@ -152,6 +152,7 @@ def _main(orders: int, life: int, modules: list[str]) -> None:
             pipe.close()
     for worker in active_children():
         worker.join()
+    gc.unfreeze()  # else libraries print, at the end, what they think has leaked
 
 
 def _begin(work: Callable[[Connection], None], pipe: Connection, orders: socket.socket, life: int) -> None:
