@@ -145,6 +145,8 @@ def show(file: Path) -> None:
             strategy: np.array([row["accuracy"] for row in rows if (row["set"], row["strategy"]) == (name, strategy)])
             for strategy in ("random", "uncertainty", "ours")
         }
+        common = min(map(len, found.values()))  # of a run that was stopped
+        found = {strategy: values[:common] for strategy, values in found.items()}
         at = [place for place in (1, 2, 4, 6, 9, 14) if place < found["ours"].shape[1]]
         print(f"\n{name}, {len(found['ours'])} seeds; labels: {', '.join(str(steps[place]) for place in at)}")
         for strategy, values in found.items():
@@ -194,18 +196,12 @@ def size(count: int = 50_000, width: int = 512) -> None:
         while len(session.labelled) < label:
             for pick in session.next(min(20, label - len(session.labelled))):
                 session.label(pick.place, int(truth[pick.place]), pick.how)
-        started = time.perf_counter()
-        _ = session.model
-        fitted = time.perf_counter() - started
-        started = time.perf_counter()
-        session.next(20)
-        chosen = time.perf_counter() - started
-        started = time.perf_counter()
-        told = session.estimate()
-        print(
-            f"{label} labels: refit {fitted:.2f} s, choice of 20 {chosen:.2f} s, estimate "
-            f"{time.perf_counter() - started:.2f} s ({told})"
-        )
+        took = []
+        for work in (lambda: session.model, lambda: session.next(20), session.estimate):
+            started = time.process_time()
+            work()
+            took.append(time.process_time() - started)
+        print("{} labels: refit {:.2f} s, choice of 20 {:.2f} s, estimate {:.2f} s of a core".format(label, *took))
     print(f"peak memory {(peak_memory() or 0) / 1e9:.2f} GB, {(before or 0) / 1e9:.2f} GB with the features alone")
 
 

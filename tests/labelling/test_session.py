@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atha.errors import DataError
-from atha.labelling.choosing import directions, typical, unsure
+from atha.labelling.choosing import different, directions, typical, unsure
 from atha.labelling.estimate import Estimate, Look, advise
 from atha.labelling.model import Texts
 from atha.labelling.session import Session
@@ -126,6 +126,21 @@ def test_choosing_among_few_and_equal_ones():
     same = directions(np.ones((6, 4)))
     assert len(set(unsure(same, np.ones(6), free, 3, 0))) == 3
     assert typical(rows, ~free, np.zeros(6, dtype=bool), 3, 0) == [] == unsure(rows, np.ones(6), free & ~free, 3, 0)
+
+
+def test_a_class_without_a_label_is_looked_for():
+    features, truth = pile()
+    one = session(features)
+    for place in np.flatnonzero(truth < 2)[:: 200 // 8].tolist():
+        one.label(place, int(truth[place]), "typical")
+    hows = [pick.how for pick in one.next(12)]
+    assert (hows.count("different"), hows.count("typical"), hows.count("unsure")) == (4, 5, 0)
+    far = np.vstack([directions(features), -np.ones((1, WIDTH)) / 4])
+    taken = np.arange(len(far)) < 50
+    assert different(far, taken, ~taken, 3, 0) == different(far, taken, ~taken, 3, 0)
+    assert len(set(different(far, taken, ~taken, 30, 0))) == 30 and not set(different(far, taken, ~taken, 30, 0)) & {0}
+    label(one, truth, 60)
+    assert min(one.counts) > 0 and {pick.how for pick in one.next(12)} == {"unsure", "random"}
 
 
 def test_advice():

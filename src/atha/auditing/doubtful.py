@@ -1,9 +1,10 @@
 """Labels that others contradict: held-out answers of a model, and the nearest neighbours' labels.
 
-Each image is classified by probes that were fitted without it and without its copies, and by the labels of its nearest
-neighbours; the product of both is what each label has for it. A label is doubtful where another class reaches what
-images of that class have on average (confident learning, Northcutt et al. 2021, arXiv:1911.00068), and the less its own
-label has, the more.
+Each image is classified by two models that were fitted without it and without its copies, the blend of probes and a
+logistic regression, and by the labels of its nearest neighbours. Each of the three errs in a way of its own: the
+geometric mean of the models' probabilities, times the share of neighbours, is what each label has for it. A label is
+doubtful where another class reaches what images of that class have on average (confident learning, Northcutt et al.
+2021, arXiv:1911.00068), and the less its own label has, the more.
 
 Shapes: n images, N classes, E width of features, k neighbours.
 """
@@ -20,6 +21,7 @@ from atha.methods.evidence import folds
 #: Neighbours whose labels count, and what each class has without any.
 NEIGHBOURS, _NONE = 10, 0.5
 _FOLDS, _ROWS = 5, 512
+_INVERSE_PENALTY = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,26 @@ def ask(
     found = np.full((len(labels), len(texts.features)), np.nan)
     for fold in np.unique(where[where >= 0]):
         out = where == fold
-        found[out] = fit_model(features[~out], labels[~out], texts, seed).probabilities(features[out])
+        blend = fit_model(features[~out], labels[~out], texts, seed).probabilities(features[out])
+        found[out] = np.sqrt(blend * _logistic(features[~out], labels[~out], features[out], blend.shape[1]))
     near = _neighbours(features, group)
     votes = np.eye(len(texts.features))[labels[near]].sum(1) + _NONE
     found = found * votes
     return Answers(found / found.sum(1, keepdims=True), near)
+
+
+def _logistic(
+    features: Float[np.ndarray, "n E"], labels: Int[np.ndarray, "n"], others: Float[np.ndarray, "Q E"], classes: int
+) -> Float[np.ndarray, "Q N"]:
+    """Probabilities by a logistic regression, whose penalty is strong, as some of the labels are wrong."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=300).fit(scaler.fit_transform(features), labels)
+    found = np.zeros((len(others), classes))
+    found[:, model.classes_] = model.predict_proba(scaler.transform(others))
+    return found
 
 
 def _neighbours(features: Float[np.ndarray, "n E"], groups: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n k"]:

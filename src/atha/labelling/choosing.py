@@ -3,6 +3,9 @@
 - With few labels, what a model is unsure of is what is odd, and labels of it teach little. Images are clustered, into
   as many clusters as there will be labels, and the most typical image of the largest cluster without a label is taken
   (TypiClust, Hacohen et al. 2022, arXiv:2202.02794).
+- As long as a class has no label, half of the images are typical ones and half are drawn that are far from all labelled
+  ones, like the seeds of k-means++ (Arthur and Vassilvitskii 2007) but with more weight on distance: a model does not
+  doubt what it does not know.
 - Later, of the images that the model doubts most, several times as many as are wanted, those are taken that are in the
   middle of as many clusters, weighted by the doubt: no two of a choice are alike (Zhdanov 2019, arXiv:1901.05954).
 
@@ -20,8 +23,8 @@ from jaxtyping import Bool, Float, Int
 DOUBTED = 5
 # Clusters, images that they are found on, images of one that typicality is found on, and neighbours that it is of.
 _CLUSTERS, _FITTED, _COMPARED, _NEIGHBOURS = 400, 6000, 1000, 20
-# Rows of one product.
-_ROWS = 8192
+# Rows of one product, and the power of a squared distance by which different images are drawn.
+_ROWS, _FAR = 8192, 3
 
 
 def directions(features: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n E"]:
@@ -65,6 +68,36 @@ def typical(
         left[place] = False
         labelled[best] += 1
         size[best] -= 1
+    return chosen
+
+
+def different(
+    rows: Float[np.ndarray, "n E"], taken: Bool[np.ndarray, "n"], free: Bool[np.ndarray, "n"], count: int, seed: int
+) -> list[int]:
+    """Images far from those that are labelled and from one another, drawn by the power of their squared distance.
+
+    Args:
+        rows: see `directions`.
+        taken: which are labelled.
+        free: which may be chosen; none that is taken.
+        count: images to choose; fewer if fewer are free.
+        seed: of the draw.
+
+    Returns:
+        Places of the images.
+    """
+    rng, left = np.random.default_rng(seed), free.copy()
+    apart = np.full(len(rows), 4.0)
+    for start in range(0, len(rows), _ROWS):
+        near = rows[start : start + _ROWS] @ rows[taken].T
+        apart[start : start + _ROWS] = 2 - 2 * near.max(1, initial=-1.0)
+    chosen: list[int] = []
+    for _ in range(min(count, int(free.sum()))):
+        chance = np.where(left, np.maximum(apart, 1e-9) ** _FAR, 0.0)
+        place = int(rng.choice(len(rows), p=chance / chance.sum()))
+        chosen.append(place)
+        left[place] = False
+        apart = np.minimum(apart, 2 - 2 * (rows @ rows[place]))
     return chosen
 
 

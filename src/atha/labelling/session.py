@@ -20,14 +20,14 @@ from atha.labelling import choosing
 from atha.labelling.estimate import Estimate, Look, advise, estimate
 from atha.labelling.model import LinearModel, Texts, fit_model
 
-How = Literal["random", "typical", "unsure", "own"]
-"""Why an image was labelled: at random, as a typical one, as one that the model doubted, or by the user's wish."""
+How = Literal["random", "typical", "different", "unsure", "own"]
+"""Why an image was labelled: at random, as typical, as unlike all others, as doubted by the model, or as wished."""
 
 SHARE = 0.25
 """Of the images that are offered, those that are drawn at random."""
 
-#: Labels of a class until which typical images are chosen.
-_COLD = 2
+#: Labels of a class, in the mean, until which typical images are chosen, and different ones while a class has none.
+_COLD, _SOUGHT = 2, 10
 _UNKNOWN = -1
 
 
@@ -178,23 +178,21 @@ class Session:
         open_[[*self._labels, *self._left_out, *waiting]] = False
         ours = sum(how != "own" for _, how in self._labels.values()) + len(waiting)
         turns = [int((ours + turn + 1) * self.share) > int((ours + turn) * self.share) for turn in range(count)]
-        chosen, how = self._choose(open_, count - sum(turns), waiting)
-        open_[chosen] = False
+        chosen = self._choose(open_, count - sum(turns), waiting)
+        open_[[place for place, _ in chosen]] = False
         drawn = [int(place) for place in self.order[open_[self.order]][: sum(turns)]]
-        queue: dict[bool, list[int]] = {True: drawn[::-1], False: chosen[::-1]}
-        order = [(queue[turn].pop(), turn) for turn in turns if queue[turn]]
+        queue: dict[bool, list[tuple[int, How]]] = {
+            True: [(place, "random") for place in reversed(drawn)],
+            False: chosen[::-1],
+        }
+        order = [queue[turn].pop() for turn in turns if queue[turn]]
         places = [place for place, _ in order]
         probabilities = None if self.model is None else self.model.probabilities(self.features[places])
+        if probabilities is None:
+            return [Pick(place, how) for place, how in order]
         return [
-            Pick(place, "random" if turn else how)
-            if probabilities is None
-            else Pick(
-                place,
-                "random" if turn else how,
-                int(probabilities[row].argmax()),
-                float(probabilities[row].max()),
-            )
-            for row, (place, turn) in enumerate(order)
+            Pick(place, how, int(row.argmax()), float(row.max()))
+            for (place, how), row in zip(order, probabilities, strict=True)
         ]
 
     def estimate(self) -> Estimate:
@@ -223,21 +221,29 @@ class Session:
         """A sentence on whether more labels are worth it, by the estimates so far."""
         return advise(self.looks, self.classes)
 
-    def _choose(self, free: Bool[np.ndarray, "n"], count: int, waiting: Sequence[int]) -> tuple[list[int], How]:
+    def _choose(self, free: Bool[np.ndarray, "n"], count: int, waiting: Sequence[int]) -> list[tuple[int, How]]:
         """Images by what is known of them; the same for the same labels."""
         if count < 1 or not free.any():
-            return [], "typical"
-        rows = choosing.directions(self.features[self.ready])
+            return []
+        back = np.flatnonzero(self.ready)
+        rows = choosing.directions(self.features[back])
         taken = np.zeros(self.size, dtype=bool)
         taken[[*self._labels, *waiting]] = True
-        known, open_ = taken[self.ready], free[self.ready]
+        known, open_ = taken[back], free[back]
         seed = int(np.random.default_rng([self.seed, 1, len(self._labels) + len(waiting)]).integers(1 << 31))
-        back = np.flatnonzero(self.ready)
-        model = self.model
-        if model is None or sum(self.counts) < _COLD * len(self.classes):
-            return [int(back[one]) for one in choosing.typical(rows, known, open_, count, seed)], "typical"
-        doubt = choosing.margin_doubt(model.probabilities(self.features[self.ready]))
-        return [int(back[one]) for one in choosing.unsure(rows, doubt, open_, count, seed)], "unsure"
+        model, labels, classes = self.model, sum(self.counts), len(self.classes)
+        found: list[tuple[int, How]] = []
+        seeking = bool(classes) and labels < _SOUGHT * classes and min(self.counts) == 0
+        if model is not None and labels >= _COLD * classes and not seeking:
+            doubt = choosing.margin_doubt(model.probabilities(self.features[back]))
+            found = [(place, "unsure") for place in choosing.unsure(rows, doubt, open_, count, seed)]
+        else:
+            far = count // 2 if labels >= _COLD * classes > 0 else 0
+            found = [(place, "typical") for place in choosing.typical(rows, known, open_, count - far, seed)]
+            near = [place for place, _ in found]
+            known[near], open_[near] = True, False
+            found += [(place, "different") for place in choosing.different(rows, known, open_, far, seed)]
+        return [(int(back[place]), how) for place, how in found]
 
     def _learned(self) -> tuple[Float[np.ndarray, "k E"], Int[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
         """Features at unit length, class indices, and whether drawn at random, of all that can be learned from."""

@@ -39,7 +39,8 @@ class Suggestion:
 
     Attributes:
         file: as it was found.
-        chosen: ``random``, ``typical`` or ``unsure``; to be kept with the label: the estimate is made of random ones.
+        chosen: ``random``, ``typical``, ``different`` or ``unsure``; to be kept with the label: the estimate is made of
+            random ones.
         guess: the class that it is taken for by now; empty while nothing is known.
         probability: of that class; not a number while nothing is known.
     """

@@ -55,8 +55,8 @@ def _labels(found: Audit, reader: ImageReader) -> list[Item]:
         return [Text("None.")]
     items: list[Item] = [
         Text(
-            "Each image was classified by probes that were fitted without it and its copies, and by the labels of its "
-            "nearest neighbours. The most doubtful come first; the first picture is the image, the others are its "
+            "Each image was classified by two models that were fitted without it and its copies, and by the labels of "
+            "its nearest neighbours. The most doubtful come first; the first picture is the image, the others are its "
             "nearest neighbours with their labels. Images that are hard to tell are here, too: look before you change."
         )
     ]
