@@ -6,9 +6,9 @@ import sys
 import atha
 
 HEAVY = (
-    "accelerate", "datasets", "huggingface_hub", "jaxtyping", "jinja2", "matplotlib", "numpy", "pandas", "peft", "PIL",
-    "ray", "safetensors", "scipy", "sklearn", "sqlite3", "threadpoolctl", "tokenizers", "torch", "torchvision",
-    "transformers",
+    "accelerate", "datasets", "fastapi", "huggingface_hub", "jaxtyping", "jinja2", "matplotlib", "numpy", "pandas",
+    "peft", "PIL", "ray", "safetensors", "scipy", "sklearn", "sqlite3", "threadpoolctl", "tokenizers", "torch",
+    "torchvision", "transformers", "uvicorn",
 )  # fmt: skip
 HELP = ["--help", "--version"] + [
     f"{verb} --help"
@@ -19,6 +19,7 @@ HELP = ["--help", "--version"] + [
         "evaluate",
         "export",
         "info",
+        "serve",
         "bench",
         "bench run",
         "bench compare",

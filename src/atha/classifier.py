@@ -350,6 +350,19 @@ class Classifier:
         """
         yield from self._now.stream(images, batch_size, plain, self.doubt(sets, unknown, plain))
 
+    def predictor(self, *, plain: bool = False) -> Predictor:
+        """What classifies images, part by part, as it is at this moment: for whoever decodes and batches by himself.
+
+        Args:
+            plain: as for `predict`.
+
+        Raises:
+            DataError: no classes yet.
+        """
+        learned = self._learned
+        self._known_classes(learned)
+        return self._predictor(plain, learned)
+
     def explain(self, image: ImageInput) -> Explanation:
         """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.
 

@@ -20,6 +20,7 @@ from atha.cli import (
     info,
     predict,
     report,
+    serve,
     study,
     suggest,
 )
@@ -42,6 +43,7 @@ for verb, panel in (
     (predict.predict, USE),
     (evaluate.evaluate, USE),
     (export.export, USE),
+    (serve.serve, USE),
     (explain.explain, LOOK),
     (report.report, LOOK),
     (info.info, LOOK),

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 
-from atha.data.problems import ImageProblem
+from atha.data.problems import TooLarge
 from atha.defaults import MAX_PIXELS
 
 MEMORY = 880 << 20
@@ -42,11 +42,11 @@ class Limits:
         """See that an image has no more pixels.
 
         Raises:
-            ImageProblem: it has.
+            TooLarge: it has.
         """
         width, height = size
         if width * height > self.pixels:
-            raise ImageProblem(
+            raise TooLarge(
                 name,
                 f"{width} x {height} is {round(width * height / 1e6)} megapixels, the limit is "
                 f"{round(self.pixels / 1e6)}: make it smaller, or allow it with --max-pixels {width * height}",

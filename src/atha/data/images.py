@@ -21,7 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from atha.data.budget import ROOM, Limits, shrinks
 from atha.data.decoders.coloured import Coloured
 from atha.data.decoders.files import of_deep_grey, open_file
-from atha.data.problems import BandsProblem, ImageProblem, trouble_is
+from atha.data.problems import BandsProblem, ImageProblem, TooLarge, trouble_is
 from atha.data.reading import AS_BEFORE, Reading
 from atha.data.samples import STRIP, Opened, Samples, Tell, rows_of
 from atha.defaults import MAX_PIXELS
@@ -242,7 +242,7 @@ def _fitting(found: Opened, limits: Limits) -> tuple[int, int]:
         need = found.memory(factor)
         if need <= limits.memory:
             return factor, need
-    raise ImageProblem(found.name, limits.too_big(need, found.size[0] * found.size[1]))
+    raise TooLarge(found.name, limits.too_big(need, found.size[0] * found.size[1]))
 
 
 def _render(found: Opened, reading: Reading, shrink: int, at_least: int | None, tell: Tell) -> Image.Image:

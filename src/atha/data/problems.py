@@ -32,6 +32,10 @@ class BandsProblem(ImageProblem):
     """An image whose bands are not those that are wanted, or are not known: ``--bands`` may mend it."""
 
 
+class TooLarge(ImageProblem):
+    """An image that is more work than is allowed."""
+
+
 class MissingExtra(ImageProblem):
     """An image that is read by a library that is not installed."""
 
@@ -69,7 +73,7 @@ def trouble_is(name: str, reason: str = TRUNCATED) -> Iterator[None]:
     except MemoryError as error:
         raise ImageProblem(name, "there is not enough memory to decode the image") from error
     except Image.DecompressionBombError as error:
-        raise ImageProblem(name, "the image has too many pixels: make it smaller") from error
+        raise TooLarge(name, "the image has too many pixels: make it smaller") from error
     except Exception as error:
         # Pillow's own OSErrors have no number; one with a number comes from the disk or the network.
         system = error.strerror if isinstance(error, OSError) and error.errno else None
