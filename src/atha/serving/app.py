@@ -48,7 +48,7 @@ def create_app(
     service = _Service(model, limits, maps)
     made = FastAPI(
         title="atha", description=_ABOUT, docs_url=None, redoc_url=None, lifespan=service.lifespan,
-        openapi_url="/openapi.json", strict_content_type=False,
+        openapi_url="/openapi.json", default_response_class=Response,
     )  # fmt: skip
     refuse_in_sentences(made)
     _add_paths(made, service)

@@ -107,7 +107,8 @@ class ClassifierModel:
             from atha.reports import tokens
 
             with figures.style():
-                return figures.save(tokens.draw(found, chosen, ["sum"]), Path("map.png"))
+                show: tokens.Show = "before" if found.after is None else "after"
+                return figures.save(tokens.draw(found, chosen, ["sum"], show), Path("map.png"))
 
         return draw
 
