@@ -33,7 +33,7 @@ from atha.methods.tuned import fit_recipe, squeezes
 from atha.models import training
 from atha.models.forms import move
 from atha.models.frozen import Frozen
-from atha.prediction import Classified, Prediction
+from atha.prediction import Classified, Prediction, Predictor
 from atha.recipe import Recipe
 from atha.rejection import Rejection
 from atha.snapshot import Snapshot, Told
@@ -359,9 +359,9 @@ class Classifier:
         Raises:
             DataError: no classes yet.
         """
-        learned = self._learned
-        self._known_classes(learned)
-        return self._predictor(plain, learned)
+        now = self._now
+        _ = now.classes
+        return now.predictor(plain)
 
     def explain(self, image: ImageInput) -> Explanation:
         """Where the model looks: similarity of every patch to every class at every block, before and after `fit`.

@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from adapting import plain_encoder
 from atha import Classifier, Recipe
-from atha.adapter.files import CARD, read_adapter
+from atha.adapter.files import read_adapter
+from atha.adapter.hub import CARD
 from atha.adapter.record import LORA_FILES, RECORD, TENSORS
 from atha.errors import AdapterError, BackboneError
 from saved_adapters import change_tensors

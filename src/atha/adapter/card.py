@@ -8,8 +8,15 @@ from atha.documents.tables import Table, to_markdown
 from atha.recipe import Recipe
 
 
-def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
-    """Markdown with the metadata header that model hubs read."""
+def write_card(classes: Classes, recipe: Recipe, record: Record, place: str = "path/to/this/folder") -> str:
+    """Markdown with the metadata header that model hubs read.
+
+    Args:
+        classes: labels and texts.
+        recipe: the resolved one.
+        record: of the adapter.
+        place: where whoever reads it finds the adapter.
+    """
     backbone, support = record.backbone, record.support
     header = ["---", f"library_name: {'peft' if record.run.lora_layers else 'atha'}", "tags: [atha, clip, few-shot]"]
     if not _is_path(backbone.name) and backbone.name != "nano":
@@ -58,7 +65,7 @@ def write_card(classes: Classes, recipe: Recipe, record: Record) -> str:
         "```python",
         "import atha",
         "",
-        'atha.Classifier.from_pretrained("path/to/this/folder").predict(["photo.jpg"])',
+        f'atha.Classifier.from_pretrained("{place}").predict(["photo.jpg"])',
         "```",
         "",
     ]

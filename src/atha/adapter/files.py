@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atha.adapter.hub import CARD, is_named, on_this_machine
 from atha.adapter.record import (
     CLASSES,
     LORA_FILES,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:  # a mistake in a path is told before anything is loaded
     from atha.adapter.support import SupportRecord
     from atha.backbones import Backbone
 
-CARD = "README.md"
 # Bytes of a file of tensors that are read, far above what any support set makes.
 _TENSORS = 1 << 32
 # What LoRA's tensors are called, in PEFT's file and among the others.
@@ -71,7 +71,12 @@ class Saved:
 
 
 def is_adapter(path: str | Path) -> bool:
-    """Whether a folder claims to be an adapter, once what a kill left beside it is finished or removed."""
+    """Whether a folder claims to be an adapter, once what a kill left beside it is finished or removed.
+
+    A name that begins with ``hub:`` does, and is not asked for yet.
+    """
+    if is_named(path):
+        return True
     tidy(Path(path).resolve().parent)
     return kind_of(Path(path) / RECORD) == "file"
 
@@ -82,6 +87,10 @@ def check_free(path: str | Path, overwrite: bool = False) -> None:
     Raises:
         AdapterError: something is there that would be lost, or the place cannot be written to.
     """
+    if is_named(path):
+        raise AdapterError(
+            f"{path} is on the model hub, and --out is a folder: choose one, then send it with atha push"
+        )
     check_folder_free(Path(path), overwrite, "adapter", is_adapter)
 
 
@@ -138,12 +147,13 @@ def update_record(path: str | Path, record: Record, card: str) -> None:
 def read_adapter(path: str | Path) -> Saved:
     """Read an adapter and check it against its own record; each file is read once.
 
-    One that is replaced by another process while it is read, is read again.
+    One that is replaced by another process while it is read, is read again. All that takes an adapter reads it here:
+    ``hub:ORG/NAME[@REVISION]`` comes from the model hub first, see `atha.adapter.hub`.
 
     Raises:
         AdapterError: no adapter, of a newer format, or with files missing, foreign or damaged; names the file.
     """
-    folder = Path(path)
+    folder = on_this_machine(path)
     if not is_adapter(folder):
         if not folder.is_dir():
             raise AdapterError(f"there is no adapter folder {folder}, check the path or make one with atha fit")

@@ -13,7 +13,9 @@ from atha.cli.saving import save_and_tell
 
 @verb
 def add(
-    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit, of a blend such as auto or probes.")],
+    adapter: Annotated[
+        Path, typer.Argument(help="Folder made by atha fit, or hub:ORG/NAME, of a blend such as auto or probes.")
+    ],
     more: Annotated[
         str,
         typer.Argument(metavar="IMAGES", help="Labelled images: class folders, a table (path, label), or hf:ORG/NAME."),

@@ -21,7 +21,7 @@ WIDEST = 20
 
 @verb
 def evaluate(
-    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
+    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit, or hub:ORG/NAME.")],
     test: Annotated[str, typer.Argument(help="Labelled images: class folders, a table (path, label), or hf:ORG/NAME.")],
     unknown_set: Annotated[
         list[str] | None,

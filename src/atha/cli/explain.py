@@ -20,7 +20,9 @@ FORMATS = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
 
 @verb
 def explain(
-    adapter: Annotated[str, typer.Argument(help="Folder made by atha fit; or a model, with --classes.")],
+    adapter: Annotated[
+        str, typer.Argument(help="Folder made by atha fit, or hub:ORG/NAME; or a model, with --classes.")
+    ],
     image: Annotated[str, typer.Argument(help="The photo.")],
     out: Annotated[Path | None, typer.Option(help=f"Picture to make: {', '.join(FORMATS)}.")] = None,
     class_: Annotated[

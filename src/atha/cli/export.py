@@ -12,7 +12,7 @@ from atha.cli.common import verb
 
 @verb
 def export(
-    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
+    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit, or hub:ORG/NAME.")],
     out: Annotated[Path, typer.Option(help="Folder to make for the export.")],
     format_: Annotated[
         str,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @verb
 def info(
     target: Annotated[
-        str | None, typer.Argument(help="An adapter folder, a model, or a recipe; nothing: this installation.")
+        str | None,
+        typer.Argument(help="An adapter (a folder or hub:ORG/NAME), a model, or a recipe; nothing: this installation."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A model, in any of the forms that --models lists, and nothing else.")

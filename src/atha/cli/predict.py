@@ -23,7 +23,7 @@ SEPARATOR = "|"
 
 @verb
 def predict(
-    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
+    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit, or hub:ORG/NAME.")],
     images: Annotated[
         list[str], typer.Argument(help="Files, folders, glob patterns, or lists: a .txt of paths, a table.")
     ],

@@ -13,7 +13,7 @@ from atha.errors import DataError
 
 @verb
 def report(
-    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit.")],
+    adapter: Annotated[Path, typer.Argument(help="Folder made by atha fit, or hub:ORG/NAME.")],
     test: Annotated[str, typer.Option(help="Labelled images: class folders, a table (path, label), or hf:ORG/NAME.")],
     out: Annotated[Path, typer.Option(help="HTML file to make.")],
     mistakes: Annotated[int, typer.Option(min=0, max=20, help="Most confident mistakes to show with token maps.")] = 6,
