@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atha.export.base import Format, Script
+from atha.export.base import Format, Script, Subject
 from atha.export.quiet import quiet
 
 FILE = "model.onnx"
@@ -38,14 +38,7 @@ class Exporter(Format):
 
     def write(self, folder: Path) -> Mapping[str, Any]:
         """See `Format`."""
-        program = self.subject.program
-        with quiet(), torch.no_grad():
-            made = torch.onnx.export(
-                program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT], optimize=True
-            )
-        assert made is not None
-        _share(made.model)
-        _tidy(made.model)
+        made = translate(self.subject)
         large = _weight_bytes(made.model) > LARGEST
         about: dict[str, Any] = {"opset": made.model.opset_imports[""]}
         if self.options.quantize is None:
@@ -59,6 +52,18 @@ class Exporter(Format):
     def load(self, folder: Path) -> Callable[[Float[Tensor, "n 3 H W"]], Float[np.ndarray, "n N"]]:
         """See `Format`."""
         return session(folder / FILE)
+
+
+def translate(subject: Subject) -> Any:
+    """A classifier's graph as torch's exporter makes it, each weight once, without a word on where it was made."""
+    with quiet(), torch.no_grad():
+        made = torch.onnx.export(
+            subject.program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT], optimize=True
+        )
+    assert made is not None
+    _share(made.model)
+    _tidy(made.model)
+    return made
 
 
 def session(file: Path) -> Callable[[Float[Tensor, "n 3 H W"]], Float[np.ndarray, "n N"]]:
