@@ -18,6 +18,7 @@ from atha.cli import (
     export,
     fit,
     info,
+    label,
     predict,
     push,
     report,
@@ -39,6 +40,7 @@ START, USE, COMPARE, LOOK = "Start", "Use", "Compare", "Look inside"
 for verb, panel in (
     (demo.demo, START),
     (fit.fit, START),
+    (label.label, START),
     (suggest.suggest, START),
     (add.add, START),
     (predict.predict, USE),

@@ -60,7 +60,7 @@ def suggest(
         check_free(csv_, overwrite, "--csv")
     if adapter is not None and classes is not None:
         raise DataError(f"{adapter} is an adapter with classes of its own: leave --classes out")
-    names = None if classes is None else _classes(classes)
+    names = None if classes is None else read_names(classes)
     files = find_images(images, Selection("predict"))
     classifier = open_classifier(adapter, model, names, download, device, threads, max_pixels)
 
@@ -78,7 +78,8 @@ def suggest(
         _print(found, csv_)
 
 
-def _classes(given: str) -> "list[str] | dict[str, str]":
+def read_names(given: str) -> "list[str] | dict[str, str]":
+    """Class names as a user gives them: between commas, or in a file."""
     from atha.prompts import read_classes_file
 
     if given.lower().endswith(".json"):

@@ -77,7 +77,7 @@ class Session:
         self.ready = np.zeros(self.size, dtype=bool)
         #: The order in which images are drawn at random. Features are best made in it: those that are there first are
         #: then a random part of the pool, whatever its folders are sorted by.
-        self.order: Int[np.ndarray, n] = np.random.default_rng([self.seed, 0]).permutation(self.size)
+        self.order: Int[np.ndarray, n] = draw(self.size, self.seed)
         self._model: LinearModel | None = None
 
     def add_features(self, places: Sequence[int], features: Float[np.ndarray, "k E"]) -> None:
@@ -253,6 +253,16 @@ class Session:
         labels = [label for _, label, _ in mine] + [label for _, label in self._others]
         random = [how == "random" for _, _, how in mine] + [False] * len(self._others)
         return np.concatenate([own, others]), np.array(labels, dtype=int), np.array(random, dtype=bool)
+
+
+def draw(size: int, seed: int) -> Int[np.ndarray, "n"]:
+    """The order in which a session draws images at random.
+
+    Args:
+        size: n.
+        seed: of the session.
+    """
+    return np.random.default_rng([seed, 0]).permutation(size)
 
 
 def _unit(features: Float[np.ndarray, "k E"]) -> Float[np.ndarray, "k E"]:

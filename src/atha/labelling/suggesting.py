@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 #: The column of a table that says why an image was labelled.
 CHOSEN = "chosen"
-_CACHE = "photos.db"
+#: File of the features of photos.
+CACHE = "photos.db"
 
 Told = Callable[[int, int], None]
 
@@ -194,7 +195,7 @@ def open_session(
         seed,
         share,
     )
-    cache = Cache(cache_folder() / _CACHE)
+    cache = Cache(cache_folder() / CACHE)
     try:
         reader = now.photo_features(files, cache)
         known = _add_labels(session, files, classifier, data, classes, reader, _marks(labels))
