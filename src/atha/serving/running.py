@@ -1,5 +1,6 @@
 """The service on a port of this machine."""
 
+import logging
 from collections.abc import Callable
 from socket import socket
 
@@ -41,6 +42,8 @@ def serve_on(
     bound: socket, model: Model, access: Access, limits: ServiceLimits, maps: bool, ready: Callable[[str], None]
 ) -> None:
     """`serve`, where the port was bound before the model was loaded."""
+    # What others send is told to them, and does not fill the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     app = create_app(model, limits, access, maps)
     patience = limits.seconds + limits.web.body_seconds
     run(app, bound, limits.web, patience, lambda: ready(address(bound)))
