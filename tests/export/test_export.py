@@ -285,7 +285,6 @@ def test_every_family_of_transformers(kind, support, tmp_path):
     classifier = fitted(tiny_models.make(kind, tmp_path / "model").name, "lora", support)
     made = classifier.export(tmp_path / "out", "transformers")
     assert max(made.largest_difference, made.proof["compared"]["predict_py"]["largest_difference"]) < 1e-5
-    assert made.proof["transformers"]["tokenizer_reads_it"]
 
 
 @pytest.mark.slow
