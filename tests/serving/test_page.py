@@ -49,8 +49,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, support: Path) -> Iterator
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from browser import chromium
     from playwright.sync_api import sync_playwright
+
+    from browser import chromium
 
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
