@@ -29,6 +29,9 @@ class Classes:
     def given(cls, classes: Sequence[str] | Mapping[str, str]) -> "Classes":
         """Classes as a user names them: texts that are labels too, or a mapping from label to text.
 
+        Args:
+            classes: these.
+
         Raises:
             DataError: fewer than two, empty, or equal after cleaning.
         """
@@ -46,6 +49,10 @@ class Classes:
 
         A list of names fixes labels and order, a mapping the texts of the labels it names; other texts are cleaned
         labels.
+
+        Args:
+            images: the support set.
+            classes: what the user gave; None: nothing.
 
         Raises:
             DataError: names and labels do not match, texts are equal, there are fewer than two, or the labels may be

@@ -1,10 +1,10 @@
 """`Classifier`: a backbone, class names, a recipe and, after `fit`, what was trained."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,14 +17,16 @@ from atha.adapter.restoring import restore_fitted
 from atha.adapter.support import SupportRecord
 from atha.backbones import Backbone, load_backbone
 from atha.classes import Classes
-from atha.data import LabelledSource
+from atha.data import LabelledSource, Selection
 from atha.data.images import ImageInput, ImageReader, SeveralImages, each_image
 from atha.data.reading import Reading
 from atha.data.views import Views
 from atha.defaults import MAX_PIXELS
 from atha.devices import resolve_device, resolve_precision
 from atha.doubt import RATE, Doubt
+from atha.embedding import Embedder
 from atha.errors import AdapterError, AthaWarning, DataError
+from atha.estimator import Estimator, in_order, labelled
 from atha.evaluation import Evaluation
 from atha.explain import Explanation
 from atha.fitting import Learned, learn, learn_more
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from atha.export.exporting import Exported
 
 
-class Classifier:
+class Classifier(Estimator, Embedder):
     """Classifies images by class texts: zero-shot until `fit`, adapted after it.
 
     Example::
@@ -194,7 +196,8 @@ class Classifier:
 
     def fit(
         self,
-        support: LabelledSource,
+        support: LabelledSource | SeveralImages,
+        labels: Iterable[str | int] | None = None,
         *,
         seed: int = 0,
         progress: training.Progress | None = None,
@@ -203,10 +206,12 @@ class Classifier:
         """Adapt to labelled images; an earlier adaptation of this object is dropped.
 
         Args:
-            support: class folders, a table, (image, label) pairs, or `LabelledImages`.
+            support: class folders, a table, (image, label) pairs, or `LabelledImages`; or images, with ``labels``.
+            labels: one for each image, where ``support`` has none.
             seed: fixes LoRA's start, dropout and augmentation; a run repeats bit for bit
                 on one kind of CPU, with the same number of threads (``record.run.threads``).
-            progress: called after each step with (step, steps, loss).
+            progress: called after each step with (step, steps, loss). What it raises ends the training and comes out
+                here; the classifier is then as it was before.
             bands: of images with many, the numbers, from 1, of those that are red, green and blue, or of the one that
                 is grey; or the whole rule by which images are read, from `atha.data.deciding.decide_reading`, which
                 otherwise decides it here.
@@ -225,7 +230,10 @@ class Classifier:
         if self.recipe.alignment:
             self.backbone.check_alignable(growing=not self.recipe.alignment.keep_cls_out)
         observer = None if progress is None else lambda step, steps, loss, _: progress(step, steps, loss)
-        return self._learn(support, lambda asked: fit_recipe(self.recipe, asked, observer), seed, bands)
+        names = None if labels is None else list(labels)
+        data = labelled(support, names, Selection("fit"))
+        given = in_order(names) if self._given is None else self._given
+        return self._learn(data, lambda asked: fit_recipe(self.recipe, asked, observer), seed, bands, given)
 
     def add(self, images: LabelledSource, classes: Mapping[str, str] | None = None) -> "Classifier":
         """Learn from more labelled images, of its classes or of new ones, where it is a blend.
@@ -449,6 +457,12 @@ class Classifier:
     ) -> dict[str, Evaluation]:
         """`evaluate`, beside what the frozen backbone does on the same images, from the same support set.
 
+        Args:
+            test: as for `evaluate`.
+            batch_size: as for `evaluate`.
+            progress: as for `evaluate`.
+            plain: as for `predict`.
+
         Returns:
             Evaluations named ``zero-shot``, ``linear probe`` (logistic regression on frozen features) and ``adapted``,
             which is this classifier, a blend too; no probe where a saved adapter lacks its support set's features.
@@ -544,6 +558,10 @@ class Classifier:
     def save_evaluation(self, path: str | Path, evaluation: Mapping[str, Evaluation]) -> None:
         """Add an evaluation to an adapter that was saved from this object; its weights are not touched.
 
+        Args:
+            path: the adapter's folder.
+            evaluation: as for `save_pretrained`.
+
         Raises:
             AdapterError: the folder is no adapter.
         """
@@ -570,12 +588,13 @@ class Classifier:
         fit: Callable[[Support], Fitted],
         seed: int,
         bands: Sequence[int] | Reading | None = None,
+        given: Sequence[str] | Mapping[str, str] | None = None,
     ) -> "Classifier":
         """`fit`, of whatever makes a fitted model of the support set."""
         self._frozen = Frozen(self.backbone, self._precision)  # what the last one holds for speed, goes with it
         self._learned = learn(
             support,
-            self._given,
+            self._given if given is None else given,
             self.recipe,
             self._views,
             self._frozen,
@@ -588,11 +607,26 @@ class Classifier:
         return self
 
     def doubt(self, sets: float | None, unknown: float | None, plain: bool = False) -> Doubt | None:
-        """What `stream` asks of images beside their labels, see there; None if nothing is."""
+        """What `stream` asks of images beside their labels; None if nothing is.
+
+        Args:
+            sets: as for `stream`.
+            unknown: as for `stream`.
+            plain: as for `predict`.
+        """
         doubt = self._now.doubt(sets, unknown, plain)
         for sentence in () if doubt is None else doubt.small:
             warnings.warn(sentence, AthaWarning, stacklevel=3)
         return doubt
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone,
+            "classes": self._given,
+            "recipe": self.recipe,
+            "device": str(self._device),
+            "max_pixels": self.max_pixels,
+        }
 
     @property
     def _now(self) -> Snapshot:

@@ -48,10 +48,7 @@ def run_demo(folder: Path, seed: int = 0, progress: Callable[[str, int, int], No
     """
     result = DemoResult(folder / "digits" / "support", folder / "digits" / "test", folder / "adapter")
     check_free(result.adapter, overwrite=True)
-    try:
-        _write_digits(folder / "digits", seed)
-    except OSError as error:
-        raise DataError(f"cannot write to {folder} ({error.strerror or error}), choose another --out") from error
+    write_digits(folder / "digits", seed)
     support, test = read_labelled(result.support), read_labelled(result.test)
 
     def told(what: str) -> Callable[..., None]:
@@ -91,17 +88,39 @@ def run_demo(folder: Path, seed: int = 0, progress: Callable[[str, int, int], No
     return result
 
 
-def _write_digits(folder: Path, seed: int) -> None:
-    """scikit-learn's scans as PNG files in class folders; the split depends on the seed alone."""
+def write_digits(folder: Path, seed: int = 0, tests: int | None = None) -> None:
+    """scikit-learn's scans of handwritten digits, 8 pixels a side, as PNG files in class folders.
+
+    Args:
+        folder: gets ``support``, with 5 images of each class, and ``test``; what a demo left there is renewed.
+        seed: of the split, which depends on it alone.
+        tests: test images of each class; None: all others, about 175.
+
+    Raises:
+        DataError: the folder holds something that is not a demo's, or cannot be written.
+    """
+    try:
+        _write(folder, _chosen(folder, seed, tests))
+    except OSError as error:
+        raise DataError(f"cannot write to {folder} ({error.strerror or error}), choose another --out") from error
+
+
+def _chosen(folder: Path, seed: int, tests: int | None) -> dict[Path, np.ndarray]:
+    """Scans by the files that they become."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
     wanted: dict[Path, np.ndarray] = {}
     for digit, name in enumerate(NAMES):
-        for rank, index in enumerate(index for index in order if digits.target[index] == digit):
+        places = [index for index in order if digits.target[index] == digit]
+        for rank, index in enumerate(places[: None if tests is None else SHOT + tests]):
             part = "support" if rank < SHOT else "test"
             wanted[folder / part / f"digit_{name}" / f"{index:04d}.png"] = digits.images[index]
+    return wanted
+
+
+def _write(folder: Path, wanted: dict[Path, np.ndarray]) -> None:
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         if path.is_file() and path not in wanted:
             if not (path.suffix == ".png" and path.stem.isdigit()):

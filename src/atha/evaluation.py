@@ -88,6 +88,9 @@ class Evaluation:
     def minus(self, other: "Evaluation") -> tuple[float, float]:
         """Paired difference of accuracies on the same images.
 
+        Args:
+            other: what is taken away.
+
         Returns:
             The mean difference, and the half width of its 95% interval (normal approximation).
 

@@ -182,6 +182,9 @@ class Explanation:
     def index(self, label: str) -> int:
         """Position of a class.
 
+        Args:
+            label: its own.
+
         Raises:
             DataError: no such class.
         """
@@ -190,7 +193,7 @@ class Explanation:
         return self.classes.index(label)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pixels, in plain types, for JSON. Similarities are indexed [block][row][column][class]."""
+        """All but the pixels, in plain types, for JSON. Similarities are indexed by block, row, column, class."""
         return {
             "file": self.file,
             "classes": list(self.classes),

@@ -7,9 +7,7 @@ ill-typed keys are errors that name the nearest valid key. The resolved recipe i
 import difflib
 import hashlib
 import json
-import types
-import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,7 +24,8 @@ from pydantic import (
 )
 
 from atha.errors import RecipeError
-from atha.texts import TextError, parse_json, parse_toml, read_json, read_text
+from atha.recipe_keys import explain, merged, override, split_override
+from atha.texts import TextError, parse_toml, read_json, read_text
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -47,14 +46,16 @@ ADAPTED: Literal["adapted"] = "adapted"
 class Part(BaseModel):
     """Base of the recipe's parts: frozen, strict types, unknown keys forbidden."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class PromptRecipe(Part):
     """How a class name becomes a text. ``{}`` stands for the name; the words before it are the context."""
 
     template: str = "a photo of a {}."
-    learn_context: bool = False  # train the context's token vectors, shared by the classes, from the words' own
+    """``{}``, exactly once, stands for the class text; no other braces. The words before it are the context."""
+    learn_context: bool = False
+    """Train the token vectors of the words before ``{}``, shared by all classes; there must be such words."""
 
     @field_validator("template")
     @classmethod
@@ -74,25 +75,40 @@ class LoraRecipe(Part):
     """Low-rank adaptation of attention projections, as PEFT defines it."""
 
     rank: Count = 16
+    """Of the two matrices whose product is added to a projection."""
     alpha: Positive = 8.0
+    """Size of what is added, before it is divided as ``rank_stabilised`` says."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    rank_stabilised: bool = True  # scaling alpha / sqrt(rank), else alpha / rank
+    """On LoRA's input; on a CPU rounded to a multiple of 1/256."""
+    rank_stabilised: bool = True
+    """Scaling ``alpha / sqrt(rank)``, else ``alpha / rank``."""
     projections: list[Literal["q", "k", "v", "out"]] = Field(default=["q", "k", "v"], min_length=1)
+    """Which attention projections."""
     towers: list[Literal["text", "vision"]] = Field(default=["text", "vision"], min_length=1)
+    """Which towers."""
 
 
 class AlignmentRecipe(Part):
     """Tail-head alignment. Blocks are counted in a tower of 12 and scaled to other depths."""
 
     head_ratio: Ratio = 0.1
+    """Share of the patch tokens that are pulled."""
     tail_ratio: Ratio = 0.1
+    """Share of the patch tokens that are pushed."""
     pull: Finite = 0.8
-    pull_block: Annotated[int, Field(ge=0, lt=12)] | None = 7  # null: the same pull at every block
+    """Pull strength at the start."""
+    pull_block: Annotated[int, Field(ge=0, lt=12)] | None = 7
+    """The block where the pull starts, in a tower of 12, scaled to the real depth; null: all blocks."""
     push: Finite = 0.01
+    """Push strength at the start."""
     push_block: Annotated[int, Field(ge=0, lt=12)] | None = None
+    """The same for the push."""
     anchors: Literal["adjoint", "inverse"] = "adjoint"
+    """The map from class text to token space."""
     keep_cls_out: bool = True
-    learn: bool = True  # whether the strengths are trained
+    """False reproduces the released code's bug."""
+    learn: bool = True
+    """Train the strengths."""
 
     def strengths(self, blocks: int) -> tuple[list[float], list[float]]:
         """Pull and push at the start, one value for each of ``blocks`` vision blocks."""
@@ -108,24 +124,38 @@ class OptimiserRecipe(Part):
     """One optimiser, for one group of parameters."""
 
     name: Literal["adamw", "sgd"] = "adamw"
+    """The rule of a step."""
     lr: Positive = 2e-4
+    """Learning rate."""
     weight_decay: NonNegative = 0.01
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # sgd only
+    """Decoupled with ``adamw``, added to the gradient with ``sgd``."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """With ``sgd`` only."""
 
 
 class TrainingRecipe(Part):
     """The loop: steps, batches, loss scale, precision, and an optimiser for each group of parameters."""
 
     steps: Count = 100
-    steps_per: Literal["fit", "shot"] = "fit"  # "shot": steps times the images of the largest class
-    batch_size: Count | None = None  # null: the whole support set in every step
+    """Optimisation steps."""
+    steps_per: Literal["fit", "shot"] = "fit"
+    """``shot``: ``steps`` times the images of the largest class."""
+    batch_size: Count | None = None
+    """Support images per step; null: the whole support set. With five views, five times as many are seen."""
     schedule: Literal["constant", "cosine"] = "constant"
-    final_lr: NonNegative = 0.0  # where the cosine ends
-    logit_scale: Positive | Literal["by-shot"] = "by-shot"  # by-shot: 4 at five shots, else 2
+    """Of the learning rates."""
+    final_lr: NonNegative = 0.0
+    """Where the cosine ends."""
+    logit_scale: Positive | Literal["by-shot"] = "by-shot"
+    """The factor of cosines in the loss; ``by-shot``: 4 if the largest class has five images, else 2."""
     precision: Precision = "auto"
+    """``auto``: bfloat16 where the hardware multiplies in it, else float32; ``float16`` needs CUDA."""
     lora: OptimiserRecipe = OptimiserRecipe()
+    """Optimiser of LoRA's matrices."""
     context: OptimiserRecipe = OptimiserRecipe(name="sgd", lr=2e-3, weight_decay=5e-4, momentum=0.9)
+    """Optimiser of the learned context."""
     strengths: OptimiserRecipe = OptimiserRecipe()
+    """Optimiser of the alignment's strengths."""
 
     def resolve_steps(self, shot: int) -> int:
         """Number of optimisation steps for a support set with ``shot`` images in its largest class."""
@@ -139,14 +169,12 @@ class TrainingRecipe(Part):
 
 
 class ViewsRecipe(Part):
-    """What the model sees of an image.
-
-    ``transform`` is the geometry of the plain view: ``processor`` as the backbone's own image processor has it,
-    ``cdfsl`` as the published benchmarks have it (squeezed to a square).
-    """
+    """What the model sees of an image."""
 
     transform: Transform = "processor"
+    """Geometry of the plain view: the backbone's own, or that of the published benchmarks (squeezed to a square)."""
     support: SupportKind = "single"
+    """What training sees of the support images."""
 
 
 class BlendRecipe(Part):
@@ -158,8 +186,11 @@ class BlendRecipe(Part):
     """
 
     members: list[Member] = Field(default=[TEXT, ADAPTED, "prototypes", "gaussian"], min_length=1)
+    """What is summed."""
     weights: dict[Member, NonNegative] | Literal["auto"] = "auto"
-    views: list[AspectGroup] | Literal["auto"] = "auto"  # that probes look at, of support images and in prediction
+    """Of their scores: a number for each member, not all 0."""
+    views: list[AspectGroup] | Literal["auto"] = "auto"
+    """What members on frozen features look at; the plain view is always among them."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -173,25 +204,22 @@ class BlendRecipe(Part):
 
 
 class Recipe(Part):
-    """Everything that defines a classifier. ``null`` for lora or alignment leaves that tuner out.
-
-    Attributes:
-        name: the preset's name, or the file's; ``+`` is added when keys were overridden.
-        prompt: class texts, and whether their context is learned.
-        lora: low-rank adaptation.
-        alignment: tail-head alignment.
-        views: image geometry and augmentation.
-        training: the loop.
-        blend: what the classifier is the sum of; null: of what is trained, alone.
-    """
+    """Everything that defines a classifier. ``null`` for lora or alignment leaves that tuner out."""
 
     name: str = "custom"
+    """The preset's, or the file's; ``+`` is added when keys were overridden."""
     prompt: PromptRecipe = PromptRecipe()
+    """Class texts, and whether their context is learned."""
     lora: LoraRecipe | None = LoraRecipe()
+    """Low-rank adaptation; null: none."""
     alignment: AlignmentRecipe | None = None
+    """Tail-head alignment; null: none."""
     views: ViewsRecipe = ViewsRecipe()
+    """What the model sees of an image."""
     training: TrainingRecipe = TrainingRecipe()
+    """The loop."""
     blend: BlendRecipe | None = None
+    """What the classifier is the sum of; null: of what is trained, alone."""
 
     @property
     def trains(self) -> bool:
@@ -237,11 +265,11 @@ class Recipe(Part):
         Raises:
             RecipeError: no such preset or file; an unknown or ill-typed key, named with the nearest valid one.
         """
-        values = source.model_dump() if isinstance(source, Recipe) else _merged(cls().model_dump(), _read(source))
-        changes = overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides)
+        values = source.model_dump() if isinstance(source, Recipe) else merged(cls().model_dump(), _read(source))
+        changes = overrides.items() if isinstance(overrides, Mapping) else map(split_override, overrides)
         changed = False
         for key, value in changes:
-            _override(values, key, value)
+            override(cls, values, key, value)
             changed = changed or key != "name"
         if changed and not str(values.get("name", "custom")).endswith("+"):
             values["name"] = f"{values.get('name', 'custom')}+"
@@ -257,9 +285,14 @@ class Recipe(Part):
         try:
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
-            raise RecipeError(_explain(error)) from None
+            raise RecipeError(explain(cls, error)) from None
         except (TypeError, ValueError) as error:
             raise RecipeError(f"the recipe holds a value that is no number, text, list or table ({error})") from None
+
+    @classmethod
+    def schema_of_files(cls) -> dict[str, Any]:
+        """JSON Schema (2020-12) of recipe files: every key with its type, limits, default and meaning."""
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
 
     def digest(self) -> str:
         """SHA-256 over all that defines the recipe, its name left out."""
@@ -289,99 +322,3 @@ def _read(source: str | Path) -> dict[str, Any]:
     except TextError as error:
         raise RecipeError(f"recipe file {path} {error}: {error.mend}") from None
     return {"name": path.stem} | values
-
-
-def _merged(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Values over defaults, section by section: a section that is given in part keeps its own default for the rest."""
-    made = dict(defaults)
-    for key, value in values.items():
-        both = isinstance(value, dict) and isinstance(made.get(key), dict)
-        made[key] = _merged(made[key], value) if both else value
-    return made
-
-
-def _split_override(text: str) -> tuple[str, Any]:
-    key, found, value = text.partition("=")
-    if not found or not key.strip():
-        raise RecipeError(f"'{text}' is no override, write it as key=value, for example training.steps=50")
-    value = value.strip()
-    try:
-        return key.strip(), None if value.lower() in {"none", "null"} else parse_json(value)
-    except ValueError:
-        lowered = {"true": True, "false": False}
-        return key.strip(), lowered.get(value.lower(), value)
-
-
-def _override(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key. The key is checked here, before validation, as a section may be absent."""
-    *sections, last = key.split(".")
-    model: type[BaseModel] | None = Recipe
-    for section in sections:
-        if model is None or section not in model.model_fields:
-            raise RecipeError(_unknown_key(key))
-        model = _section(model, section)
-    if model is None or last not in model.model_fields:
-        raise RecipeError(_unknown_key(key))
-    for section in sections:
-        if not isinstance(values.get(section), dict):
-            values[section] = {}
-        values = values[section]
-    values[last] = value
-
-
-def _section(model: type[BaseModel], field: str) -> type[BaseModel] | None:
-    annotation = model.model_fields[field].annotation
-    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
-
-
-def _keys(model: type[BaseModel] = Recipe, before: str = "") -> Iterable[str]:
-    for field in model.model_fields:
-        yield before + field
-        if (section := _section(model, field)) is not None:
-            yield from _keys(section, f"{before}{field}.")
-
-
-def _unknown_key(key: str) -> str:
-    def likeness(valid: str) -> float:
-        leaf = difflib.SequenceMatcher(None, key.rsplit(".", maxsplit=1)[-1], valid.rsplit(".", maxsplit=1)[-1]).ratio()
-        return leaf + difflib.SequenceMatcher(None, key, valid).ratio()
-
-    return f"recipes have no key '{key}', the nearest is '{max(_keys(), key=likeness)}'"
-
-
-def _explain(error: ValidationError) -> str:
-    """The first problem of a failed validation, as one sentence."""
-    details = error.errors(include_url=False)
-    first = details[0]
-    key = _key_of(first["loc"])
-    if first["type"] == "extra_forbidden":
-        return _unknown_key(key)
-    # A key of several types reports one problem for each: say them all.
-    messages = dict.fromkeys(
-        detail["msg"].removeprefix("Value error, ") for detail in details if _key_of(detail["loc"]) == key
-    )
-    expected = " or ".join(message[0].lower() + message[1:] for message in messages)
-    return (
-        f"recipe key '{key}' cannot be {json.dumps(first['input'])}: {expected}"
-        if key
-        else f"the recipe is not valid: {expected}"
-    )
-
-
-def _key_of(location: tuple[int | str, ...]) -> str:
-    """The dotted key of a validation error's location, without the names of a union's branches."""
-    model: type[BaseModel] | None = Recipe
-    parts: list[str] = []
-    for part in map(str, location):
-        if model is None:
-            break
-        if part in model.model_fields:
-            parts.append(part)
-            model = _section(model, part)
-        elif "[" not in part and part != location[-1]:
-            continue
-        else:
-            parts.append(part)
-            break
-    return ".".join(parts)

@@ -6,4 +6,6 @@ from pydantic import BaseModel, ConfigDict
 class Part(BaseModel):
     """Frozen, strict types, finite numbers; entries of later versions are kept."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from atha.classes import Classes
 from atha.conformal import check_share, rejection_threshold
 from atha.data import LabelledSource
 from atha.data.cache import Cache
 from atha.data.deciding import decide_reading
-from atha.data.images import ImageInput, ImageReader, SeveralImages
+from atha.data.images import ImageInput, ImageProblem, ImageReader, SeveralImages, each_image
 from atha.data.reading import AS_BEFORE
 from atha.data.views import Views
 from atha.doubt import Doubt, Strangeness, check_no_class, small_for_sets, small_for_unknown, strangeness
@@ -23,6 +24,7 @@ from atha.errors import DataError
 from atha.explain import Explanation, explain
 from atha.fitting import Learned
 from atha.labelling.photos import PhotoFeatures
+from atha.methods.base import unit
 from atha.methods.linear_probe import linear_probe
 from atha.methods.scores import LinearScores
 from atha.methods.zero_shot import zero_shot
@@ -178,6 +180,22 @@ class Snapshot:
                 f"{len(bad)} of {len(predictions)} images cannot be read, the first is {bad[0]}: leave it out"
             )
         return predictions
+
+    def embed(self, images: SeveralImages) -> Float[np.ndarray, "n E"]:
+        """See `atha.Classifier.embed`.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        texts = self.text_features()  # of no class, where none is known
+        viewer = Predictor(zero_shot(texts, self.frozen.backbone.logit_scale), self.views, self.frozen, self.reader)
+        rows = [np.empty((0, self.frozen.backbone.joint_width), dtype=np.float32)]
+        for batch in viewer.batches(each_image(images), self._size(None)):
+            for image in batch:
+                if isinstance(image.view, ImageProblem):
+                    raise DataError(f"{image.view}: leave it out")
+            rows.append(viewer.frozen_features([image.view for image in batch if isinstance(image.view, Tensor)]))
+        return unit(np.concatenate(rows))
 
     def explain(self, image: ImageInput) -> Explanation:
         """See `atha.Classifier.explain`."""

@@ -42,12 +42,19 @@ class BackboneRecord(Part):
     """The backbone that an adapter is for, by name, place and the fingerprint of its weights."""
 
     name: Text
+    """Hub id, folder or built-in name, as it was asked for."""
     revision: Text | None
+    """Commit of a hub model; null of others."""
     family: Text
+    """Such as ``clip`` or ``siglip``."""
     parameters: Count
+    """How many values it has."""
     path: Text | None
+    """Where it was on the machine, if it was a folder or a file."""
     fingerprint: Text
+    """SHA-256 over a sample of its weights: with others the adapter is refused."""
     licence: Text | None = None
+    """Under which it is given, where it says so."""
 
     @classmethod
     def of(cls, backbone: "Backbone") -> Self:
@@ -67,26 +74,42 @@ class SupportSetRecord(Part):
     """The support set: images of each class, all images' content hashes, and what was left out."""
 
     counts: dict[Text, Annotated[int, Field(ge=1)]]
+    """Images by class label."""
     sha256: list[Text] = Field(default_factory=list)
+    """Of each image's content, in the order of the support set."""
     left_out: list[Text] = Field(default_factory=list)
-    kept: bool = False  # whether pictures and features of it are in the folder
-    drawn: Draw | None = None  # where it was drawn from more
+    """Sentences on images that were not used."""
+    kept: bool = False
+    """Whether features and small pictures of it are in the folder."""
+    drawn: Draw | None = None
+    """How it was drawn, where it was drawn from more."""
 
 
 class RunRecord(Part):
     """How it was fitted."""
 
     seed: int
+    """For all that was random."""
     steps: Count
-    logit_scale: float | None = None  # of what a recipe trains
+    """Training steps taken."""
+    logit_scale: float | None = None
+    """Factor of cosines, of what a recipe trains (format 1)."""
     precision: Text
+    """``float32``, ``bfloat16`` or ``float16``."""
     device: Text
-    threads: Annotated[int, Field(ge=1)] | None = None  # of torch, on a CPU
+    """Such as ``cpu`` or ``cuda:0``."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Of torch, on a CPU."""
     seconds: float
-    trained: dict[Text, Count]  # values by tuner, or by tensor
+    """Wall clock of fitting."""
+    trained: dict[Text, Count]
+    """Trained values by tuner, or by tensor."""
     lora_layers: Count
-    losses: list[float] = Field(default_factory=list)  # of each step
+    """Layers that LoRA is in."""
+    losses: list[float] = Field(default_factory=list)
+    """Of each step."""
     versions: dict[Text, Text]
+    """Of atha and torch."""
 
     @property
     def place(self) -> str:
@@ -99,41 +122,57 @@ class MemberRecord(Part):
     """See `atha.methods.blend.Part`."""
 
     fitted: dict[str, Any]
+    """Definition of the member: its ``kind`` and what goes with it."""
     weight: Annotated[float, Field(ge=0)]
+    """In the sum."""
     scale: Annotated[float, Field(gt=0)]
+    """Its scores are divided by it: their standard deviation over classes on support images."""
     accuracy: float | None
+    """On support images that it was fitted without, 0 to 1; null where there was none."""
     images: Count
+    """Support images that it answered for."""
     why: Text
+    """Where the weight is from, in words."""
 
 
 class BlendRecord(Part):
     """The definition of an `atha.methods.blend.Blend`."""
 
     members: Annotated[dict[Text, MemberRecord], Field(min_length=1)]
+    """By name."""
     aspects: Annotated[list[Text], Field(min_length=1)]
+    """Views of an image that features are averaged over."""
     why: Text
+    """Where these are from, in words."""
 
 
 class HeldOutRecord(Part):
     """Scores of support images by what did not learn from them; see `atha.doubt`."""
 
     strangeness: list[Annotated[float, Field(ge=0)]] = Field(default_factory=list)
+    """How unlike all classes each image is: what an unknown image is compared with."""
     misfits: list[Annotated[float, Field(ge=0)]] = Field(default_factory=list)
+    """How little each image fits its own class: what sets of labels are made by."""
 
 
 class ClassFigures(Part):
     """Recall of one class."""
 
     images: Count
-    accuracy: float | None  # of no image
+    """Of this class."""
+    accuracy: float | None
+    """Share of them that was named right, 0 to 1; null without images."""
     interval95: Interval
+    """Lower and upper end, 0 to 1."""
 
 
 class ConfusionRecord(Part):
     """Images by their class and by what they were taken for."""
 
     classes: list[Text]
+    """Labels, in the order of rows and columns."""
     rows_true_columns_predicted: list[list[Count]]
+    """Counts."""
 
     @model_validator(mode="after")
     def _is_square(self) -> Self:
@@ -147,20 +186,30 @@ class Figures(Part):
     """See `atha.evaluation.Evaluation`."""
 
     images: Count
+    """Test images."""
     accuracy: float
+    """Share named right, 0 to 1."""
     interval95: Interval
+    """Lower and upper end, 0 to 1, over test images."""
     balanced_accuracy: float
+    """Mean of the classes' accuracies, 0 to 1."""
     calibration_error: float
+    """Expected calibration error, 15 bins, 0 to 1."""
     brier: float
+    """Brier score, 0 to 2."""
     per_class: dict[Text, ClassFigures]
+    """By label."""
     confusion: ConfusionRecord
+    """Who was taken for whom."""
     left_out: list[Text]
+    """Sentences on test images that were not counted."""
 
 
 class EvaluationRecord(Figures):
     """Figures of the adapted model, and of others on the same images."""
 
     baselines: dict[Text, Figures] = Field(default_factory=dict)
+    """Others on the same images: ``zero-shot``, ``linear probe``."""
 
     @classmethod
     def of(cls, evaluations: "Mapping[str, Evaluation]") -> Self:
@@ -177,14 +226,23 @@ class Record(Part):
     """
 
     format: Literal[1, 2] = 1
+    """1 for what a recipe trains alone, 2 for all else."""
     fitted: dict[str, Any] | None = None
+    """Definition of the fitted model (format 2): its ``kind``, of a blend its members."""
     backbone: BackboneRecord
+    """That it is for."""
     support: SupportSetRecord
-    reading: Reading | None = None  # of versions that had no such rule
+    """That it was fitted on."""
+    reading: Reading | None = None
+    """How images become 8-bit RGB; absent in files of versions that had no such rule."""
     run: RunRecord
-    held_out: HeldOutRecord | None = None  # of versions that had none
+    """How it was fitted."""
+    held_out: HeldOutRecord | None = None
+    """By what unknown images and sets of labels are told; absent in files of versions that had none."""
     evaluation: EvaluationRecord | None = None
+    """On test images, where there were some."""
     sha256: dict[str, Checksum] = Field(default_factory=dict)
+    """Checksums of the other files, by name."""
 
     @classmethod
     def of(

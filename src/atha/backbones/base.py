@@ -208,7 +208,11 @@ class Backbone(ABC):
         return 0.0 if bias is None else float(bias)
 
     def to(self, device: torch.device) -> "Backbone":
-        """Move the weights."""
+        """Move the weights.
+
+        Args:
+            device: where to.
+        """
         self.model.to(device)
         return self
 
@@ -231,14 +235,22 @@ class Backbone(ABC):
     # A tower is run from tokens to features by `atha.models.encoder`; this is what stands before and behind its blocks.
 
     def embed_image(self, pixels: Float[Tensor, "B 3 H W"]) -> Tokens:
-        """What the first vision block is given."""
+        """What the first vision block is given.
+
+        Args:
+            pixels: as the image processor makes them.
+        """
         vision = self.model.vision_model
         tokens = vision.embeddings(pixels)
         return Tokens(vision.pre_layrnorm(tokens) if hasattr(vision, "pre_layrnorm") else tokens, NO_MASK)
 
     @abstractmethod
     def read_image(self, tokens: Float[Tensor, "B M D"]) -> Float[Tensor, "B E"]:
-        """Image features, not normalised, of what the last vision block gives."""
+        """Image features, not normalised, of what the last vision block gives.
+
+        Args:
+            tokens: the block's output.
+        """
 
     def embed_text(self, words: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Tokens:
         """What the first text block is given.
@@ -252,7 +264,12 @@ class Backbone(ABC):
 
     @abstractmethod
     def read_text(self, tokens: Float[Tensor, "N S W"], input_ids: Int[Tensor, "N S"]) -> Float[Tensor, "N E"]:
-        """Class text features, not normalised, of what a text block gives: the last one's, or one's before it."""
+        """Class text features, not normalised, of what a text block gives: the last one's, or one's before it.
+
+        Args:
+            tokens: the block's output.
+            input_ids: of the texts, which say where each ends.
+        """
 
     def run_block(
         self, block: Callable[..., Tensor], number: int, tokens: Float[Tensor, "B M D"], options: Mapping[str, Any]

@@ -24,17 +24,18 @@ _CLOSED = 2
 #: Seconds to wait for another process that is writing.
 TIMEOUT = 60.0
 
-_SCHEMA = """
+#: Tables, each column with what is in it; the reference shows it as it is.
+SCHEMA = """
 CREATE TABLE experiments (
     id INTEGER PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE,       -- SHA-256 of the definition
-    method TEXT NOT NULL,
+    method TEXT NOT NULL,            -- as reports call it
     model TEXT NOT NULL,             -- as it was called; which weights it is, the definition says
     definition TEXT NOT NULL         -- JSON
 );
 CREATE TABLE episodes (
     sequence TEXT NOT NULL,          -- key of the episode set
-    episode INTEGER NOT NULL,
+    episode INTEGER NOT NULL,        -- index within the sequence, from 0
     content TEXT NOT NULL,           -- JSON: classes, support, query
     PRIMARY KEY (sequence, episode)
 ) WITHOUT ROWID;
@@ -44,17 +45,17 @@ CREATE TABLE runs (
     environment TEXT NOT NULL        -- JSON: versions, device, command
 );
 CREATE TABLE results (
-    experiment INTEGER NOT NULL REFERENCES experiments (id),
+    experiment INTEGER NOT NULL REFERENCES experiments (id),  -- that it is of
     episode INTEGER NOT NULL,
     hash TEXT NOT NULL,              -- of the episode's content
-    accuracy REAL NOT NULL,
-    brier REAL NOT NULL,
+    accuracy REAL NOT NULL,          -- share of query images classified right, 0 to 1
+    brier REAL NOT NULL,             -- mean Brier score, 0 to 2
     calibration BLOB NOT NULL,       -- float64 (3, bins): count, confidence, correct
     classes BLOB NOT NULL,           -- int16 (way): indices into the data set's classes
     correct BLOB NOT NULL,           -- int16 (way): query images of each class that were classified right
     seconds REAL NOT NULL,           -- fit and predict
     memory INTEGER,                  -- peak bytes of the process, or of the device
-    run INTEGER NOT NULL REFERENCES runs (id),
+    run INTEGER NOT NULL REFERENCES runs (id),  -- that wrote it
     PRIMARY KEY (experiment, episode)
 ) WITHOUT ROWID;
 CREATE TABLE probabilities (
@@ -160,7 +161,7 @@ class StoreFile:
         self.connection.execute("PRAGMA synchronous = FULL")
         with self.transaction():  # several may be making the same store
             if self._check() != APPLICATION_ID:
-                for statement in _SCHEMA.split(";\n"):
+                for statement in SCHEMA.split(";\n"):
                     self.connection.execute(statement)
                 self.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             if self.connection.execute("PRAGMA user_version").fetchone() != (VERSION,):
@@ -256,7 +257,7 @@ def _lacks_log(path: Path) -> bool:
 @cache
 def _own_tables() -> Mapping[tuple[str, str], list[tuple[object, ...]]]:
     with sqlite3.connect(":memory:") as pattern:
-        pattern.executescript(_SCHEMA)
+        pattern.executescript(SCHEMA)
         found = _tables(pattern)
     pattern.close()
     return found

@@ -14,6 +14,7 @@ from atha.cli import (
     demo,
     env,
     evaluate,
+    examples,
     explain,
     export,
     fit,
@@ -57,6 +58,7 @@ for verb, panel in (
 app.add_typer(data.app, name="data", rich_help_panel=START)
 app.add_typer(bench.app, name="bench", rich_help_panel=COMPARE)
 app.add_typer(study.app, name="study", rich_help_panel=COMPARE)
+examples.show(app)
 
 
 def _version(asked: bool) -> None:

@@ -13,11 +13,25 @@ from atha.cli.common import verb
 @verb
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the digits and the adapter.")] = Path("atha-demo"),
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Only write the digits as class folders, 5 of each class to learn from, N to test on.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:
     """Adapt the built-in model to handwritten digits, from 5 images per class; takes a minute or two."""
+    if images is not None:
+        from atha.demo import write_digits
+
+        write_digits(out / "digits", seed, images)
+        common.print_text(f"Digits in {out / 'digits' / 'support'} and {out / 'digits' / 'test'}")
+        return
     common.say("nano, a small CLIP that never saw a handwritten digit, learns ten of them from 5 images each.")
     common.say("Loading libraries ...")
     from atha.demo import ATHA, AUTO, LORA, MEMBERS, OVERRIDES, SHOT, run_demo

@@ -27,6 +27,9 @@ def info(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")] = None,
     models: Annotated[bool, typer.Option("--models", help="List the model families, with what --model takes.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of recipe files, by which editors complete them.")
+    ] = False,
     json: common.Json = False,
     debug: common.Debug = False,
 ) -> None:
@@ -35,10 +38,13 @@ def info(
     from atha.adapter.members import members_table
     from atha.recipe import Recipe, presets
 
-    if (target is not None) + (model is not None) + models > 1:
-        raise AthaError("TARGET, --model and --models are three questions: ask one of them")
+    if (target is not None) + (model is not None) + models + schema > 1:
+        raise AthaError("TARGET, --model, --models and --schema are four questions: ask one of them")
     if revision is not None and model is None:
         raise AthaError(f"--revision {revision} is of a hub model: name it with --model")
+    if schema:
+        common.print_json(Recipe.schema_of_files())
+        return
     members = None
     if models:
         content = _families()

@@ -17,21 +17,18 @@ Band = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Stretch(Part):
-    """Which values become black and white, of images of one kind.
-
-    Attributes:
-        colour: whether they have three bands, or one.
-        floating: whether values are floating-point numbers, or whole ones.
-        bits: of the images that it was decided on.
-        low: becomes 0.
-        high: becomes 255.
-    """
+    """Which values become black and white, of images of one kind."""
 
     colour: bool
+    """Whether they have three bands, or one."""
     floating: bool
+    """Whether values are floating-point numbers, or whole ones."""
     bits: Annotated[int, Field(ge=1, le=64)]
+    """Of the images that it was decided on."""
     low: float
+    """Becomes 0."""
     high: float
+    """Becomes 255."""
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -47,20 +44,14 @@ class Stretch(Part):
 
 
 class Reading(Part):
-    """How images become 8-bit RGB.
-
-    Attributes:
-        bands: numbers, from 1, of the bands that are red, green and blue, or of the one that is grey; None: those
-            that each file says.
-        stretches: of images of more than 8 bits, for each kind that was there. Of another kind, each image is
-            stretched by itself.
-        alpha: whether a band that a TIFF file calls alpha is transparency. Some programs call infrared so. None: it
-            is, unless it is nowhere 0 or full.
-    """
+    """How images become 8-bit RGB."""
 
     bands: tuple[Band, ...] | None = None
+    """From 1: the bands that are red, green and blue, or the one that is grey; null: as each file says."""
     stretches: tuple[Stretch, ...] = ()
+    """For each kind of image of more than 8 bits that was there; of others, each is stretched by itself."""
     alpha: bool | None = None
+    """Whether what a TIFF calls alpha is transparency (or infrared, say); null: it is, unless nowhere 0 or full."""
 
     @model_validator(mode="before")
     @classmethod

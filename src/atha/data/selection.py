@@ -49,17 +49,14 @@ class Selection:
 
 
 class Draw(Part):
-    """How a support set was drawn.
-
-    Attributes:
-        shot: images of each class, or all where there are fewer.
-        seed: of the draw.
-        images: how many there were to draw from.
-    """
+    """How a support set was drawn."""
 
     shot: Annotated[int, Field(gt=0)]
+    """Images of each class, or all where there are fewer."""
     seed: Annotated[int, Field(ge=0)]
+    """Of the draw."""
     images: Annotated[int, Field(ge=0)]
+    """How many there were to draw from."""
 
     def describe(self) -> str:
         """In words."""

@@ -1,0 +1,114 @@
+"""Pictures, tables and a report on the site, from runs of the commands as a reader runs them.
+
+What they give is kept by the content of the package, so that a page that is written anew costs no run.
+"""
+
+import hashlib
+import html
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def files() -> dict[str, str | bytes]:
+    """Content by path in the site."""
+    folder = _made()
+    return {f"made/{path.name}": path.read_bytes() for path in folder.iterdir() if path.suffix in (".html", ".png")}
+
+
+@cache
+def texts() -> dict[str, str]:
+    """Markdown by the name that pages ask for it by."""
+    folder = _made()
+    shown = "report.png" if (folder / "report.png").is_file() else "maps.png"
+    picture = (
+        f'<a href="made/report.html"><img class="look" src="made/{shown}" alt="Top of a report: accuracy with '
+        'interval beside zero-shot and a linear probe, and what to do next"></a>'
+    )
+    compared = json.loads((folder / "compared.json").read_text("utf-8"))
+    rows = [
+        f"| {html.escape(name)} | {100 * one['accuracy']:.1f}% | "
+        f"{100 * one['interval95'][0]:.1f} to {100 * one['interval95'][1]:.1f} |"
+        for name, one in compared.items()
+    ]
+    table = "\n".join(["| method | accuracy | 95% interval |", "|---|---:|---:|", *rows])
+    return {"picture": picture, "table": table}
+
+
+def _atha(*arguments: str, folder: Path) -> str:
+    """What a command prints."""
+    environment = {**os.environ, "COLUMNS": "100", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "atha", *arguments]
+    found = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
+    if found.returncode:
+        raise RuntimeError(f"atha {' '.join(arguments)} ended with {found.returncode}: {found.stderr[-2000:]}")
+    return found.stdout
+
+
+@cache
+def _made() -> Path:
+    """The folder with what the runs gave; they are made where it is not there."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted((ROOT / "src").rglob("*")):
+        if path.suffix in (".py", ".toml", ".safetensors"):
+            digest.update(path.read_bytes())
+    folder = ROOT / ".cache" / "site" / digest.hexdigest()[:16]
+    if folder.is_dir():
+        return folder
+    work = folder.with_name(f"{folder.name}.{os.getpid()}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    _atha("demo", "--images", "40", "--out", ".", folder=work)
+    said = _atha(
+        "fit",
+        "digits/support",
+        "--model",
+        "nano",
+        "--recipe",
+        "probes",
+        "--eval",
+        "digits/test",
+        "--out",
+        "adapter",
+        "--json",
+        folder=work,
+    )
+    compared = json.loads(said)["evaluation"]
+    compared["class texts and probes, blended"] = compared.pop("adapted")
+    (work / "compared.json").write_text(json.dumps(compared), "utf-8")
+    _atha("report", "adapter", "--test", "digits/test", "--out", "report.html", folder=work)
+    photo = next((work / "digits" / "test" / "digit_seven").iterdir())
+    _atha("explain", "adapter", str(photo), "--out", "maps.png", folder=work)
+    _screenshot(work / "report.html", work / "report.png")
+    for kept in ("digits", "adapter"):
+        shutil.rmtree(work / kept)
+    work.rename(folder)
+    return folder
+
+
+def _screenshot(page: Path, picture: Path) -> None:
+    """The first screen of a page, where a browser is installed."""
+    chromium = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return
+    if chromium is None:
+        return
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        shown = browser.new_page(viewport={"width": 900, "height": 320}, color_scheme="light")
+        shown.goto(page.resolve().as_uri(), wait_until="load")
+        shown.screenshot(path=picture)
+        browser.close()
+
+
+if __name__ == "__main__":  # renew the picture of the README: python docs/hooks/runs.py
+    shutil.copy(_made() / "report.png", ROOT / "docs" / "report.png")

@@ -1,0 +1,115 @@
+"""The reference: nothing public is without words, and what is generated says what the code does."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from atha.adapter.record import BlendRecord, Record
+from atha.bench.store_file import SCHEMA
+from atha.cli import app
+from atha.cli.examples import EXAMPLES
+from atha.recipe import Recipe
+from atha.recipe_keys import keys_of, section_of
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs" / "hooks"))
+reference = pytest.importorskip("reference")
+griffe = pytest.importorskip("griffe", reason="the group docs is not installed")
+
+COMMANDS = {name: one for name, one in reference.commands() if not reference.is_group(one)}
+
+
+def public():
+    """All functions, methods and classes that the page of Python names show."""
+    package = griffe.load("atha", search_paths=[ROOT / "src"], docstring_parser="google", resolve_aliases=True)
+    names = [f"atha.{name}" for name in sys.modules["atha"].__all__] + list(reference.BEHIND)
+    for name in names:
+        found = package[name.removeprefix("atha.")]
+        yield name, found
+        if found.is_class:
+            for key, member in found.all_members.items():
+                if not key.startswith("_") and (member.is_function or member.is_class):
+                    yield f"{name}.{key}", member
+
+
+def test_every_public_name_and_argument_is_described():
+    lacking = []
+    for name, one in public():
+        if one.is_attribute:
+            lacking += [name] if one.docstring is None else []
+            continue
+        if one.docstring is None:
+            lacking.append(name)
+            continue
+        if one.is_function:
+            parsed = one.docstring.parse("google", warnings=False)
+            described = {
+                item.name.lstrip("*") for part in parsed if part.kind.value == "parameters" for item in part.value
+            }
+            wanted = {item.name for item in one.parameters if item.name not in ("self", "cls")}
+            own = _words(one.docstring.value)
+            lacking += [f"{name}({item})" for item in sorted(wanted - described) if item not in own]
+    assert not lacking, "\n".join(lacking)
+
+
+def _words(text: str) -> set[str]:
+    """What a docstring of one line says by name, in its sentence."""
+    return set(re.findall(r"\w+", text)) if "Args:" not in text else set()
+
+
+def test_every_key_has_its_sentence():
+    def lacking(model: type[BaseModel], before: str = "") -> list[str]:
+        made = []
+        for name, field in model.model_fields.items():
+            made += [] if field.description else [f"{before}{name}"]
+            if (section := section_of(model, name)) is not None:
+                made += lacking(section, f"{before}{name}.")
+        return made
+
+    assert lacking(Recipe) == []
+    page = reference.recipe_page()
+    assert all(f"`{key.rpartition('.')[2]}`" in page for key in keys_of(Recipe))
+    assert "| `dropout` | number, ≥ 0, < 1 | `0.25` |" in page
+
+
+def test_every_field_of_files_has_its_sentence():
+    models = list(reference._models(Record))
+    assert BlendRecord in models and len(models) > 8
+    assert [
+        f"{one.__name__}.{name}" for one in models for name, field in one.model_fields.items() if not field.description
+    ] == []
+    columns = [line for line in SCHEMA.splitlines() if re.match(r"    [a-z]", line) and "PRIMARY KEY" not in line]
+    told = {re.split(r"\s+", line.strip())[0] for line in columns if "--" in line}
+    assert {re.split(r"\s+", line.strip())[0] for line in columns} - told == set()
+
+
+def test_the_schema_holds_what_recipes_hold():
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(json.dumps(Recipe.schema_of_files()))
+    for preset in ("paper", "auto", "probes", "clip-lora"):
+        jsonschema.validate(Recipe.load(preset).model_dump(mode="json"), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"training": {"step": 3}}, schema)
+
+
+def test_every_command_has_examples_that_it_takes():
+    named = {name.removeprefix("atha ") for name in COMMANDS}
+    assert set(EXAMPLES) == named
+    for name, lines in EXAMPLES.items():
+        command = COMMANDS[f"atha {name}"]
+        for line in lines:
+            words = line.split(" > ")[0].split()
+            assert words[: 1 + len(name.split())] == ["atha", *name.split()]
+            command.make_context(name, words[1 + len(name.split()) :])
+
+
+def test_the_page_of_commands_has_every_option():
+    page = reference.commands_page()
+    for name, command in COMMANDS.items():
+        assert re.search(rf"^##+ {name}$", page, re.MULTILINE)
+        assert all(f"`{one.opts[0]}`" in page for one in command.params if one.param_type_name == "option")
+    assert app is not None
