@@ -10,18 +10,15 @@ Shapes: n images of the pool, N classes, E width of features.
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from atha.errors import DataError
 from atha.labelling import choosing
+from atha.labelling.drawing import How, draw
 from atha.labelling.estimate import Estimate, Look, advise, estimate
 from atha.labelling.model import LinearModel, Texts, fit_model
-
-How = Literal["random", "typical", "different", "unsure", "own"]
-"""Why an image was labelled: at random, as typical, as unlike all others, as doubted by the model, or as wished."""
 
 SHARE = 0.25
 """Of the images that are offered, those that are drawn at random."""
@@ -253,16 +250,6 @@ class Session:
         labels = [label for _, label, _ in mine] + [label for _, label in self._others]
         random = [how == "random" for _, _, how in mine] + [False] * len(self._others)
         return np.concatenate([own, others]), np.array(labels, dtype=int), np.array(random, dtype=bool)
-
-
-def draw(size: int, seed: int) -> Int[np.ndarray, "n"]:
-    """The order in which a session draws images at random.
-
-    Args:
-        size: n.
-        seed: of the session.
-    """
-    return np.random.default_rng([seed, 0]).permutation(size)
 
 
 def _unit(features: Float[np.ndarray, "k E"]) -> Float[np.ndarray, "k E"]:

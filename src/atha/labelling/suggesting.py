@@ -17,10 +17,11 @@ from atha.data.sources.table import SUFFIXES, open_table
 from atha.data.sources.tabular import files_of
 from atha.errors import DataError
 from atha.files import cache_folder
+from atha.labelling.drawing import How
 from atha.labelling.estimate import BACK, Estimate
 from atha.labelling.model import Texts
 from atha.labelling.photos import PhotoFeatures
-from atha.labelling.session import SHARE, How, Session
+from atha.labelling.session import SHARE, Session
 from atha.methods.base import unit
 
 if TYPE_CHECKING:

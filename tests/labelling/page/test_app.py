@@ -14,11 +14,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from atha.data.images import ImageReader
+from atha.labelling.drawing import draw
 from atha.labelling.page.app import create_app
 from atha.labelling.page.desk import PATIENCE, Desk, Learned
 from atha.labelling.page.journal import Journal
 from atha.labelling.page.thumbnails import Thumbnails
-from atha.labelling.session import draw
 from atha.web.access import Access
 
 TOKEN, CLASSES = "a-token-of-a-test", ["nevus", "<script>alert(1)</script>"]

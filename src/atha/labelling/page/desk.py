@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from atha.errors import DataError
+from atha.labelling.drawing import How, draw
 from atha.labelling.page.journal import Journal
 from atha.labelling.page.marks import Event, Kind, Mark
-from atha.labelling.session import How, draw
 
 #: Photos that are chosen ahead, and seconds after which what a silent tab shows is shown to another one.
 AHEAD, PATIENCE = 12, 600.0

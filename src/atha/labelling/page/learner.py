@@ -16,11 +16,11 @@ import numpy as np
 from atha.errors import AthaError, reason
 from atha.labelling.page.desk import AHEAD, Desk, Learned
 from atha.labelling.page.marks import Event
-from atha.labelling.session import Session
 
 if TYPE_CHECKING:
     from atha.classifier import Classifier
     from atha.labelling.photos import Photo, PhotoFeatures
+    from atha.labelling.session import Session
 
 T = TypeVar("T")
 
@@ -129,8 +129,9 @@ class Learner:
                 self._threads[1].join()
             cache.close()
 
-    def _begin(self) -> Session:
+    def _begin(self) -> "Session":
         from atha.labelling.model import Texts
+        from atha.labelling.session import Session
         from atha.methods.base import unit
 
         self._classifier = self._open()
@@ -160,7 +161,7 @@ class Learner:
         found = now.frozen.text_features([self._texts.get(label, label)], now.recipe.prompt.template)
         return np.asarray(found[0])
 
-    def _look(self, reader: "PhotoFeatures", session: Session) -> None:
+    def _look(self, reader: "PhotoFeatures", session: "Session") -> None:
         """Features of all photos: of those that are labelled first, then as they are drawn."""
         labelled = list(session.labelled)
         known = set(labelled)
@@ -179,7 +180,7 @@ class Learner:
 
     _trouble = ""
 
-    def _step(self, session: Session) -> None:
+    def _step(self, session: "Session") -> None:
         """What there is to do."""
         done, looked = [*self._early, *_all_of(self._events)], list(_all_of(self._photos, _WAITING))
         self._early = []
@@ -199,11 +200,11 @@ class Learner:
             with suppress(queue.Empty):
                 self._early = [self._events.get(timeout=_PAUSE)]
 
-    def _is_behind(self, session: Session) -> bool:
+    def _is_behind(self, session: "Session") -> bool:
         """Whether labelled photos have no features yet that will have some."""
         return not self._seen_all.is_set() and not session.ready[list(session.labelled)].all()
 
-    def _apply(self, session: Session, place: int | None, event: Event) -> None:
+    def _apply(self, session: "Session", place: int | None, event: Event) -> None:
         if not event.path:
             session.add_class(event.label, self._text(event.label))
         elif place is not None:
@@ -214,7 +215,7 @@ class Learner:
             else:
                 session.unlabel(place)
 
-    def _add(self, session: Session, photos: "list[Photo]") -> None:
+    def _add(self, session: "Session", photos: "list[Photo]") -> None:
         labelled = session.labelled
         for photo in photos:
             # Labelled ones come first, so that what is left out is none of them, or was labelled just now.
@@ -227,7 +228,7 @@ class Learner:
                 session.leave_out(photo.place)
                 self._desk.pass_over(photo.place)
 
-    def _choose(self, session: Session) -> bool:
+    def _choose(self, session: "Session") -> bool:
         if session.ready.sum() < _ENOUGH and not self._is_all_seen():
             return False
         count, taken = self._desk.wanted()
@@ -240,7 +241,7 @@ class Learner:
     def _is_all_seen(self) -> bool:
         return self._seen_all.is_set() and self._photos.empty()
 
-    def _estimate(self, session: Session) -> None:
+    def _estimate(self, session: "Session") -> None:
         from atha.labelling.estimate import BACK
 
         self._changed = False
@@ -251,7 +252,7 @@ class Learner:
         self._note(session)
         self._publish(session)
 
-    def _note(self, session: Session) -> None:
+    def _note(self, session: "Session") -> None:
         """Keep of estimates what the page draws, and the predictions of the whole pile where they are compared."""
         from atha.labelling.estimate import BACK
 
@@ -262,7 +263,7 @@ class Learner:
                 self._curve[look.labels] = look.labels, look.estimate.accuracy, *look.estimate.interval
         session.looks = [look for look in session.looks if look.labels > count - 2 * BACK]
 
-    def _recall(self, session: Session) -> bool:
+    def _recall(self, session: "Session") -> bool:
         """Make up a point of the curve that an earlier process had, while there is nothing else to do."""
         count = len(session.labelled)
         step = max(5, count // _RECALLED)
@@ -276,7 +277,7 @@ class Learner:
         self._publish(session)
         return True
 
-    def _publish(self, session: Session) -> None:
+    def _publish(self, session: "Session") -> None:
         found = session.looks[-1].estimate if session.looks else None
         known = found is not None and found.images > 0 and np.isfinite(found.accuracy)
         weakest = None

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from atha.errors import DataError
-from atha.labelling.session import How
+from atha.labelling.drawing import How
 from atha.prompts import clean_class_name
 
 Kind = Literal["label", "none", "skip"]
