@@ -44,9 +44,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Take from this site what the theme takes from elsewhere, so that pages need no network."""
+    """Take from this site what the theme takes from elsewhere, so that pages need no network, and name its dialog."""
     own = get_relative_url("made/worker.js", page.url)
-    return output.replace("https://unpkg.com/iframe-worker/shim", own)
+    named = output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
+    return named.replace("https://unpkg.com/iframe-worker/shim", own)
 
 
 def _own() -> dict[str, str]:
