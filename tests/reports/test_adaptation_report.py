@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import WIDTHS, chromium, look
 from PIL import Image
 
 import atha
 from atha.errors import DataError
 from atha.reports.adaptation import adaptation_report
+from browser import WIDTHS, chromium, look
 from conftest import write_images
 from parsed_page import Parsed
 

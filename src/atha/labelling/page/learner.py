@@ -27,7 +27,7 @@ T = TypeVar("T")
 # Photos that must have features before any is chosen by them, batches of photos that wait, and seconds of a wait.
 _ENOUGH, _WAITING, _PAUSE = 256, 4, 0.1
 # An estimate is made again after so many times the time that the last one took.
-_REST = 3.0
+_REST = 1.0
 # Points of the curve that are made up, and most that are drawn.
 _RECALLED = 12
 _CURVE = 200
