@@ -19,6 +19,7 @@ HELP = ["--help", "--version"] + [
         "evaluate",
         "export",
         "info",
+        "label",
         "serve",
         "bench",
         "bench run",
@@ -32,6 +33,7 @@ MISTAKES = {
     "export /no/such/adapter --out never": "there is no adapter folder",
     "export a --format onyx --out never": "no format 'onyx'",
     "fit /no/such/support --out never": "there is no file or folder",
+    "label /no/such/photos --out never.csv": "there is no file or folder '/no/such/photos'",
     "bench run --store /no/such/folder/a.db --method zero-shot --dataset x": "/no/such/folder",
     "bench run --store a.db --suite papre": "papre",
 }

@@ -1,5 +1,6 @@
 """What learns behind the page: on photos and a model, and with whatever is pressed meanwhile."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 import atha
+from atha.data import Selection, read_labelled
 from atha.errors import BackboneError
 from atha.labelling.page.desk import Desk
 from atha.labelling.page.journal import Journal
@@ -82,6 +84,9 @@ def test_it_learns_while_somebody_labels_and_goes_on(photos: list[Path], journal
     until(lambda: desk.learned.curve[-1][0] == 16)
     learner.stop()
     assert not learner.is_alive
+    read = read_labelled(journal.table, Selection("fit"))  # as a fit does
+    said = {os.path.normpath(sample.image): sample.label for sample in read.samples}
+    assert said == {os.path.normpath(journal.table.parent / mark.path): mark.label for mark in journal.marks}
 
     again = Desk(photos, journal)
     other = Learner(again, nano, {}, 0.5)
