@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -74,7 +75,8 @@ def label_on_page(
             ready(place)
             learner.start()
             if browser:
-                webbrowser.open(place)
+                # Some browsers return when they are closed.
+                threading.Thread(target=webbrowser.open, args=(place,), name="atha-browser", daemon=True).start()
 
         run(app, bound, LIMITS, _PATIENCE, begin)
     learner.stop()
