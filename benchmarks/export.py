@@ -23,7 +23,7 @@ from PIL import Image
 
 import atha
 from atha import machine
-from atha.export import checkpoint, onnx_graph
+from atha.export import GRAPH, checkpoint, onnx_graph
 from atha.export.base import Subject
 from atha.export.companions import write_companions
 from atha.export.int8 import quantize
@@ -81,9 +81,9 @@ def _ways(folder: Path, files: list[Path]) -> dict[str, Callable[[], object]]:
         write_companions(folder / name, made)
     plain.write(folder / "transformers float32")
     program = onnx_graph.translate(subject)
-    program.save(folder / "ONNX float32" / onnx_graph.FILE, external_data=False)
+    program.save(folder / "ONNX float32" / GRAPH, external_data=False)
     views = [subject.views.plain(subject.reader.open(file)) for file in files]
-    quantize(program, folder / "ONNX int8" / onnx_graph.FILE, False, subject, views)
+    quantize(program, folder / "ONNX int8" / GRAPH, False, subject, views)
     ways: dict[str, Callable[[], object]] = {"atha predict": lambda: list(classifier.stream(files))}
     return ways | {name: _by_program(folder / name, files) for name in folders}
 

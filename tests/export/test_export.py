@@ -16,7 +16,7 @@ import tiny_models
 from atha import export
 from atha.data.aspects import ASPECTS
 from atha.errors import AdapterError, ExportError
-from atha.export import companions, exporting, onnx_graph, proof
+from atha.export import GRAPH, companions, exporting, onnx_graph, proof
 from atha.export.base import Subject
 from atha.methods.probes import PROBES
 from atha.models.graph import Nearer, Probabilities
@@ -94,17 +94,17 @@ def test_onnx(blend, written, photos):
     assert {file.name for file in written.iterdir()} == {
         "model.onnx", "labels.json", "preprocessor_config.json", "predict.py", "proof.json", "README.md",
     }  # fmt: skip
-    subject, run = subject_of(blend), onnx_graph.session(written / onnx_graph.FILE)
+    subject, run = subject_of(blend), onnx_graph.session(written / GRAPH)
     pixels = subject.views.normalise(torch.stack([subject.views.plain(blend.reader.open(photo)) for photo in photos]))
     together, right = run(pixels), blend.predict_proba(photos)
     assert np.abs(together - right).max() < 1e-3
     assert (together.argmax(1) == right.argmax(1)).all()
     alone = np.concatenate([run(one) for one in pixels.split(1)])
     assert np.abs(alone - together).max() < 1e-5
-    graph = onnx.load(written / onnx_graph.FILE)
+    graph = onnx.load(written / GRAPH)
     assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["pixels", "probabilities"]
     assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
-    assert str(Path(atha.__file__).parent).encode() not in (written / onnx_graph.FILE).read_bytes()
+    assert str(Path(atha.__file__).parent).encode() not in (written / GRAPH).read_bytes()
 
 
 def test_predict_py_reads_images_as_the_classifier_does(blend, written, photos, tmp_path):

@@ -43,7 +43,10 @@ FORMATS: Mapping[str, Known] = {
 }
 #: Formats that `--quantize` is for, and what it takes.
 QUANTIZED, QUANTIZE = ("onnx",), ("int8",)
-PROOF = "proof.json"
+LABELS, PREPROCESSOR, PREDICT = "labels.json", "preprocessor_config.json", "predict.py"
+PROOF, README = "proof.json", "README.md"
+#: Of the format ``onnx``: its file, what goes in and what comes out.
+GRAPH, INPUT, OUTPUT = "model.onnx", "pixels", "probabilities"
 
 
 def is_export(path: Path) -> bool:

@@ -3,6 +3,7 @@
 Names from outside are data: they are in JSON, and the program is the same whatever they are.
 """
 
+import inspect
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 from atha.adapter.record import to_json
 from atha.documents.escaping import markdown, markdown_code
 from atha.errors import ExportError
+from atha.export import LABELS, PREDICT, PREPROCESSOR, README
 from atha.export.base import Format, Subject
-
-LABELS, PREPROCESSOR, PREDICT, README = "labels.json", "preprocessor_config.json", "predict.py", "README.md"
+from atha.export.preparing import prepared
 
 
 def preprocessing(subject: Subject) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def program(made: Format) -> str:
         "NEEDS": needs,
         "IMPORTS": script.imports,
         "START": script.start,
+        "PREPARED": inspect.getsource(prepared),
         "RUN": script.run.replace("\n", "\n    "),
     }
     for name, part in parts.items():

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from atha.export import GRAPH, INPUT, OUTPUT
 from atha.export.base import Format, Script, Subject
 from atha.export.quiet import quiet
 
-FILE = "model.onnx"
 #: Bytes of weights beyond which they are in a file of their own: a file of ONNX itself has less than 2 GiB.
 LARGEST = (1 << 31) - (1 << 24)
-INPUT, OUTPUT, BATCH = "pixels", "probabilities", "batch"
+BATCH = "batch"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Exporter(Format):
         """See `Format`."""
         return Script(
             "import onnxruntime\n",
-            f'SESSION = onnxruntime.InferenceSession(str(HERE / "{FILE}"), providers=["CPUExecutionProvider"])',
+            f'SESSION = onnxruntime.InferenceSession(str(HERE / "{GRAPH}"), providers=["CPUExecutionProvider"])',
             f'return SESSION.run(None, {{"{INPUT}": pixels[None]}})[0][0]',
         )
 
@@ -42,16 +42,16 @@ class Exporter(Format):
         large = _weight_bytes(made.model) > LARGEST
         about: dict[str, Any] = {"opset": made.model.opset_imports[""]}
         if self.options.quantize is None:
-            made.save(folder / FILE, external_data=large)
+            made.save(folder / GRAPH, external_data=large)
         else:
             from atha.export.int8 import quantize
 
-            about |= quantize(made, folder / FILE, large, self.subject, self.options.calibration)
+            about |= quantize(made, folder / GRAPH, large, self.subject, self.options.calibration)
         return about
 
     def load(self, folder: Path) -> Callable[[Float[Tensor, "n 3 H W"]], Float[np.ndarray, "n N"]]:
         """See `Format`."""
-        return session(folder / FILE)
+        return session(folder / GRAPH)
 
 
 def translate(subject: Subject) -> Any:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from atha.data.problems import trouble_is
 from atha.errors import ExportError
+from atha.export import PREDICT
 from atha.export.base import Format, Subject
-from atha.export.companions import PREDICT
 
 #: The largest difference of a probability, in float32, that is no difference.
 BOUND = 1e-3

@@ -9,7 +9,8 @@ Needs the extra ``serve``. `create_app` is an application of ASGI for a server o
     serving.serve(model, port=8000)
 
 limits.py    how much the service takes
-models.py    what answers: a classifier, or an exported graph
+models.py    what answers: a classifier
+exported.py  the same of a graph that was exported, without torch
 batching.py  the one thread that owns the model: requests that arrive together share a batch
 uploads.py   images of a request, decoded beside the event loop, within their limits
 app.py       the paths of the service
@@ -22,6 +23,7 @@ from atha.errors import AthaError
 
 if TYPE_CHECKING:
     from atha.serving.app import create_app as create_app
+    from atha.serving.exported import of_export as of_export
     from atha.serving.limits import ServiceLimits as ServiceLimits
     from atha.serving.models import of_classifier as of_classifier
     from atha.serving.running import serve as serve
@@ -30,10 +32,11 @@ _PUBLIC = {
     "ServiceLimits": "atha.serving.limits",
     "create_app": "atha.serving.app",
     "of_classifier": "atha.serving.models",
+    "of_export": "atha.serving.exported",
     "serve": "atha.serving.running",
 }
 
-__all__ = ["ServiceLimits", "create_app", "of_classifier", "serve"]
+__all__ = ["ServiceLimits", "create_app", "of_classifier", "of_export", "serve"]
 
 
 def __getattr__(name: str) -> Any:
