@@ -193,7 +193,7 @@ SUPPORT = [
     (empty_class, ("newt", "add images or remove")),
     (images_without_classes, ("'support'", "cat.png", "one folder per class")),
     (unreadable_class, ("'dog'", "support/dog/0.png: the image is truncated or corrupt", "add one, or leave")),
-    (code_beside_classes, ("'scripts'", "(support/scripts/load.py: ", "leave the class out")),
+    (code_beside_classes, ("support/scripts'", "(but load.py)", "move it out of 'support'")),
     (same_text, ("'a b'", "'a_b'", "--classes")),
     (same_image, ("support/cat/0.png", "support/dog/twin.png", "remove one")),
     (name_without_words, ("'___'", "rename it")),
