@@ -297,8 +297,9 @@ def test_empty_and_foreign_files(tmp_path):
     (tmp_path / "c.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     (tmp_path / "d.jpg").write_bytes(b"x")
     assert problem(tmp_path / "a.jpg").reason == "the file is empty (0 bytes)"
-    for name in "bcd":
-        assert problem(tmp_path / f"{name}.jpg").reason == "not an image that can be read"
+    assert problem(tmp_path / "b.jpg").reason.startswith("is a text, not an image (it begins with 'no picture at all')")
+    assert problem(tmp_path / "c.jpg").reason == "is a PostScript drawing: save it as PNG"
+    assert problem(tmp_path / "d.jpg").reason == "not an image that can be read"
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"])
