@@ -187,9 +187,10 @@ class Snapshot:
         Raises:
             DataError: an image cannot be read.
         """
-        texts = self.text_features()  # of no class, where none is known
-        viewer = Predictor(zero_shot(texts, self.frozen.backbone.logit_scale), self.views, self.frozen, self.reader)
-        rows = [np.empty((0, self.frozen.backbone.joint_width), dtype=np.float32)]
+        nothing = np.empty((0, self.frozen.backbone.joint_width), dtype=np.float32)
+        # Nothing is classified: no text needs to go through its tower.
+        viewer = Predictor(zero_shot(nothing, self.frozen.backbone.logit_scale), self.views, self.frozen, self.reader)
+        rows = [nothing]
         for batch in viewer.batches(each_image(images), self._size(None)):
             for image in batch:
                 if isinstance(image.view, ImageProblem):
