@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from atha.methods.base import unit
+
 #: Times as many images as are wanted, of those that are doubted most, are what is chosen from.
 DOUBTED = 5
 # Clusters, images that they are found on, images of one that typicality is found on, and neighbours that it is of.
@@ -29,10 +31,9 @@ _ROWS, _FAR = 8192, 3
 
 def directions(features: Float[np.ndarray, "n E"]) -> Float[np.ndarray, "n E"]:
     """Features at length 1, less their mean, at length 1 again: what all images have in common tells none apart."""
-    found = np.asarray(features, dtype=np.float32)
-    found = found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
+    found = unit(np.asarray(features, dtype=np.float32))
     found -= found.mean(0)
-    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12))
+    return unit(found)
 
 
 def typical(

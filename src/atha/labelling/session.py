@@ -19,6 +19,7 @@ from atha.labelling import choosing
 from atha.labelling.drawing import How, draw
 from atha.labelling.estimate import Estimate, Look, advise, estimate
 from atha.labelling.model import LinearModel, Texts, fit_model
+from atha.methods.base import unit
 
 SHARE = 0.25
 """Of the images that are offered, those that are drawn at random."""
@@ -84,12 +85,12 @@ class Session:
             places: of the images.
             features: not normalised.
         """
-        self.features[list(places)] = _unit(features)
+        self.features[list(places)] = unit(np.asarray(features, dtype=np.float32))
         self.ready[list(places)] = True
 
     def add_labelled(self, features: Float[np.ndarray, "k E"], labels: Sequence[int]) -> None:
         """Labelled images that are not of the pool: something to learn from, and nothing to estimate from."""
-        self._others += zip(_unit(features), map(int, labels), strict=True)
+        self._others += zip(unit(np.asarray(features, dtype=np.float32)), map(int, labels), strict=True)
         self._model = None
 
     def add_class(self, label: str, text: Float[np.ndarray, "E"]) -> int:
@@ -108,7 +109,9 @@ class Session:
         if label in self.classes:
             raise DataError(f"there is a class '{label}' already, give the new one another name")
         self.classes.append(label)
-        self.texts = Texts(np.vstack([self.texts.features, _unit(text[None])]), self.texts.scale)
+        self.texts = Texts(
+            np.vstack([self.texts.features, unit(np.asarray(text[None], dtype=np.float32))]), self.texts.scale
+        )
         self._model = None
         return len(self.classes) - 1
 
@@ -250,8 +253,3 @@ class Session:
         labels = [label for _, label, _ in mine] + [label for _, label in self._others]
         random = [how == "random" for _, _, how in mine] + [False] * len(self._others)
         return np.concatenate([own, others]), np.array(labels, dtype=int), np.array(random, dtype=bool)
-
-
-def _unit(features: Float[np.ndarray, "k E"]) -> Float[np.ndarray, "k E"]:
-    rows = np.asarray(features, dtype=np.float32)
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12))
