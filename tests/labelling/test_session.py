@@ -157,3 +157,14 @@ def test_advice():
     )
     assert "go on; 'b'" in advise([look(30, 0.5, 50), look(50, 0.6, 50)], ["a", "b"])
     assert "go on" in advise([look(30, 0.5, 50), look(50, 0.5, 10)], ["a", "b"])
+
+
+def test_nothing_is_left_to_label():
+    features, truth = pile()
+    features, truth = features[180:220], truth[180:220]
+    one = session(features)
+    label(one, truth, 40)
+    assert one.estimate().images == 10 and not one.estimate().is_known
+    assert one.advice() == "No image is left to label: fit a model to the labels."
+    one.unlabel(next(iter(one.labelled)))
+    assert one.estimate().is_known and "label 20 more" in one.advice()

@@ -134,7 +134,7 @@ def _print(found: "Suggestions", written: Path | None) -> None:
     else:
         common.print_text(f"{len(found.photos)} photos to label in {written}: fill in the column 'label'.")
     common.print_text(f"{found.labelled} photos are labelled, of {found.pool:,} in the pile.")
-    if found.estimate.images:
+    if found.estimate.is_known:
         common.print_text(
             f"Accuracy of probes on the rest of the pile: {found.estimate} by {found.estimate.images} photos drawn at "
             "random (95% interval)."

@@ -17,7 +17,6 @@ from atha.data.sources.cdfsl import benchmarks, read
 from atha.data.sources.columns import IMAGE_COLUMNS, LABEL_COLUMNS
 from atha.data.sources.naming import matching
 from atha.data.sources.rows import read_rows
-from atha.documents.escaping import from_csv
 from atha.errors import DataError
 from atha.files import cache_folder
 from atha.prompts import name_classes
@@ -170,7 +169,7 @@ def _kept(pool: Pool, listed: Path) -> Pool:
     columns = matching(header, IMAGE_COLUMNS)[:1] + matching(header, LABEL_COLUMNS)[:1]
     if len(columns) < 2:
         raise DataError(f"{listed}: has no columns 'path' and 'label'; make it with atha data check --write-list")
-    cells = ([from_csv(row[column]) for column in columns] for _, row in rows if len(row) > max(columns))
+    cells = ([row[column] for column in columns] for _, row in rows if len(row) > max(columns))
     listing = {os.path.normpath(path): label for path, label in cells}
     cut = pool.only(listing, str(listed))
     for name, label in zip(cut.ids, cut.labels, strict=True):

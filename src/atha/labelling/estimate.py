@@ -11,6 +11,7 @@ Shapes: n labelled images, N classes, Q images of the pool, E width of features.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -32,7 +33,7 @@ class Estimate:
     """Accuracy on images that are not labelled.
 
     Attributes:
-        accuracy: the estimate; not a number without a random image.
+        accuracy: the estimate; not a number where `is_known` is not true.
         interval: its 95% interval.
         images: random ones that it rests on.
         classes: of each class, its labelled images that were classified right while they were held out, whatever they
@@ -43,6 +44,11 @@ class Estimate:
     interval: tuple[float, float] = (0.0, 1.0)
     images: int = 0
     classes: Sequence[Share] = ()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is one: not without a random image, nor where no image is left."""
+        return isfinite(self.accuracy)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -120,8 +126,10 @@ def advise(looks: Sequence[Look], classes: Sequence[str]) -> str:
     if not looks or not looks[-1].estimate.images:
         return "Nothing is known of the accuracy yet: label some of the images that are drawn at random."
     last, weakest = looks[-1], looks[-1].estimate.weakest
+    if not last.estimate.is_known:
+        return "No image is left to label: fit a model to the labels."
     before = next((look for look in reversed(looks) if look.labels <= last.labels - BACK), None)
-    if before is None or not before.estimate.images:
+    if before is None or not before.estimate.is_known:
         return f"The estimate is {last.estimate}: label {BACK} more before it can be told whether more help."
     change = 100 * abs(last.estimate.accuracy - before.estimate.accuracy)
     said = f"{last.labels - before.labels} more labels have changed the estimate by {change:.1f} points"

@@ -75,7 +75,7 @@ class Suggestions:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain types, for JSON."""
-        known = self.estimate.images > 0
+        known = self.estimate.is_known
         return {
             "photos": [
                 {"file": one.file, CHOSEN: one.chosen}

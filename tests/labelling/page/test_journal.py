@@ -12,11 +12,13 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atha.data import Selection, read_labelled
 from atha.documents.escaping import from_csv
 from atha.errors import AthaError, DataError
 from atha.labelling.page import journal as journal_module
 from atha.labelling.page.journal import Journal
 from atha.labelling.page.marks import ConflictError, Event, Marks
+from atha.labelling.suggesting import _marks as read_marks
 from power import Disk, put
 
 CLASSES = ["nevus", "melanoma", "<script>"]
@@ -190,6 +192,8 @@ def test_one_process_at_a_time(opened: Journal):
     with pytest.raises(DataError, match="labelled by another process"):
         Journal(opened.table)
     opened.close()
+    opened.close()
+    assert sorted(path.name for path in opened.table.parent.iterdir()) == ["labels.csv", "labels.csv.journal"]
     with FileLock(opened.table.with_name(".labels.csv.lock"), timeout=0):
         pass
 
@@ -233,6 +237,50 @@ def test_a_full_disk(opened: Journal, monkeypatch: pytest.MonkeyPatch):
         assert "could not be written" in opened.trouble
     hand.label("c.png", "nevus")
     assert [path for path, *_ in rows(opened.table)] == ["a.png", "b.png", "c.png"] and not opened.trouble
+
+
+def test_a_full_disk_and_then_a_kill(opened: Journal, monkeypatch: pytest.MonkeyPatch):
+    """The table is as an earlier press left it, and half a row: nobody else has changed it."""
+    hand = Hand(opened)
+    hand.label("a.png", "nevus")
+    hand.label("b.png", "nevus")
+    real = journal_module.os.write
+
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module.os, "write", lambda file, some: real(file, some if b"{" in some else some[:4]))
+        patch.setattr(journal_module, "write_bytes", full)
+        hand.label("c.png", "nevus")
+        hand.label("d.png", "melanoma")
+        hand.label("a.png", "melanoma")
+        hand.undo()
+        hand.label("e.png", "melanoma")
+    assert len(opened.table.read_text().splitlines()[-1]) == 4, "half of c's row"
+    opened.close()
+    again = Journal(opened.table)
+    assert [path for path, *_ in rows(opened.table)] == [f"{name}.png" for name in "abcde"] and not again.trouble
+    again.close()
+    odd = opened.table.read_text().replace("b.png", "z.png")
+    opened.table.write_text(odd)
+    with pytest.raises(DataError, match="changed by another program"):
+        Journal(opened.table)
+
+
+def test_names_that_a_spreadsheet_would_compute(opened: Journal):
+    """What reads a table for a fit and for a choice has the photos' and the classes' own names."""
+    names = ["=a.png", "-b.png", 'say "c".png', "@d.png"]
+    hand = Hand(opened)
+    hand.add("+plus")
+    for name in names:
+        (opened.table.parent / name).touch()
+        hand.label(name, "+plus" if name == "=a.png" else "nevus")
+    read = read_labelled(opened.table, Selection("fit"))
+    assert {Path(str(one.image)).name: one.label for one in read.samples} == dict.fromkeys(names, "nevus") | {
+        "=a.png": "+plus"
+    }
+    assert {Path(path).name: how for path, how in read_marks(opened.table).items()} == dict.fromkeys(names, "random")
 
 
 @pytest.mark.parametrize("name", ["", " ", "a" * 101, "a,b", "a;b", "a|b", "a\nb", "NEVUS", "__", "\u202eab"])

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from atha.documents.escaping import from_csv
 from atha.errors import DataError
 from atha.texts import TextError, read_bytes
 
@@ -95,6 +96,8 @@ class TextFile:
     def rows(self, delimiter: str) -> Iterator[Row]:
         """The rows that hold anything, numbered as a spreadsheet does; spaces around values dropped.
 
+        What `atha.documents.escaping.csv` made of a name is the name again.
+
         Raises:
             DataError: it is not valid CSV.
         """
@@ -105,7 +108,7 @@ class TextFile:
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             try:
                 for number, row in enumerate(reader, start=1):
-                    values = [value.strip() for value in row]
+                    values = [from_csv(value.strip()) for value in row]
                     if any(values):
                         yield number, values
             except csv.Error as error:

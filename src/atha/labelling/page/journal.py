@@ -62,7 +62,7 @@ class Journal:
         try:
             self._open(classes, seed)
         except BaseException:
-            self._lock.release()
+            self._unlock()
             raise
 
     def write(self, event: Event) -> None:
@@ -82,8 +82,14 @@ class Journal:
 
     def close(self) -> None:
         """Let others have the table."""
-        with suppress(OSError):
-            os.close(self._opened)
+        if self._lock.is_locked:
+            with suppress(OSError):
+                os.close(self._opened)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        with suppress(OSError):  # Windows removes no file that is open
+            Path(self._lock.lock_file).unlink()
         self._lock.release()
 
     def _open(self, classes: Sequence[str], seed: int | None) -> None:
@@ -94,10 +100,10 @@ class Journal:
                 )
             head = {"atha labels": _FORMAT, "seed": seed or 0}
             write_bytes(self._file, _line(head))
-        self.seed, before, self.marks, whole = _read(self._file)
+        self.seed, events, self.marks, whole = _read(self._file)
         if seed not in (None, self.seed):
             raise DataError(f"{self.table} was begun with --seed {self.seed}: leave --seed out")
-        self._check_table(before)
+        self._check_table(events)
         self._opened = os.open(self._file, os.O_WRONLY | os.O_APPEND)
         os.ftruncate(self._opened, whole)
         self._length = whole
@@ -106,8 +112,9 @@ class Journal:
             if label not in self.marks.classes:
                 self.write(self.marks.new_class(os.urandom(8).hex(), label))
 
-    def _check_table(self, before: Marks) -> None:
-        """The table is as the journal says, or as a kill leaves it in the middle of the last event.
+    def _check_table(self, events: Sequence[Event]) -> None:
+        """The table is as the journal says, or as it said at some time: a kill leaves it in the middle of the last
+        event, and a full disk in the middle of an earlier one.
 
         Raises:
             DataError: it is not.
@@ -115,9 +122,18 @@ class Journal:
         if not self.table.exists():
             return
         content = b"" if self.table.stat().st_size > _LONGEST else self.table.read_bytes()
-        old, new = _rendered(before), _rendered(self.marks)
-        if content in (old, new) or (new.startswith(content) and content.startswith(old)):
+        if content == _rendered(self.marks):
             return
+        marks, labels, lines = Marks(), 0, content.count(b"\n") - 1
+        for event in events:
+            before = marks.of(event.path)
+            old = _rendered(marks) if labels == lines else None
+            marks.apply(event)
+            labels += (event.kind == "label") - (before is not None and before.kind == "label")
+            if old is not None and (
+                content == old or (content.startswith(old) and _rendered(marks).startswith(content))
+            ):
+                return
         raise DataError(
             f"{self.table} was changed by another program since it was labelled, and is not touched: move it away, "
             f"and it is made again as {self._file.name} says, or choose another --out"
@@ -183,8 +199,8 @@ class Journal:
         self._stamp = _stamp(self.table)
 
 
-def _read(file: Path) -> tuple[int, Marks, Marks, int]:
-    """The seed; all marks but for the last event, and all marks; and bytes that are whole.
+def _read(file: Path) -> tuple[int, list[Event], Marks, int]:
+    """The seed, all events and what they say, and bytes that are whole.
 
     Raises:
         DataError: it is no journal, or is damaged before its last line.
@@ -193,7 +209,8 @@ def _read(file: Path) -> tuple[int, Marks, Marks, int]:
         raise DataError(f"{file} has more than {_LONGEST:,} bytes: choose another --out")
     content = file.read_bytes()
     lines = content.split(b"\n")
-    marks, before, whole = Marks(), Marks(), 0
+    events: list[Event] = []
+    marks, whole = Marks(), 0
     seed = -1
     for number, line in enumerate(lines[:-1]):
         try:
@@ -204,12 +221,10 @@ def _read(file: Path) -> tuple[int, Marks, Marks, int]:
                 seed = int(found["seed"])
             else:
                 event = Event.of(found)
-                if number == len(lines) - 2:
-                    before = _copy(marks)
                 marks.apply(event)
+                events.append(event)
         except (ValueError, TypeError, RecursionError):
             if seed >= 0 and number == len(lines) - 2:
-                before = _copy(marks)
                 break  # what a loss of power leaves of a line that nobody was told of
             raise DataError(
                 f"{file} is damaged in line {number + 1}: choose another --out, or put a copy of it there"
@@ -217,12 +232,7 @@ def _read(file: Path) -> tuple[int, Marks, Marks, int]:
         whole += len(line) + 1
     if seed < 0:
         raise DataError(f"{file} is no journal of atha label: choose another --out")
-    return seed, before, marks, whole
-
-
-def _copy(marks: Marks) -> Marks:
-    """Enough of it to make the table from."""
-    return Marks(_marks={mark.path: mark for mark in marks})
+    return seed, events, marks, whole
 
 
 def _line(content: dict[str, Any]) -> bytes:

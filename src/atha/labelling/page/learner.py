@@ -259,7 +259,7 @@ class Learner:
         count = len(session.labelled)
         self._curve = {labels: point for labels, point in self._curve.items() if labels < count}
         for look in session.looks:
-            if look.estimate.images and np.isfinite(look.estimate.accuracy):
+            if look.estimate.is_known:
                 self._curve[look.labels] = look.labels, look.estimate.accuracy, *look.estimate.interval
         session.looks = [look for look in session.looks if look.labels > count - 2 * BACK]
 
@@ -279,7 +279,6 @@ class Learner:
 
     def _publish(self, session: "Session") -> None:
         found = session.looks[-1].estimate if session.looks else None
-        known = found is not None and found.images > 0 and np.isfinite(found.accuracy)
         weakest = None
         if found is not None and found.weakest is not None:
             share = found.classes[found.weakest]
@@ -288,11 +287,11 @@ class Learner:
             looked=int(session.ready.sum()) + self._unreadable,
             unreadable=self._unreadable,
             copies=self._copies,
-            accuracy=found.accuracy if known and found is not None else None,
+            accuracy=found.accuracy if found is not None and found.is_known else None,
             interval=found.interval if found is not None else (0.0, 1.0),
             images=found.images if found is not None else 0,
             curve=_thinned([self._curve[labels] for labels in sorted(self._curve)]),
-            advice=session.advice() if found is not None and (known or not found.images) else "",
+            advice=session.advice() if found is not None else "",
             weakest=weakest,
             problem=self._trouble,
         )
