@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,9 +17,16 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from atha import backbones
+from atha import Classifier, backbones
+from atha.adapter.files import read_adapter
+from atha.adapter.hub import CARD
+from atha.adapter.pushing import packed
 from atha.cli import app
-from atha.documents.escaping import from_csv
+from atha.documents.escaping import from_csv, visible
+from atha.export import LABELS, PREDICT, README
+from atha.export.base import Options, Subject
+from atha.export.companions import write_companions, write_readme
+from atha.export.onnx_graph import Exporter
 from cast import CLASSES, FILES, obeyed
 from parsed_page import Parsed
 
@@ -41,7 +49,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = np.random.default_rng(0)
     for part in ("support", "test", "more"):
         for name in CLASSES:
-            for file in FILES[: 3 if part == "test" else 1]:
+            for file in FILES[:: 1 if part == "test" else 2]:
                 (folder / part / name).mkdir(parents=True, exist_ok=True)
                 pixels = noise.integers(0, 256, (24, 24, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / part / name / file, format="png")
@@ -123,6 +131,70 @@ def test_predict(there: Path) -> None:
     header, *found = cells((there / "=p.csv").read_text("utf-8"))
     assert set(map(from_csv, header[3:])) == set(CLASSES)
     assert [from_csv(row[0]) for row in found] == [line["label"] for line in lines]
+
+
+def test_sets_and_unknown(there: Path) -> None:
+    asked = ("predict", "adapter", "test", "--sets", "0.6", "--unknown", "0.3")
+    rows = [line.split("\t") for line in run(*asked).stdout.splitlines()]
+    assert {len(row) for row in rows} == {4}
+    assert {label for row in rows for label in row[3].split("|")} <= {
+        visible(name).replace("|", "\\x7c") for name in CLASSES
+    }
+    lines = [json.loads(line) for line in run(*asked, "--json", "--csv", "=s.csv").stdout.splitlines()]
+    assert {label for line in lines for label in line["set"]} <= set(CLASSES)
+    assert len(cells((there / "=s.csv").read_text("utf-8"))) == len(lines) + 1
+    run("evaluate", "adapter", "test", "--sets", "0.6", "--unknown-set", "more")
+
+
+def test_suggest_and_label(there: Path) -> None:
+    run("suggest", "test", "--adapter", "adapter", "--csv", "next.csv")
+    header, *rows = cells((there / "next.csv").read_text("utf-8"))
+    assert {from_csv(row[header.index("guess")]) for row in rows} <= set(CLASSES)
+    files = [os.path.normpath(from_csv(row[0])) for row in rows]
+    assert files and all(os.path.lexists(file) for file in files)
+    run("suggest", "test", "--adapter", "adapter")
+    json.loads(run("suggest", "test", "--model", "nano", "--labels", "support", "--json").stdout)
+    for name in CLASSES[:1] + CLASSES[5:]:
+        (there / "one.json").write_text(json.dumps([name, "other"]))
+        run("label", "test", "--out", "l.csv", "--classes", "one.json", "--no-browser", code=2)
+
+
+def test_audit(there: Path) -> None:
+    made = ("--html", "a.html", "--csv", "a.csv", "--write", "kept.csv")
+    run("data", "audit", "test", "--model", "nano", *made)
+    json.loads(run("data", "audit", "test", "--model", "nano", "--json").stdout)
+    check_page(there / "a.html")
+    assert len(cells((there / "a.csv").read_text("utf-8"))) > 1
+    header, *rows = cells((there / "kept.csv").read_text("utf-8"))
+    assert {from_csv(row[header.index("label")]) for row in rows} <= set(CLASSES)
+
+
+def test_push(there: Path) -> None:
+    run("push", "adapter", "org/name", code=2)
+    run("push", "adapter", f"org/{CLASSES[0]}", code=2)
+    with packed(read_adapter("adapter"), "org/name") as parcel:
+        check_markdown((parcel.folder / CARD).read_text("utf-8"))
+
+
+def test_export(there: Path) -> None:
+    """What is beside an exported model, and the program that reads it."""
+    subject = Subject.of(Classifier.from_pretrained("adapter")._now)
+    made = Exporter(subject, Options(None, [], False), lambda *_: None)
+    folder = there / "exported"
+    folder.mkdir()
+    write_companions(folder, made)
+    write_readme(folder, made, {"compared": {"support_pictures": 0, "random_images": 1, "largest_difference": 0.0,
+                                             "labels_agree": 1.0}, "views": [], "left_out": CLASSES})  # fmt: skip
+    check_markdown((folder / README).read_text("utf-8"))
+    text = (folder / LABELS).read_text("utf-8")
+    assert json.loads(text) == list(subject.classes.labels) and not obeyed(text)
+    started = (folder / PREDICT).read_text("utf-8")
+    assert not obeyed(started) and not any(name in started for name in CLASSES)
+    shown = re.search(r"def shown.*?\n\n", started, re.DOTALL)
+    assert shown is not None
+    found: dict[str, Any] = {}
+    exec(shown[0], found)
+    assert not obeyed("".join(found["shown"](name) for name in (*CLASSES, *FILES)))
 
 
 def test_data_check_and_its_list(there: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from service_process import Running, served
 
 import atha
+from atha.documents.escaping import UNSEEN, visible
+from cast import CLASSES, obeyed
 from conftest import COLOURS, write_images
 
 pytestmark = pytest.mark.browser
@@ -35,7 +37,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, bytes]
     folder = write_images(tmp_path_factory.mktemp("pictures"), COLOURS, 1, seed=7)
     files = [(f"{path.parent.name} <i>{place}</i>.png", path.read_bytes()) for place, path in
              enumerate(sorted(folder.glob("*/*.png")))]  # fmt: skip
-    return [*files, ("<img src=x onerror=alert(1)>.png", b"broken")]
+    return [*files, ("<img src=x onerror=alert(1)>\u202egnp\u200b.png", b"broken")]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_dropped_pictures(
     cards = [card.inner_text() for card in page.locator(".card").all()]
     assert len(cards) == 4
     for (name, content), text in zip(reversed(pictures), cards, strict=True):
-        assert name in text
+        assert visible(name) in text and not obeyed(text)
         assert ("cannot" in text or "not an image" in text) if content == b"broken" else "%" in text
     assert page.locator(".card table caption").count() == 3, "each picture that was read has its members' votes"
     assert not page.evaluate(_WIDER)
@@ -104,6 +106,14 @@ def test_dropped_pictures(
     assert [text for text in said if "401" not in text] == []
     page.click("#clear")
     assert page.locator(".card").count() == 0
+    page.close()
+
+
+def test_letters_that_nobody_sees_are_those_of_other_media(service: Running, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(service.address)
+    names = [*CLASSES, *(chr(code) for first, last in UNSEEN for code in (first, last)), "a\u200db \U0001f9ea é"]
+    assert page.evaluate("(names) => names.map(visible)", names) == list(map(visible, names))
     page.close()
 
 

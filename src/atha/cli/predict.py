@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,7 +57,7 @@ def predict(
     """Label IMAGES. Those that cannot be read are named, the others are labelled all the same.
 
     With --unknown, the probability beside "unknown" is that of the nearest class. With --sets, the labels of a set are
-    in the column "set", the most probable first, with | between them.
+    in the column "set", the most probable first, with | between them (| within a label is \\x7c there).
     """
     from atha.adapter.files import read_adapter
     from atha.data import Selection
@@ -89,7 +89,7 @@ def predict(
             label = UNKNOWN if prediction.unknown else prediction.label
             row = [label, f"{prediction.probability:.6f}", file]
             more = [f"{value:.6f}" for value in prediction.probabilities] if all_classes else []
-            more += [SEPARATOR.join(prediction.labels)] if sets is not None else []
+            more += [_joined(prediction.labels)] if sets is not None else []
             if json:
                 probabilities = dict(zip(labels, prediction.probabilities, strict=True))
                 common.print_line(
@@ -108,6 +108,11 @@ def predict(
             f"{done - failed} predictions written to {csv_}"
             + (f", {failed} images could not be read" if failed else "")
         )
+
+
+def _joined(labels: Sequence[str]) -> str:
+    """The labels of a set as one value."""
+    return SEPARATOR.join(label.replace(SEPARATOR, f"\\x{ord(SEPARATOR):02x}") for label in labels)
 
 
 @contextmanager

@@ -7,9 +7,15 @@ cursor, sets no title, turns no line round and ends no file's parser.
 import re
 from json import dumps, loads
 
-# Control characters, separators of lines, changes of direction, halves of letters (of names that are no text), and
-# what no XML may hold.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+#: First and last of the letters that nobody sees: control characters, separators of lines, changes of direction,
+#: letters without width (but the two joiners, which words of many languages and emoji are made with), halves of letters
+#: (of names that are no text), and what no XML may hold.
+UNSEEN = (
+    (0x00, 0x1F), (0x7F, 0x9F), (0xAD, 0xAD), (0x61C, 0x61C), (0x180E, 0x180E), (0x200B, 0x200B), (0x200E, 0x200F),
+    (0x2028, 0x202E), (0x2060, 0x206F), (0xD800, 0xDFFF), (0xFDD0, 0xFDEF), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFB),
+    (0xFFFE, 0xFFFF), (0xE0000, 0xE007F),
+)  # fmt: skip
+_UNSEEN = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in UNSEEN)}]")
 
 
 def visible(text: str, but: str = "") -> str:
@@ -48,7 +54,7 @@ def html(text: str) -> str:
 
 def json(made: str) -> str:
     """JSON, as it was made, that a terminal shows and a file can hold; it reads back as what it was."""
-    return _UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", made)
+    return _UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else dumps(found[0])[1:-1], made)
 
 
 # What a spreadsheet takes for the start of a formula, in East Asian width too.
@@ -77,8 +83,14 @@ def from_csv(cell: str) -> str:
 
 
 def yaml(text: str) -> str:
-    """Text as a value in the header of a model card: YAML has JSON's strings."""
-    return json(dumps(text, ensure_ascii=False))
+    """Text as a value in the header of a model card: YAML has JSON's strings, and escapes for longer letters."""
+    return visible(dumps(text, ensure_ascii=False))
+
+
+def javascript() -> str:
+    """A regular expression of JavaScript for the letters that `visible` escapes."""
+    ranges = "".join(rf"\u{{{first:x}}}-\u{{{last:x}}}" for first, last in UNSEEN)
+    return f"/[{ranges}]/gu"
 
 
 # Letters that begin something within a line, links among them, which hubs make of addresses that stand for themselves.

@@ -7,7 +7,7 @@
   function make(tag, className, text) {
     const made = document.createElement(tag);
     if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
+    if (text !== undefined) made.textContent = visible(text);
     return made;
   }
   const percent = (value) => `${(100 * value).toFixed(1)}%`;
@@ -43,7 +43,7 @@
   }
 
   function problem(text) {
-    byId("problem").textContent = text;
+    byId("problem").textContent = visible(text);
     byId("problem").hidden = !text;
   }
 
@@ -51,7 +51,7 @@
     let response;
     try { response = await ask("/info"); } catch (error) { byId("about").textContent = error.message; return; }
     if (!response.ok) {
-      byId("about").textContent = response.status === 401 ? "" : await sentence(response);
+      byId("about").textContent = response.status === 401 ? "" : visible(await sentence(response));
       return;
     }
     byId("token-form").hidden = true;
@@ -66,7 +66,7 @@
     } else {
       parts.push("How often it is right was not measured.");
     }
-    byId("about").textContent = parts.join(" ");
+    byId("about").textContent = visible(parts.join(" "));
     byId("votes-choice").hidden = about.members.length < 2;
     if (state.waiting.length) work();
   }
@@ -75,7 +75,7 @@
     const made = make("article", "card");
     const photo = make("div", "photo");
     const image = make("img");
-    image.alt = `picture ${file.name}`;
+    image.alt = visible(`picture ${file.name}`);
     const address = URL.createObjectURL(file);
     image.onerror = () => photo.replaceChildren(make("span", "soft", "no preview of this kind of file"));
     image.src = address;
@@ -128,7 +128,7 @@
         const response = await ask(`/explain?label=${encodeURIComponent(label)}`, form);
         if (!response.ok) throw new Error(await sentence(response));
         const image = make("img", "map");
-        image.alt = `similarity of the patches of ${item.file.name} to ${label}`;
+        image.alt = visible(`similarity of the patches of ${item.file.name} to ${label}`);
         image.src = URL.createObjectURL(await response.blob());
         image.onload = () => URL.revokeObjectURL(image.src);
         const words = "Colour: similarity of each patch to the class, summed over the blocks. Ring: closest to any class; cross: farthest from all.";

@@ -96,7 +96,7 @@ class Access:
     def _check_page(self, host: str, headers: Mapping[str, str]) -> None:
         """A browser says which page a request comes from; who is no browser says nothing."""
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        foreign = origin is not None and _place(origin) != host.lower()
         if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise Refusal(
                 403, f"a page of another site ({(origin or 'unnamed')[:100]}) may not ask: open the service's own"
@@ -107,6 +107,14 @@ class Access:
         token = given[len(_BEARER) :].strip() if given.lower().startswith(_BEARER) else ""
         # Hashes are of one length, so that comparing them tells nothing of the token's own.
         return hmac.compare_digest(*(hashlib.sha256(one.encode()).digest() for one in (token, self.token)))
+
+
+def _place(origin: str) -> str:
+    """Name and port of an Origin header."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:

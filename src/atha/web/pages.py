@@ -8,6 +8,8 @@ from importlib import resources
 
 from starlette.responses import Response
 
+from atha.documents import escaping
+
 
 @dataclass(frozen=True)
 class Page:
@@ -65,6 +67,11 @@ def asset(package: str, name: str) -> str:
 def base_style() -> str:
     """What all pages look like: light and dark, wide and narrow."""
     return asset("atha.web", "base.css")
+
+
+def base_script() -> str:
+    """What all scripts show names with."""
+    return asset("atha.web", "base.js").replace("@UNSEEN@", escaping.javascript())
 
 
 def _hash(text: str) -> str:

@@ -11,13 +11,13 @@
   function make(tag, className, text) {
     const made = document.createElement(tag);
     if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
+    if (text !== undefined) made.textContent = visible(text);
     return made;
   }
   function draw(tag, attributes, text) {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    if (text !== undefined) made.textContent = text;
+    if (text !== undefined) made.textContent = visible(text);
     return made;
   }
   const percent = (value) => `${(100 * value).toFixed(1)}%`;
@@ -25,11 +25,11 @@
   const show = (id, shown) => { byId(id).toggleAttribute("hidden", !shown); };
 
   function tell(id, text) {
-    byId(id).textContent = text;
+    byId(id).textContent = visible(text);
     show(id, Boolean(text));
   }
   const problem = (text) => tell("problem", text);
-  const say = (text) => { byId("said").textContent = text || "\u00a0"; };
+  const say = (text) => { byId("said").textContent = visible(text || "\u00a0"); };
 
   async function ask(path, content, keepalive) {
     const headers = { Authorization: `Bearer ${token}` };
@@ -76,8 +76,8 @@
     const photo = current();
     byId("stage").classList.toggle("fixing", Boolean(state.fixing));
     show("back", Boolean(state.fixing));
-    byId("name").textContent = photo ? (state.fixing ? `Correct: ${photo.name}` : photo.name) : "\u00a0";
-    byId("name").title = photo ? photo.name : "";
+    byId("name").textContent = photo ? visible(state.fixing ? `Correct: ${photo.name}` : photo.name) : "\u00a0";
+    byId("name").title = photo ? visible(photo.name) : "";
     markClass(photo);
     if (photo && state.shown && state.shown.place === photo.place && state.ready) { state.shown = photo; return; }
     state.shown = photo;
@@ -94,7 +94,7 @@
       const address = await picture(photo.place, "large");
       if (state.shown !== photo) return;
       const image = byId("picture");
-      image.alt = `photo ${photo.name}`;
+      image.alt = visible(`photo ${photo.name}`);
       image.src = address;
       await image.decode();
       if (state.shown !== photo) return;
@@ -200,7 +200,7 @@
     const parts = [`${number(status.labelled)} of ${number(status.photos)} photos labelled`];
     if (status.none) parts.push(`${number(status.none)} none of the classes`);
     if (status.skipped) parts.push(`${number(status.skipped)} skipped`);
-    byId("progress").textContent = `${parts.join(", ")}. Saved in ${status.table}.`;
+    byId("progress").textContent = visible(`${parts.join(", ")}. Saved in ${status.table}.`);
     const looked = status.looked;
     const looking = looked < status.photos && !status.problem;
     show("looked", looking);
@@ -215,10 +215,11 @@
     byId("estimate").textContent = known
       ? `${percent(known.accuracy)} (95% interval ${percent(known.interval[0])} to ${percent(known.interval[1])})`
       : "Not known yet.";
-    byId("advice").textContent = status.advice;
-    byId("weakest").textContent = status.weakest && status.weakest[2]
+    byId("advice").textContent = visible(status.advice);
+    const weakest = status.weakest && status.weakest[2]
       ? `'${status.weakest[0]}': ${status.weakest[1]} of its ${status.weakest[2]} labelled photos are told right while they are held out.` + (known ? ` The estimate rests on ${known.images} photos drawn at random.` : "")
       : "";
+    byId("weakest").textContent = visible(weakest);
     tell("trouble", status.problem);
     showCurve(status.curve);
   }
@@ -293,9 +294,9 @@
     }
     item.row = row;
     const word = item.querySelector(".word");
-    word.textContent = label;
+    word.textContent = visible(label);
     word.classList.toggle("other", row.kind !== "label");
-    item.querySelector("button").title = `${row.name}: ${label}`;
+    item.querySelector("button").title = visible(`${row.name}: ${label}`);
     return item;
   }
 
