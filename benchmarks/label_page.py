@@ -1,10 +1,11 @@
 """What `atha label` takes with many photos: until the page and its first photo are there, memory, presses, estimates.
 
-    uv run python benchmarks/label_page.py FOLDER [--photos 50000] [--labels 200] [--minutes 5]
+    uv run python benchmarks/label_page.py FOLDER [--photos 50000] [--labels 200] [--minutes 5] [--adapt RECIPE]
 
 Photos of noise around one of seven colours are generated in FOLDER, where there is none yet. A program then asks for
 the page as a browser does, gives labels by colour, and at the end waits for an estimate that knows them all. Last, what
-the learner does after a press is timed by itself, on one core, with features of as many photos.
+the learner does after a press is timed by itself, on one core, with features of as many photos. With --adapt, a recipe
+is fitted beside it, presses come four a second, and what is said of the fit is printed.
 """
 
 import argparse
@@ -104,12 +105,14 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=50_000)
     parser.add_argument("--labels", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=5, help="to look at photos before labelling")
+    parser.add_argument("--adapt", help="recipe to fit beside it")
     given = parser.parse_args()
     generate(given.folder, given.photos)
     with tempfile.TemporaryDirectory() as place:
         table = Path(place) / "labels.csv"
         command = [sys.executable, "-m", "atha", "label", str(given.folder), "--model", "nano", "--no-browser"]
         command += ["--classes", ",".join(COLOURS), "--out", str(table)]
+        command += ["--adapt", "--recipe", given.adapt] if given.adapt else []
         begun = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
@@ -150,12 +153,16 @@ def measure(page: Page, process: int, given: argparse.Namespace, begun: float) -
         start = time.perf_counter()
         held = json.loads(page.ask("press", press))
         seconds.append(time.perf_counter() - start)
+        if given.adapt:
+            time.sleep(0.25)
     start = time.perf_counter()
     while not (curve := json.loads(page.ask("status"))["status"]["curve"]) or curve[-1][0] < given.labels:
         time.sleep(0.1)
     print(f"estimate after the last {time.perf_counter() - start:7.2f} s: {curve[-1][1]:.3f}")
     middle, late = np.quantile(seconds, [0.5, 0.95])
     print(f"a press                 {1000 * middle:7.1f} ms, 95% below {1000 * late:.1f} ms")
+    if given.adapt:
+        print(json.loads(page.ask("status"))["status"]["adapted"])
     print(f"peak memory             {peak_mib(process):7,.0f} MiB; load {os.getloadavg()[0]:.1f}")
 
 

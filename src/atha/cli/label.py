@@ -1,5 +1,6 @@
 """``atha label``: a page to label photos on, which chooses the next ones and says how good the labels are by now."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from atha.cli.common import verb
 
 if TYPE_CHECKING:
     from atha.classifier import Classifier
+    from atha.labelling.page.desk import Desk
     from atha.labelling.page.journal import Journal
 
 
@@ -25,6 +27,12 @@ def label(
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Of the photos shown, drawn at random: the estimate rests on these.")
     ] = 0.25,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Fit a full recipe beside it, which takes over where it is better.")
+    ] = False,
+    recipe: Annotated[
+        str | None, typer.Option(help=f"Of --adapt; as for atha fit. [{defaults.RECIPE}]", show_default=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes all that is random. (default: 0)")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0: any that is free.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
@@ -44,9 +52,17 @@ def label(
     from atha.cli.suggest import read_names
     from atha.data import Selection
     from atha.data.finding import find_images
+    from atha.errors import DataError
+    from atha.labelling.page.adapting import Adapting
     from atha.labelling.page.journal import Journal
     from atha.labelling.page.running import label_on_page
+    from atha.recipe import Recipe
 
+    if recipe is not None and not adapt:
+        raise DataError("--recipe is of the fit beside the labelling: give --adapt with it")
+    if adapt and not share:
+        raise DataError("--adapt compares on photos drawn at random, and --share is 0: give it a share above 0")
+    Recipe.load(recipe or defaults.RECIPE)
     names = [] if classes is None else read_names(classes)
     if len(names) > 1:
         Classes.given(names)
@@ -65,17 +81,26 @@ def label(
         backbone = load_backbone(model or defaults.MODEL)
         return Classifier(backbone, None, "probes", device, max_pixels)
 
+    def adapting(desk: "Desk") -> Adapting:
+        return Adapting(
+            desk, model or defaults.MODEL, recipe or defaults.RECIPE, texts, device, threads, max_pixels, common.say
+        )
+
     def ready(address: str) -> None:
         common.print_text(f"Label on {address}")
 
     try:
         label_on_page(
             files, journal, open_classifier, texts, share=share, port=port, max_pixels=max_pixels, browser=browser,
-            ready=ready,
+            ready=ready, adapt=adapting if adapt else None,
         )  # fmt: skip
     finally:
         journal.close()
     common.say(f"{_count(journal)} labels are in {out}; the same command goes on.")
+    if adapt:
+        chosen = [] if recipe in (None, defaults.RECIPE) else ["--recipe", str(recipe)]
+        words = ["atha", "fit", str(out), "--model", model or defaults.MODEL, *chosen, "--out", "adapter"]
+        common.say(f"To fit to all of them, and keep the adapter: {shlex.join(words)}")
 
 
 def _count(journal: "Journal") -> int:

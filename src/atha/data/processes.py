@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from typing import Any
 
@@ -34,16 +35,65 @@ def ask(module: str, asked: Any, seconds: float) -> tuple[dict[str, Any], bytes]
         BrokenOffError: there is no answer.
         TooLongError: there is none in time, or not within what the process allowed itself by `limit`.
     """
-    command = [sys.executable, "-P", "-c", f"from {module} import main; main()"]
     try:
         done = subprocess.run(  # noqa: S603 - this Python, and no shell
-            command, input=json.dumps(asked).encode(), capture_output=True, timeout=seconds, check=False
+            _command(module), input=json.dumps(asked).encode(), capture_output=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
         raise TooLongError from None
     if done.returncode == -getattr(signal, "SIGXCPU", 0) != 0:
         raise TooLongError
-    first, _, rest = done.stdout.partition(b"\n")
+    return _read(done.stdout)
+
+
+class Asking:
+    """A process that works beside this one, as `ask` has it, for as long as it likes; it ends when this one does.
+
+    It reads what it is asked with `read_line`, and is to watch for the end of its input.
+
+    Args:
+        module: its full name.
+        asked: values of JSON.
+    """
+
+    def __init__(self, module: str, asked: Any) -> None:
+        # A pipe would hold the process up until somebody reads it.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self._process = subprocess.Popen(  # noqa: S603 - this Python, and no shell
+            _command(module), stdin=subprocess.PIPE, stdout=self._said, stderr=subprocess.DEVNULL
+        )
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has ended, which `answer` finds
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def answer(self) -> tuple[dict[str, Any], bytes] | None:
+        """What it answered, see `ask`; None while it works.
+
+        Raises:
+            BrokenOffError: it ended without an answer.
+        """
+        if self._process.poll() is None:
+            return None
+        self._said.seek(0)
+        return _read(self._said.read())
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        self._said.close()
+
+
+def _command(module: str) -> list[str]:
+    return [sys.executable, "-P", "-c", f"from {module} import main; main()"]
+
+
+def _read(said: bytes) -> tuple[dict[str, Any], bytes]:
+    first, _, rest = said.partition(b"\n")
     try:
         answer = json.loads(first)
     except ValueError:
@@ -56,6 +106,11 @@ def ask(module: str, asked: Any, seconds: float) -> tuple[dict[str, Any], bytes]
 def asked() -> Any:
     """What this process was asked."""
     return json.loads(sys.stdin.buffer.read())
+
+
+def read_line() -> Any:
+    """What this process was asked by `Asking`."""
+    return json.loads(sys.stdin.buffer.readline())
 
 
 def answer(what: dict[str, Any], rest: bytes = b"") -> None:

@@ -6,7 +6,7 @@ predictions on the rest of the pool, corrected by that much: a difference estima
 It follows the pool as the doubtful images leave it. While there are few random images the correction is drawn to
 nothing, as if some more of them had found the probabilities right.
 
-Shapes: n labelled images, N classes, Q images of the pool, E width of features.
+Shapes: n labelled images, r of them drawn at random, N classes, Q images of the pool, E width of features.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,8 @@ class Look:
     Attributes:
         labels: how many there were.
         estimate: what it said.
-        predicted: class index of every image of the pool; None without a model.
+        predicted: class index of every image of the pool, -1 of those that the model was not asked about; None without
+            a model.
     """
 
     labels: int
@@ -76,14 +77,13 @@ class Look:
     predicted: Int[np.ndarray, "Q"] | None = field(default=None, compare=False)
 
 
-def estimate(
+def hold_out(
     features: Float[np.ndarray, "n E"],
     labels: Int[np.ndarray, "n"],
     random: Bool[np.ndarray, "n"],
     texts: Texts,
     seed: int,
-    rest: Float[np.ndarray, "Q"],
-) -> Estimate:
+) -> tuple[Bool[np.ndarray, "n"], Float[np.ndarray, "n"]]:
     """Classify labelled images while they are held out.
 
     Args:
@@ -92,7 +92,9 @@ def estimate(
         random: which of them were drawn at random from the pool.
         texts: of all classes.
         seed: of the folds.
-        rest: the probability that the model gives to its own prediction on each image of the rest of the pool.
+
+    Returns:
+        Which were classified right, and the probability of what each was taken for.
     """
     right, sure = np.zeros(len(labels), dtype=bool), np.zeros(len(labels))
     for part in (random, ~random):
@@ -104,15 +106,40 @@ def estimate(
                 model = fit_model(features[kept], labels[kept], texts, seed)
                 found = model.probabilities(features[out])
                 right[out], sure[out] = found.argmax(1) == labels[out], found.max(1)
-    count = len(texts.features)
+    return right, sure
+
+
+def by_class(labels: Int[np.ndarray, "n"], right: Bool[np.ndarray, "n"], count: int) -> list[Share]:
+    """Of each class, the images that were classified right."""
     total, good = np.bincount(labels, minlength=count), np.bincount(labels[right], minlength=count)
-    classes = [Share(int(a), int(b)) for a, b in zip(good, total, strict=True)]
-    images = int(random.sum())
+    return [Share(int(a), int(b)) for a, b in zip(good, total, strict=True)]
+
+
+def estimate(
+    right: Bool[np.ndarray, "r"],
+    sure: Float[np.ndarray, "r"],
+    rest: Float[np.ndarray, "Q"],
+    left: int,
+    classes: Sequence[Share],
+) -> Estimate:
+    """Accuracy of a model on the rest of the pool.
+
+    Args:
+        right: which random images it classified right while they were held out.
+        sure: the probability of what each was taken for.
+        rest: the probability that the model gives to its own prediction on images of the rest of the pool, a random
+            part of it or all.
+        left: images of the rest of the pool.
+        classes: see `Estimate`.
+    """
+    images = len(right)
     if not images or not len(rest):
         return Estimate(images=images, classes=classes)
-    off = right[random] - sure[random]
+    off = right - sure
     middle = float(np.clip(rest.mean() + off.sum() / (images + PRIOR), 0, 1))
-    half = Z * float(np.sqrt(off @ off + PRIOR * _VARIANCE) / (images + PRIOR))
+    unseen = max(0.0, 1 - len(rest) / left)
+    variance = (off @ off + PRIOR * _VARIANCE) / (images + PRIOR) ** 2 + unseen * rest.var() / len(rest)
+    half = Z * float(np.sqrt(variance))
     return Estimate(middle, (max(0.0, middle - half), min(1.0, middle + half)), images, classes)
 
 
@@ -144,4 +171,5 @@ def advise(looks: Sequence[Look], classes: Sequence[str]) -> str:
 def _moved(before: Look, last: Look) -> float | None:
     if before.predicted is None or last.predicted is None or len(before.predicted) != len(last.predicted):
         return None
-    return float((before.predicted != last.predicted).mean())
+    both = (before.predicted >= 0) & (last.predicted >= 0)
+    return float((before.predicted != last.predicted)[both].mean()) if both.any() else None

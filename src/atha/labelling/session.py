@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float, Int
 
 from atha.errors import DataError
 from atha.labelling import choosing
+from atha.labelling.contest import Adapted, Verdict, decide
 from atha.labelling.drawing import How, draw
-from atha.labelling.estimate import Estimate, Look, advise, estimate
+from atha.labelling.estimate import Estimate, Look, advise, by_class, estimate, hold_out
 from atha.labelling.model import LinearModel, Texts, fit_model
 from atha.methods.base import unit
 
@@ -26,7 +27,6 @@ SHARE = 0.25
 
 #: Labels of a class, in the mean, until which typical images are chosen, and different ones while a class has none.
 _COLD, _SOUGHT = 2, 10
-_UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class Session:
         size: n.
         seed: of all that is random.
         share: of the images that are offered, those that are drawn at random, from 0 to 1.
+        looks: estimates of the probes.
+        adapted: what a fit of a full recipe says, where there is one.
+        verdict: whether it speaks for the probes, as of the last estimate.
+        adapted_looks: estimates of adapted models, the last one of each fit, by the labels that it had.
     """
 
     classes: list[str]
@@ -64,6 +68,9 @@ class Session:
     seed: int = 0
     share: float = SHARE
     looks: list[Look] = field(default_factory=list)
+    adapted: Adapted | None = None
+    verdict: Verdict | None = None
+    adapted_looks: list[Look] = field(default_factory=list)
     _labels: dict[int, tuple[int, How]] = field(default_factory=dict)
     _left_out: set[int] = field(default_factory=set)
     _others: list[tuple[np.ndarray, int]] = field(default_factory=list)
@@ -143,6 +150,10 @@ class Session:
         self.unlabel(place)
         self._left_out.add(place)
 
+    def is_open(self, place: int) -> bool:
+        """Whether an image is neither labelled nor left out."""
+        return place not in self._labels and place not in self._left_out
+
     @property
     def labelled(self) -> dict[int, tuple[int, How]]:
         """Class index and how it came to be labelled, by place, in the order of labelling."""
@@ -195,31 +206,76 @@ class Session:
             for (place, how), row in zip(order, probabilities, strict=True)
         ]
 
+    @property
+    def is_led(self) -> bool:
+        """Whether an adapted model speaks for the probes."""
+        return self.verdict is not None and self.verdict.leads
+
+    @property
+    def shown(self) -> list[Look]:
+        """Estimates of what speaks."""
+        return self.adapted_looks if self.is_led else self.looks
+
     def estimate(self) -> Estimate:
-        """How good the model is on the rest of the pool, and what its progress says; noted in `looks`."""
+        """How good what speaks is on the rest of the pool, and what its progress says; noted in `looks`.
+
+        Where there is an adapted model, it is decided anew whether it speaks.
+        """
         features, labels, random = self._learned()
         predicted = None if self.model is None else self.model.probabilities(self.features[self.ready])
         rest = np.ones(self.size, dtype=bool)
         rest[[*self._labels, *self._left_out]] = False
         sure = np.empty(0) if predicted is None else predicted[rest[self.ready]].max(1)
-        found = estimate(features, labels, random, self.texts, self.seed, sure)
+        right, certain = hold_out(features, labels, random, self.texts, self.seed)
+        classes = by_class(labels, right, len(self.classes))
+        found = estimate(right[random], certain[random], sure, int(rest.sum()), classes)
         # A label that was taken back makes looks of more labels worthless.
         self.looks = [look for look in self.looks if look.labels < len(labels)]
         self.looks.append(Look(len(labels), found, None if predicted is None else predicted.argmax(1).astype(np.int16)))
-        return found
+        if self.adapted is not None:
+            self._compare(self.adapted, right, rest)
+        return self.shown[-1].estimate
 
     def recall(self, labels: int) -> None:
         """Make up the look that there would have been after the first labels, where none was made."""
         if 0 < labels < len(self._labels) and not any(look.labels == labels for look in self.looks):
             before = copy(self)
-            before.looks, before._model = [], None
+            before.looks, before._model, before.adapted, before.verdict = [], None, None, None
             before._labels = dict(list(self._labels.items())[:labels])
             before.estimate()
             self.looks = sorted([*self.looks, *before.looks], key=lambda look: look.labels)
 
     def advice(self) -> str:
         """A sentence on whether more labels are worth it, by the estimates so far."""
-        return advise(self.looks, self.classes)
+        return advise(self.shown, self.classes)
+
+    def _compare(self, adapted: Adapted, right: Bool[np.ndarray, "k"], rest: Bool[np.ndarray, "n"]) -> None:
+        """Decide whether an adapted model speaks, and note its estimate.
+
+        Args:
+            adapted: what it says.
+            right: what the probes classified right while it was held out, of all that they learned from.
+            rest: images of the pool that are open.
+        """
+        mine = [(place, *found) for place, found in self._labels.items() if self.ready[place]]
+        asked = [turn for turn, (place, _, _) in enumerate(mine) if place in adapted.rows]
+        rows = adapted.probabilities[[adapted.rows[mine[turn][0]] for turn in asked]]
+        labels = np.array([mine[turn][1] for turn in asked], dtype=int)
+        random = np.array([mine[turn][2] == "random" for turn in asked], dtype=bool)
+        good = rows.argmax(1) == labels
+        self.verdict = decide(adapted, good[random], right[asked][random], self.is_led)
+        open_ = rest[adapted.places]
+        predicted = np.full(self.size, -1, dtype=np.int16)
+        predicted[adapted.places] = adapted.probabilities.argmax(1)
+        found = estimate(
+            good[random],
+            rows.max(1)[random],
+            adapted.probabilities[open_].max(1),
+            int(rest.sum()),
+            by_class(labels, good, len(self.classes)),
+        )
+        self.adapted_looks = [look for look in self.adapted_looks if look.labels < adapted.labels]
+        self.adapted_looks.append(Look(adapted.labels, found, predicted))
 
     def _choose(self, free: Bool[np.ndarray, "n"], count: int, waiting: Sequence[int]) -> list[tuple[int, How]]:
         """Images by what is known of them; the same for the same labels."""
@@ -235,8 +291,8 @@ class Session:
         found: list[tuple[int, How]] = []
         seeking = bool(classes) and labels < _SOUGHT * classes and min(self.counts) == 0
         if model is not None and labels >= _COLD * classes and not seeking:
-            doubt = choosing.margin_doubt(model.probabilities(self.features[back]))
-            found = [(place, "unsure") for place in choosing.unsure(rows, doubt, open_, count, seed)]
+            doubt, asked = self._doubt(model, back, open_, count)
+            found = [(place, "unsure") for place in choosing.unsure(rows, doubt, asked, count, seed)]
         else:
             far = count // 2 if labels >= _COLD * classes > 0 else 0
             found = [(place, "typical") for place in choosing.typical(rows, known, open_, count - far, seed)]
@@ -244,6 +300,18 @@ class Session:
             known[near], open_[near] = True, False
             found += [(place, "different") for place in choosing.different(rows, known, open_, far, seed)]
         return [(int(back[place]), how) for place, how in found]
+
+    def _doubt(
+        self, model: LinearModel, back: Int[np.ndarray, "k"], open_: Bool[np.ndarray, "k"], count: int
+    ) -> tuple[Float[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
+        """Doubt of what speaks, and the open images that it was asked about; the probes' where these are too few."""
+        if self.is_led and self.adapted is not None:
+            said = np.zeros(self.size)
+            said[self.adapted.places] = choosing.margin_doubt(self.adapted.probabilities)
+            asked = open_ & np.isin(back, self.adapted.places)
+            if asked.sum() >= choosing.DOUBTED * count:
+                return said[back], asked
+        return choosing.margin_doubt(model.probabilities(self.features[back])), open_
 
     def _learned(self) -> tuple[Float[np.ndarray, "k E"], Int[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
         """Features at unit length, class indices, and whether drawn at random, of all that can be learned from."""

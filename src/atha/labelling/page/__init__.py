@@ -6,6 +6,7 @@ marks.py       what was pressed and what follows from it, of no file
 journal.py     the same on disk: a journal that is only appended to, and the table that is made of it
 desk.py        which tab shows which photo, and what may be pressed
 learner.py     features, choices and estimates, in threads of their own
+adapting.py    fits of a full recipe beside them, in processes of their own
 thumbnails.py  photos as the page shows them
 app.py         the paths of the page
 running.py     all of it on a port of this machine

@@ -37,6 +37,8 @@ class Learned:
         interval: its 95% interval.
         images: random ones that it rests on.
         curve: labels, estimate and interval, as they went.
+        led: labels from which an adapted model speaks in the curve and the rest; None: the probes do.
+        adapted: what is known of the adapted model, in a sentence; empty where none is asked for.
         advice: whether more labels are worth it, in a sentence.
         weakest: a class, and how many of its labelled photos are classified right while they are held out.
         problem: why nothing is learned; empty where something is.
@@ -49,6 +51,8 @@ class Learned:
     interval: tuple[float, float] = (0.0, 1.0)
     images: int = 0
     curve: Sequence[tuple[int, float, float, float]] = ()
+    led: int | None = None
+    adapted: str = ""
     advice: str = ""
     weakest: tuple[str, int, int] | None = None
     problem: str = ""
@@ -237,6 +241,8 @@ class Desk:
                 if learned.accuracy is None
                 else {"accuracy": learned.accuracy, "interval": learned.interval, "images": learned.images},
                 "curve": learned.curve,
+                "led": learned.led,
+                "adapted": learned.adapted,
                 "advice": learned.advice,
                 "weakest": learned.weakest,
                 "problem": self.journal.trouble or learned.problem,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from atha.errors import AthaError, reason
+from atha.labelling.page.adapting import Adapting
 from atha.labelling.page.desk import AHEAD, Desk, Learned
 from atha.labelling.page.marks import Event
 
@@ -42,6 +43,7 @@ class Learner:
         texts: what the model reads for a label; others are read as they are.
         share: of the photos that are chosen, those that are drawn at random.
         failed: called with why nothing can be learned.
+        adapting: makes fits of a full recipe beside it; None: there are none.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Learner:
         texts: Mapping[str, str],
         share: float,
         failed: Callable[[AthaError], None] = lambda error: None,
+        adapting: Adapting | None = None,
     ) -> None:
+        self._adapting = adapting
         self._desk, self._open, self._texts, self._share, self._failed = desk, open_classifier, texts, share, failed
         self._events: queue.SimpleQueue[tuple[int | None, Event]] = queue.SimpleQueue()
         self._photos: queue.Queue[list[Photo]] = queue.Queue(_WAITING)
@@ -63,6 +67,9 @@ class Learner:
         self._unreadable = self._copies = 0
         self._curve: dict[int, tuple[int, float, float, float]] = {}
         self._recalled: set[int] = set()
+        # Points of an adapted model, and labels from which it speaks.
+        self._adapted: dict[int, tuple[int, float, float, float]] = {}
+        self._led: int | None = None
         self._told = self._next_estimate = 0.0
         self._changed = True
         self._threads = [threading.Thread(target=self._run, name="atha-learn", daemon=True)]
@@ -125,6 +132,8 @@ class Learner:
                     self._step(session)
         finally:
             self._ended.set()
+            if self._adapting is not None:
+                self._adapting.end()
             if len(self._threads) > 1:
                 self._threads[1].join()
             cache.close()
@@ -189,6 +198,8 @@ class Learner:
         for photos in looked:
             self._add(session, photos)
         self._changed |= bool(done)
+        if self._adapting is not None and not self._is_behind(session):
+            self._changed |= self._adapting.step(session)
         chosen = self._choose(session)
         now = time.monotonic()
         if self._changed and now >= self._next_estimate and session.labelled and not self._is_behind(session):
@@ -258,9 +269,16 @@ class Learner:
 
         count = len(session.labelled)
         self._curve = {labels: point for labels, point in self._curve.items() if labels < count}
+        self._adapted = {labels: point for labels, point in self._adapted.items() if labels < count}
         for look in session.looks:
             if look.estimate.is_known:
                 self._curve[look.labels] = look.labels, look.estimate.accuracy, *look.estimate.interval
+        if session.is_led:
+            found = session.shown[-1].estimate
+            self._adapted[count] = count, found.accuracy, *found.interval
+            self._led = min(count, count if self._led is None else self._led)
+        else:
+            self._adapted, self._led = {}, None
         session.looks = [look for look in session.looks if look.labels > count - 2 * BACK]
 
     def _recall(self, session: "Session") -> bool:
@@ -278,7 +296,9 @@ class Learner:
         return True
 
     def _publish(self, session: "Session") -> None:
-        found = session.looks[-1].estimate if session.looks else None
+        found = session.shown[-1].estimate if session.shown else None
+        curve = {labels: point for labels, point in self._curve.items() if self._led is None or labels < self._led}
+        curve |= {labels: point for labels, point in self._adapted.items() if np.isfinite(point[1])}
         weakest = None
         if found is not None and found.weakest is not None:
             share = found.classes[found.weakest]
@@ -290,7 +310,9 @@ class Learner:
             accuracy=found.accuracy if found is not None and found.is_known else None,
             interval=found.interval if found is not None else (0.0, 1.0),
             images=found.images if found is not None else 0,
-            curve=_thinned([self._curve[labels] for labels in sorted(self._curve)]),
+            curve=_thinned([curve[labels] for labels in sorted(curve)]),
+            led=self._led,
+            adapted=self._adapting.say(session) if self._adapting is not None else "",
             advice=session.advice() if found is not None else "",
             weakest=weakest,
             problem=self._trouble,

@@ -220,11 +220,12 @@
       ? `'${status.weakest[0]}': ${status.weakest[1]} of its ${status.weakest[2]} labelled photos are told right while they are held out.` + (known ? ` The estimate rests on ${known.images} photos drawn at random.` : "")
       : "";
     byId("weakest").textContent = visible(weakest);
+    tell("adapted", visible(status.adapted));
     tell("trouble", status.problem);
-    showCurve(status.curve);
+    showCurve(status.curve, status.led);
   }
 
-  function showCurve(points) {
+  function showCurve(points, led) {
     const svg = byId("curve");
     show("curve", points.length > 1);
     if (points.length < 2) return;
@@ -240,6 +241,11 @@
     }
     drawn.push(draw("text", { x: left, y: bottom + 16 }, number(first)));
     drawn.push(draw("text", { x: right, y: bottom + 16, "text-anchor": "end" }, `${number(last)} labels`));
+    if (led !== null) {
+      const since = Math.max(led, first), side = x(since) > (left + right) / 2;
+      drawn.push(draw("line", { class: "since", x1: x(since), x2: x(since), y1: top, y2: bottom }));
+      drawn.push(draw("text", { x: x(since) + (side ? -5 : 5), y: bottom - 6, "text-anchor": side ? "end" : "start" }, "adapted"));
+    }
     const upper = points.map((one) => at(one[0], one[3])), lower = points.map((one) => at(one[0], one[2])).reverse();
     drawn.push(draw("polygon", { class: "band", points: [...upper, ...lower].join(" ") }));
     drawn.push(draw("polyline", { class: "line", points: points.map((one) => at(one[0], one[1])).join(" ") }));

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from atha.data.images import ImageReader
 from atha.data.reading import Reading
 from atha.errors import AthaError
+from atha.labelling.page.adapting import Adapting
 from atha.labelling.page.app import LIMITS, create_app
 from atha.labelling.page.desk import Desk
 from atha.labelling.page.journal import Journal
@@ -39,6 +40,7 @@ def label_on_page(
     max_pixels: int,
     browser: bool,
     ready: Callable[[str], None],
+    adapt: Callable[[Desk], Adapting] | None = None,
 ) -> None:
     """Show the page until the process is told to end.
 
@@ -52,6 +54,7 @@ def label_on_page(
         max_pixels: larger photos are refused.
         browser: open one.
         ready: called with the address, token and all, when the page can be asked for.
+        adapt: makes what fits a full recipe beside the labelling; None: nothing does.
 
     Raises:
         AthaError: the port cannot be had, or the model cannot be used.
@@ -64,7 +67,7 @@ def label_on_page(
         os.kill(os.getpid(), signal.SIGTERM)
 
     desk = Desk(files, journal)
-    learner = Learner(desk, open_classifier, texts, share, failed)
+    learner = Learner(desk, open_classifier, texts, share, failed, None if adapt is None else adapt(desk))
     desk.told = learner.tell
     thumbnails = Thumbnails(files, ImageReader(Reading(), max_pixels, quiet=True))
     app = create_app(desk, thumbnails, Access(_HOST, token, frozenset({"/"})))

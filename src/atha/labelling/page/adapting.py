@@ -1,0 +1,142 @@
+"""Fits of the full recipe beside the labelling: when a round of them begins, and what comes of it."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atha.data.processes import Asking, BrokenOffError
+from atha.labelling.contest import FEWEST, NEW, Adapted, halves
+from atha.labelling.fitting import Round
+from atha.labelling.page.desk import Desk
+
+if TYPE_CHECKING:
+    from atha.labelling.session import Session
+
+#: Open images that fits are asked about: those that are drawn at random next, and a random part of the pool.
+ASKED = 1000
+# Labels of which another round has more than the last one by this share at least: rounds take longer with more.
+_MORE = 0.25
+_MODULE = "atha.labelling.fitting"
+
+
+class Adapting:
+    """Rounds of fits, one after the other; for the thread that owns the session.
+
+    Args:
+        desk: whose photos are fitted to.
+        model: of `atha.backbones.load_backbone`.
+        recipe: of the fits.
+        texts: what the model reads for a label; others are read as they are.
+        device: to fit on.
+        threads: see `Round`.
+        max_pixels: larger photos are refused.
+        told: called with a sentence when there is something to say.
+        module: whose ``main`` is the process that fits.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        model: str,
+        recipe: str,
+        texts: Mapping[str, str],
+        device: str = "auto",
+        threads: int | None = None,
+        max_pixels: int = 0,
+        told: Callable[[str], None] = lambda sentence: None,
+        module: str = _MODULE,
+    ) -> None:
+        self._desk, self._model, self._recipe, self._texts = desk, model, recipe, texts
+        self._device, self._threads, self._max_pixels = device, threads, max_pixels
+        self._told, self._module = told, module
+        self._asking: Asking | None = None
+        self._round: tuple[int, list[int]] = 0, []  # labels of the round that is being made, and places it answers on
+        self._problem, self._last = "", ""
+
+    def step(self, session: "Session") -> bool:
+        """Begin a round where it is time, or take what one gave.
+
+        Returns:
+            Whether there is a new adapted model in the session.
+        """
+        if self._asking is None:
+            self._begin(session)
+            return False
+        try:
+            found = self._asking.answer()
+        except BrokenOffError:
+            found = {"problem": "its process was ended: is there enough memory?"}, b""
+        if found is None:
+            return False
+        self._asking.end()
+        self._asking = None
+        said, content = found
+        labels, places = self._round
+        self._problem = said.get("problem", "")
+        if self._problem:
+            self._told(f"No model was adapted to {labels} labels: {self._problem}")
+            return False
+        rows = np.frombuffer(content, "<f4").reshape(len(places), -1)
+        good = np.isfinite(rows).all(1)
+        session.adapted = Adapted(self._recipe, labels, np.array(places, dtype=int)[good], rows[good])
+        return True
+
+    def say(self, session: "Session") -> str:
+        """What is known, for the page; told where it has changed who speaks, or a new fit was compared."""
+        verdict = session.verdict
+        if verdict is not None and str(verdict) != self._last:
+            news = session.adapted is not None and f"{verdict.leads} {verdict.labels}"
+            if news != self._news:
+                self._told(str(verdict))
+            self._news, self._last = news, str(verdict)
+        parts = [self._last] if self._last else []
+        if self._asking is not None:
+            parts.append(f"A model is being adapted to {self._round[0]} labels ({self._recipe}).")
+        elif self._problem:
+            parts.append(f"No model was adapted to {self._round[0]} labels: {self._problem}")
+        elif not parts:
+            parts.append(
+                f"A model is adapted ({self._recipe}) from {NEW} labels on, {FEWEST} of them of photos drawn at random."
+            )
+        return " ".join(parts)
+
+    _news: str | bool = False
+
+    def end(self) -> None:
+        """End the round that is being made; nothing is lost but its work."""
+        if self._asking is not None:
+            self._asking.end()
+            self._asking = None
+
+    def _begin(self, session: "Session") -> None:
+        labelled = [(place, *found) for place, found in session.labelled.items() if session.ready[place]]
+        before = self._round[0]
+        if len(labelled) < max(NEW + before, (1 + _MORE) * before):
+            return
+        random = [turn for turn, (_, _, how) in enumerate(labelled) if how == "random"]
+        if len(random) < FEWEST:
+            return
+        labels = [label for _, label, _ in labelled]
+        held = [[random[turn] for turn in part] for part in halves([labels[turn] for turn in random])]
+        if any(len({label for turn, label in enumerate(labels) if turn not in out}) < 2 for out in map(set, held)):
+            return
+        asked = [place for place in session.order.tolist() if session.ready[place] and session.is_open(place)][:ASKED]
+        files = self._desk.files
+        self._round = len(labelled), [*(labelled[turn][0] for out in held for turn in out), *asked]
+        self._problem = ""
+        given = Round(
+            self._model,
+            self._recipe,
+            self._device,
+            self._threads,
+            self._max_pixels,
+            session.seed,
+            list(session.classes),
+            dict(self._texts),
+            [str(files[place].absolute()) for place, _, _ in labelled],
+            labels,
+            held,
+            [str(files[place].absolute()) for place in asked],
+        )
+        self._asking = Asking(self._module, given.to_dict())
