@@ -1,8 +1,13 @@
-"""A headless Chromium that is installed on the machine, looking at one HTML file."""
+"""A headless Chromium that is installed on the machine, looking at one HTML file.
 
+With ``ATHA_AXE``, the path of ``axe.min.js`` (of the npm package ``axe-core``), it also finds what is a barrier to people.
+"""
+
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 WIDTHS = (400, 1400)
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -12,9 +17,34 @@ def chromium() -> str | None:
     return next((found for name in _NAMES if (found := shutil.which(name))), None)
 
 
+def axe() -> Path | None:
+    """The script that finds barriers, where somebody has installed it."""
+    found = os.environ.get("ATHA_AXE")
+    return Path(found) if found else None
+
+
+def barriers(page: Any) -> list[str]:
+    """What axe finds on a page that is serious or critical; none where it is not installed.
+
+    Args:
+        page: of playwright, whose rules about scripts are bypassed.
+    """
+    if (script := axe()) is None:
+        return []
+    page.evaluate(script.read_text("utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{one['id']}: {node['html'][:120]}: {node['failureSummary']}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
 @dataclass
 class Seen:
     errors: list[str] = field(default_factory=list)
+    barriers: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     wider_than_page: list[str] = field(default_factory=list)
     overflow: int = 0
@@ -62,6 +92,7 @@ def look(path: Path, width: int, dark: bool = False, screenshot: Path | None = N
         found = page.evaluate(_LOOK)
         if screenshot is not None:
             page.screenshot(path=screenshot, full_page=True)
+        seen.barriers = barriers(page)
         browser.close()
     seen.overflow, seen.wider_than_page, seen.missing = found["overflow"], found["wider"], found["missing"]
     seen.without_alt, seen.text, seen.elements = found["alt"], found["text"], found["elements"]

@@ -88,12 +88,33 @@ def test_a_callback_ends_training(backbone, images):
     class Enough(Exception):
         pass
 
-    def until(step, steps, loss):
-        if step == 2:
+    def until(now):
+        if now.step == 2:
             raise Enough
 
     clf = atha.Classifier(backbone, recipe=Recipe.load("lora", ["training.steps=4", "training.precision=float32"]))
     with pytest.raises(Enough):
-        clf.fit(*images, progress=until)
+        clf.fit(*images, callbacks=[until])
     assert not clf.fitted
     assert "lora_A" not in "".join(backbone.model.state_dict())
+
+
+def test_callbacks_are_told_of_every_step(backbone, images):
+    told, again = [], []
+    recipe = Recipe.load(
+        "auto", ["training.steps=4", "training.precision=float32", 'blend.members=["text", "adapted"]']
+    )
+    clf = atha.Classifier(backbone, recipe=recipe).fit(*images, callbacks=[told.append, again.append])
+    assert told == again
+    assert [now.step for now in told] == list(range(1, told[0].steps + 1))
+    assert [now.loss for now in told if not now.half] == clf.history
+    assert sum(now.half for now in told) == told[0].steps - 4 == 6
+    told.clear()
+    atha.Classifier(backbone, recipe="prototypes").fit(*images, callbacks=[told.append])
+    assert told == []
+
+
+@pytest.mark.parametrize(("given", "mend"), [(print, r"a list of functions, \[print\]"), ([print, 3], "holds 3")])
+def test_callbacks_that_are_none_are_refused_before_training(backbone, images, given, mend):
+    with pytest.raises(DataError, match=mend):
+        atha.Classifier(backbone, recipe="lora").fit(*images, callbacks=given)

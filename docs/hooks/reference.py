@@ -91,7 +91,7 @@ def commands_page() -> str:
         usage = " ".join([name, "[OPTIONS]", *arguments])
         parts.append(f"```text\n{usage}\n```")
         rows = [_option(one) for one in command.params if not getattr(one, "hidden", False)]
-        parts.append(_table(("", "Default", ""), rows))
+        parts.append(_table(("Option", "Default", "Meaning"), rows))
         if command.epilog:
             lines = [line for line in command.epilog.split("\n\n") if line.startswith("$ ")]
             parts.append("```console\n" + "\n".join(lines) + "\n```")
@@ -230,11 +230,16 @@ def _inner(annotation: Any) -> Iterable[type[BaseModel]]:
 
 def _fields(model: type[BaseModel]) -> str:
     rows = [
-        (f"`{name}`", _type(field), "" if field.is_required() else "may be absent", _text(field.description or ""))
+        (
+            f"`{name}`",
+            _type(field),
+            "always" if field.is_required() else "may be absent",
+            _text(field.description or ""),
+        )
         for name, field in model.model_fields.items()
     ]
     title = "All of the file" if model is record.Record else f"`{model.__name__}`"
-    return f"#### {title}\n\n{_text(_summary(model))}\n\n{_table(('Field', 'Type', '', 'Meaning'), rows)}"
+    return f"#### {title}\n\n{_text(_summary(model))}\n\n{_table(('Field', 'Type', 'Presence', 'Meaning'), rows)}"
 
 
 # Shared

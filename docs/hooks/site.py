@@ -54,7 +54,7 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 def _own() -> dict[str, str]:
     folder = Path(__file__).parent
-    return {f"made/{name}": (folder / name).read_text("utf-8") for name in ("site.css", "worker.js")}
+    return {f"made/{name}": (folder / name).read_text("utf-8") for name in ("site.css", "tables.js", "worker.js")}
 
 
 def on_post_build(config: MkDocsConfig) -> None:

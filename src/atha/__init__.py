@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from atha.labelling.suggesting import Suggestion as Suggestion
     from atha.labelling.suggesting import Suggestions as Suggestions
     from atha.labelling.suggesting import suggest as suggest
+    from atha.models.training import TrainingStep as TrainingStep
     from atha.prediction import Prediction as Prediction
     from atha.recipe import Recipe as Recipe
     from atha.recipe import presets as presets
@@ -32,6 +33,7 @@ _PUBLIC = {
     "Recipe": "atha.recipe",
     "Suggestion": "atha.labelling.suggesting",
     "Suggestions": "atha.labelling.suggesting",
+    "TrainingStep": "atha.models.training",
     "audit": "atha.auditing.audit",
     "draw": "atha.data.drawing",
     "load_backbone": "atha.backbones",
@@ -50,6 +52,7 @@ __all__ = [
     "Recipe",
     "Suggestion",
     "Suggestions",
+    "TrainingStep",
     "audit",
     "draw",
     "load_backbone",

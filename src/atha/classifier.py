@@ -26,9 +26,9 @@ from atha.evaluation import Evaluation
 from atha.fitting import Learned, learn, learn_more
 from atha.methods.base import Fitted, Support
 from atha.methods.tuned import fit_recipe, squeezes
-from atha.models import training
 from atha.models.forms import move
 from atha.models.frozen import Frozen
+from atha.models.training import TrainingStep, observer_of
 from atha.recipe import Recipe
 from atha.snapshot import Snapshot
 
@@ -192,7 +192,7 @@ class Classifier(Answerer, Estimator):
         labels: Iterable[str | int] | None = None,
         *,
         seed: int = 0,
-        progress: training.Progress | None = None,
+        callbacks: Iterable[Callable[[TrainingStep], object]] = (),
         bands: Sequence[int] | Reading | None = None,
     ) -> "Classifier":
         """Adapt to labelled images; an earlier adaptation of this object is dropped.
@@ -202,8 +202,8 @@ class Classifier(Answerer, Estimator):
             labels: one for each image, where ``support`` has none.
             seed: fixes LoRA's start, dropout and augmentation; a run repeats bit for bit
                 on one kind of CPU, with the same number of threads (``record.run.threads``).
-            progress: called after each step with (step, steps, loss). What it raises ends the training and comes out
-                here; the classifier is then as it was before.
+            callbacks: functions, called in turn after each training step. What one raises ends the training and comes
+                out here; the classifier is then as it was before.
             bands: of images with many, the numbers, from 1, of those that are red, green and blue, or of the one that
                 is grey; or the whole rule by which images are read, from `atha.data.deciding.decide_reading`, which
                 otherwise decides it here.
@@ -212,7 +212,7 @@ class Classifier(Answerer, Estimator):
             This classifier.
 
         Raises:
-            DataError: images or classes cannot be used, or one image is in two classes; before training.
+            DataError: images, classes or callbacks cannot be used, or one image is in two classes; before training.
             BackboneError: the recipe aligns tokens and the backbone has none that can be.
             TrainingError: the loss is not finite.
 
@@ -221,7 +221,7 @@ class Classifier(Answerer, Estimator):
         """
         if self.recipe.alignment:
             self.backbone.check_alignable(growing=not self.recipe.alignment.keep_cls_out)
-        observer = None if progress is None else lambda step, steps, loss, _: progress(step, steps, loss)
+        observer = observer_of(callbacks)
         names = None if labels is None else list(labels)
         data = labelled(support, names, Selection("fit"))
         given = in_order(names) if self._given is None else self._given

@@ -13,6 +13,7 @@ from atha.classifier import Classifier
 from atha.data import read_labelled
 from atha.errors import DataError
 from atha.evaluation import Evaluation
+from atha.models.training import TrainingStep
 from atha.recipe import BlendRecipe, Recipe
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -51,22 +52,25 @@ def run_demo(folder: Path, seed: int = 0, progress: Callable[[str, int, int], No
     write_digits(folder / "digits", seed)
     support, test = read_labelled(result.support), read_labelled(result.test)
 
-    def told(what: str) -> Callable[..., None]:
-        return lambda done, total, loss=None: progress(what, done, total) if progress else None
+    def told(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: progress(what, done, total) if progress else None
+
+    def steps(what: str) -> list[Callable[[TrainingStep], None]]:
+        return [lambda now: told(f"Training {what}")(now.step, now.steps)]
 
     recipe = Recipe.load("paper", OVERRIDES)
     started = time.perf_counter()
     lora = Classifier.from_pretrained("nano", recipe=Recipe.load(recipe, ["alignment=none"]))
-    lora.fit(support, seed=seed, progress=told(f"Training {LORA}"))
+    lora.fit(support, seed=seed, callbacks=steps(LORA))
     trained = time.perf_counter()
     compared = lora.compare(test, progress=told("Testing zero-shot, linear probe and LoRA"))
     tested = time.perf_counter()
     atha = Classifier.from_pretrained("nano", recipe=recipe)
-    atha.fit(support, seed=seed, progress=told(f"Training {ATHA}"))
+    atha.fit(support, seed=seed, callbacks=steps(ATHA))
     adapted = atha.evaluate(test, progress=told(f"Testing {ATHA}"))
     aligned = time.perf_counter()
     auto = Classifier.from_pretrained("nano", recipe=Recipe.load(recipe, {"blend.members": MEMBERS}))
-    auto.fit(support, seed=seed, progress=told(f"Training {AUTO}"))
+    auto.fit(support, seed=seed, callbacks=steps(AUTO))
     blended = auto.evaluate(test, progress=told(f"Testing {AUTO}"))
     # The frozen backbone's pass and LoRA's share one reading of the images: each is charged half of it.
     half = (tested - trained) / 2

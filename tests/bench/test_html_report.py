@@ -8,6 +8,7 @@ from atha.bench.report import arenas
 from atha.bench.store import Store
 from atha.errors import DataError
 from atha.reports.benchmark import benchmark_report
+from browser import WIDTHS, chromium, look
 
 EVIL = "<script>alert(1)</script>"
 
@@ -61,3 +62,17 @@ def test_many_episodes_are_thinned_in_scatter_plots_and_it_is_said(tmp_path):
     html = benchmark_report(found, "r.db")
     assert "One in 3 of 900 episodes is drawn" in html
     assert len(html.encode()) < 1_000_000
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_in_a_browser(tmp_path, width, dark):
+    found = found_in(tmp_path / "r.db", *((method(name), range(40)) for name in ("lora", "zero-shot", EVIL)))
+    page = tmp_path / "report.html"
+    page.write_text(benchmark_report(found, "r.db"), "utf-8")
+    seen = look(page, width, dark)
+    assert seen.errors == seen.requests == seen.missing == seen.wider_than_page == seen.barriers == []
+    assert (seen.overflow, seen.without_alt, seen.dialogs, seen.elements["script"]) == (0, 0, 0, 0)
+    assert EVIL in seen.text

@@ -191,7 +191,7 @@ def test_in_a_browser(report, tmp_path, width, dark):
     path = tmp_path / "report.html"
     path.write_text(report, "utf-8")
     seen = look(path, width, dark)
-    assert seen.errors == seen.requests == seen.missing == seen.wider_than_page == []
+    assert seen.errors == seen.requests == seen.missing == seen.wider_than_page == seen.barriers == []
     assert (seen.overflow, seen.without_alt, seen.dialogs) == (0, 0, 0)
     assert seen.elements["script"] == seen.elements["img[onerror]"] == 0
     assert seen.elements["figure > svg"] >= 6

@@ -19,6 +19,7 @@ from atha.study import inside as inside_module
 from atha.study.inside import PRETRAINED, remembered
 from atha.study.tail import Design, Found, Point, look_inside, prepare, run_accuracy, source_episodes, to_dict
 from atha.study.variants import NONE, PUSH_ONLY, states, variants
+from browser import WIDTHS, chromium, look
 from conftest import COLOURS, write_images
 
 PAPER = Recipe.load("paper")
@@ -146,6 +147,18 @@ def test_writes_pages_figures_and_numbers_with_names_as_text(small):
     for words in ("only 2 episodes", "only 1 episodes", "CKA between source and target", "Modality gap"):
         assert words in html
     json.dumps(to_dict(design, found), allow_nan=False)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_in_a_browser(small, tmp_path, width, dark):
+    design, _, _, found, *_ = small
+    page = write_study(design, found, tmp_path)[0]
+    seen = look(page, width, dark)
+    assert seen.errors == seen.requests == seen.missing == seen.wider_than_page == seen.barriers == []
+    assert (seen.overflow, seen.without_alt, seen.dialogs, seen.elements["script"]) == (0, 0, 0, 0)
 
 
 def test_without_source_images_there_is_no_cka_and_it_is_said(small):

@@ -100,7 +100,8 @@ def fit(
     classifier = Classifier(load_backbone(model, revision), names, chosen, device, max_pixels)
     if chosen.trains:
         with common.progress(f"Training ({chosen.name})") as advance:
-            classifier.fit(data, seed=seed, progress=advance, bands=reading)
+            told = [lambda now: advance(now.step, now.steps, now.loss)]
+            classifier.fit(data, seed=seed, callbacks=told, bands=reading)
     else:
         common.say(f"Fitting ({chosen.name}) ...")
         classifier.fit(data, seed=seed, bands=reading)

@@ -25,7 +25,7 @@ from atha.models.forms import can_stack, graph_encoder, prediction_encoder
 from atha.models.frozen import Frozen, without
 from atha.models.graph import Affine, Tower, Unit
 from atha.models.inference import in_groups
-from atha.models.training import Observer
+from atha.models.training import Observer, TrainingStep
 from atha.recipe import Recipe
 from atha.tuners import Tuners
 
@@ -151,7 +151,11 @@ def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = Non
         done, own = next(before), _shorter(recipe) if on_half else recipe
         if observer is None:
             return train_recipe(own, support)
-        return train_recipe(own, support, lambda step, _, loss, now: observer(done + step, sum(steps), loss, now))
+
+        def counted(now: TrainingStep, tuners: Sequence[Tuners]) -> None:
+            observer(TrainingStep(done + now.step, sum(steps), now.loss, on_half), tuners)
+
+        return train_recipe(own, support, counted)
 
     return fit_blend(recipe.blend, support, train)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,15 +10,32 @@ from torch import Tensor, nn
 
 from atha.backbones import Backbone, Prompts
 from atha.data.views import SupportSet
-from atha.errors import TrainingError
+from atha.errors import DataError, TrainingError
 from atha.models.encoder import ClassTexts, Encoder, cosine
 from atha.recipe import OptimiserRecipe, Recipe
 from atha.tuners import Tuners
 
-#: Called after each step with (step, steps, loss).
-Progress = Callable[[int, int, float], None]
-#: The same, with the tuners as they are now.
-Observer = Callable[[int, int, float, Sequence[Tuners]], None]
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """A training step that is done, as the callbacks of `atha.Classifier.fit` get it.
+
+    Attributes:
+        step: its number, from 1, counted over all that this fit trains.
+        steps: how many there are in all.
+        loss: mean cross-entropy over the images of the step, in nats, before its update.
+        half: whether one half of the support set is trained on, to weigh the members of a blend by the other; what is
+            trained so is not kept.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    half: bool = False
+
+
+#: Told of a step, and of the tuners as they are now.
+Observer = Callable[[TrainingStep, Sequence[Tuners]], None]
 
 # Tokens that go through a step at once. On a CPU, more are not faster; a GPU wants many.
 _PART_TOKENS = {"cpu": 4096, "cuda": 65536}
@@ -75,9 +93,35 @@ def train(
             optimiser.zero_grad()
         scaler.update()
         if observer is not None:
-            observer(step + 1, steps, sum(losses[-1]) / len(supports), encoder.tuners)
+            observer(TrainingStep(step + 1, steps, sum(losses[-1]) / len(supports)), encoder.tuners)
     _check_finite(groups.values(), steps)
     return [list(of_one) for of_one in zip(*losses, strict=True)]
+
+
+def observer_of(callbacks: Iterable[Callable[[TrainingStep], object]]) -> Observer | None:
+    """What calls each callback in turn; None where there is none.
+
+    Args:
+        callbacks: functions of a step.
+
+    Raises:
+        DataError: it is one function, or holds what cannot be called.
+    """
+    if callable(callbacks):
+        raise DataError(f"callbacks is {callbacks!r}: give a list of functions, [{_name(callbacks)}]")
+    each = list(callbacks)
+    if wrong := [one for one in each if not callable(one)]:
+        raise DataError(f"callbacks holds {wrong[0]!r}, which cannot be called: give functions of a TrainingStep")
+
+    def observe(now: TrainingStep, _: Sequence[Tuners]) -> None:
+        for one in each:
+            one(now)
+
+    return observe if each else None
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__name__", "function"))
 
 
 def _backward(

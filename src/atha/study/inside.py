@@ -26,7 +26,7 @@ from atha.models.encoder import ClassTexts, cosine
 from atha.models.forms import prediction_encoder
 from atha.models.frozen import FrozenModel
 from atha.models.inference import in_groups
-from atha.models.training import Observer
+from atha.models.training import Observer, TrainingStep
 from atha.recipe import Recipe
 from atha.study.features import domain_cka, linear_cka, modality_gap, sorted_similarity
 from atha.texts import LISTS, read_json
@@ -176,11 +176,11 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
 
 
 def _recorder(history: list[list[list[float]]]) -> Observer:
-    def record(step: int, steps: int, loss: float, tuners: Sequence[Tuners]) -> None:
+    def record(now: TrainingStep, tuners: Sequence[Tuners]) -> None:
         strengths = tuners[0].strengths
-        if strengths is not None and (step == 1 or step % _EVERY == 0 or step == steps):
+        if strengths is not None and (now.step == 1 or now.step % _EVERY == 0 or now.step == now.steps):
             alignment = strengths.alignment
-            history.append([[float(step)], alignment.pull.tolist(), alignment.push.tolist()])
+            history.append([[float(now.step)], alignment.pull.tolist(), alignment.push.tolist()])
 
     return record
 
