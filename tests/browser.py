@@ -1,6 +1,6 @@
 """A headless Chromium that is installed on the machine, looking at one HTML file.
 
-With ``ATHA_AXE``, the path of ``axe.min.js`` (of the npm package ``axe-core``), it also finds what is a barrier to people.
+With ``ATHA_AXE``, the path of ``axe.min.js`` (of npm's ``axe-core``), it also finds what is a barrier to people.
 """
 
 import os

@@ -82,6 +82,20 @@ def test_pages_are_whole(address: str, browser: Any, width: int, dark: bool) -> 
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 
 
+def test_what_is_copied_of_a_session_can_be_pasted(address: str, browser: Any) -> None:
+    with opened(browser) as (page, _, _):
+        page.goto(f"{address}tutorials/first-classifier.html", wait_until="load")
+        # The theme's button marks the block so, and takes the text that is then shown.
+        said = page.evaluate(
+            """[...document.querySelectorAll('code:has(> .gp)')].map(
+              one => (one.setAttribute('data-md-copying', ''), one.innerText.trim()))"""
+        )
+    lines = [line for block in said for line in block.splitlines() if line.strip()]
+    assert lines[0] == "atha demo --images 20"
+    assert len(lines) > 5
+    assert {line.split()[0] for line in lines} <= {"atha", "mv"}
+
+
 @pytest.mark.parametrize("from_folder", [False, True], ids=["server", "folder"])
 def test_search_finds(address: str, browser: Any, from_folder: bool) -> None:
     with opened(browser) as (page, said, asked):
