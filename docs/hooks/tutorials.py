@@ -1,6 +1,7 @@
 """Runs a tutorial: the commands and the Python of a page, as they stand, and compares what they print with the page.
 
-``python docs/hooks/tutorials.py PAGE ...`` runs pages in a new folder and writes what was printed into them.
+``python docs/hooks/tutorials.py PAGE ...`` runs pages in a new folder and writes what was printed into them. Where a
+page ends what a command prints with a line ``...``, the rest is left out.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -26,6 +28,7 @@ _BLOCK = re.compile(r"^```(console|python)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*|\d+(?:[.,]\d+)*")
 #: How far a number may be from the page's: processors differ in last bits, and one image more or less may be right.
 _POINTS, _SHARE = 4.0, 0.25
+_REST = "..."
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def _command(words: list[str]) -> str:
     if words[0] == "mv":
         shutil.move(words[1], words[2])
         return ""
-    assert words[0] == "atha", f"a tutorial may run atha and mv, not {words[0]}"
+    if words[0] == "python":
+        return subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, text=True).stdout
+    assert words[0] == "atha", f"a tutorial may run atha, mv and python, not {words[0]}"
     with warnings.catch_warnings():
         found = CliRunner().invoke(app, words[1:], env={"COLUMNS": "100"})
     assert found.exit_code == 0, f"{shlex.join(words)}: {found.stderr[-2000:]} {found.exception!r}"
@@ -82,6 +87,9 @@ def _command(words: list[str]) -> str:
 def differs(shown: str, printed: str) -> str:
     """The first line of what was printed that the page has otherwise; empty if there is none."""
     expected, found = _lines(shown), _lines(printed)
+    if expected[-1:] == [_REST]:
+        expected = expected[:-1]
+        found = found[: len(expected)]
     for one, other in zip(expected, found, strict=False):
         if _NUMBER.sub("#", one) != _NUMBER.sub("#", other):
             return f"'{other}' where the page has '{one}'"
@@ -109,10 +117,18 @@ def write(page: Path) -> None:
             return f"```python\n{block[2]}```\n" + (f"\n```text\n{printed}```\n" if printed else "")
         commands = re.split(r"^(?=\$ )", block[2], flags=re.MULTILINE)[1:]
         heads = [re.match(r"(?:.*\\\n)*.*\n", command) for command in commands]
-        body = "".join(f"{head[0]}{step.printed}" for head, step in zip(heads, steps, strict=True) if head)
+        body = "".join(f"{head[0]}{_cut(step)}" for head, step in zip(heads, steps, strict=True) if head)
         return f"```console\n{body}```\n"
 
     page.write_text(_BLOCK.sub(renew, page.read_text("utf-8")), "utf-8")
+
+
+def _cut(step: Step) -> str:
+    """What was printed, as far as the page shows it."""
+    shown = step.shown.rstrip().splitlines()
+    if shown[-1:] != [_REST]:
+        return step.printed
+    return "\n".join([*step.printed.splitlines()[: len(shown) - 1], _REST, ""])
 
 
 if __name__ == "__main__":

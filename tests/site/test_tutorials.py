@@ -25,4 +25,7 @@ def test_what_differs_is_seen():
     assert not tutorials.differs(shown, "│ zero-shot  │  11.5% │ 8.0 │\nSaved in digits")
     assert "31.5" in tutorials.differs(shown, "│ zero-shot │ 31.5% │ 7.0 │\nSaved in digits")
     assert "lines" in tutorials.differs(shown, "│ zero-shot │ 10.0% │ 7.0 │")
+    assert not tutorials.differs("10.0%\n...\n", "10.0%\nmuch more\nand more")
+    assert "60.0" in tutorials.differs("10.0%\n...\n", "60.0%\nmuch more")
+    assert "1 lines" in tutorials.differs("10.0%\nmore\n...\n", "10.0%")
     assert "better" in tutorials.differs("no difference", "better")
