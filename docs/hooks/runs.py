@@ -7,14 +7,24 @@ import hashlib
 import html
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+# Photos to label and presses, and how the page tells that the next one is there and that the curve has all of them.
+_PHOTOS, _PRESSED = 240, 40
+_SHOWN = "(before) => document.body.dataset.place !== before && document.getElementById('wait').hidden"
+_DRAWN = """(labels) => document.getElementById('curve').textContent.includes(`${labels} labels`)
+  && document.querySelector('#curve .line').getAttribute('points').split(' ').length > 6"""
 
 
 def files() -> dict[str, str | bytes]:
@@ -39,7 +49,13 @@ def texts() -> dict[str, str]:
         for name, one in compared.items()
     ]
     table = "\n".join(["| method | accuracy | 95% interval |", "|---|---:|---:|", *rows])
-    return {"picture": picture, "table": table}
+    label = ""
+    if (folder / "label.png").is_file():
+        label = (
+            '<img class="look" src="../made/label.png" alt="The labelling page: a photo, a button for each class with '
+            'its key, and beside it the estimated accuracy with its interval, its curve and what was labelled last">'
+        )
+    return {"picture": picture, "table": table, "label": label}
 
 
 def _atha(*arguments: str, folder: Path) -> str:
@@ -57,7 +73,7 @@ def _made() -> Path:
     """The folder with what the runs gave; they are made where it is not there."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for path in sorted((ROOT / "src").rglob("*")):
-        if path.suffix in (".py", ".toml", ".safetensors"):
+        if path.suffix in (".py", ".toml", ".safetensors", ".html", ".css", ".js"):
             digest.update(path.read_bytes())
     folder = ROOT / ".cache" / "site" / digest.hexdigest()[:16]
     if folder.is_dir():
@@ -86,28 +102,67 @@ def _made() -> Path:
     _atha("report", "adapter", "--test", "digits/test", "--out", "report.html", folder=work)
     photo = next((work / "digits" / "test" / "digit_seven").iterdir())
     _atha("explain", "adapter", str(photo), "--out", "maps.png", folder=work)
-    _screenshot(work / "report.html", work / "report.png")
+    with _browser() as browser:
+        if browser is not None:
+            shown = browser.new_page(viewport={"width": 900, "height": 320}, color_scheme="light")
+            shown.goto((work / "report.html").resolve().as_uri(), wait_until="load")
+            shown.screenshot(path=work / "report.png")
+            _label(browser, work)
     for kept in ("digits", "adapter"):
         shutil.rmtree(work / kept)
     work.rename(folder)
     return folder
 
 
-def _screenshot(page: Path, picture: Path) -> None:
-    """The first screen of a page, where a browser is installed."""
+@contextmanager
+def _browser() -> Iterator[Any]:
+    """A browser; None where none is installed."""
     chromium = next((found for name in _NAMES if (found := shutil.which(name))), None)
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        return
+        chromium = None
     if chromium is None:
+        yield None
         return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        shown = browser.new_page(viewport={"width": 900, "height": 320}, color_scheme="light")
-        shown.goto(page.resolve().as_uri(), wait_until="load")
-        shown.screenshot(path=picture)
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def _label(browser: Any, work: Path) -> None:
+    """The labelling page after some keys were pressed."""
+    files = sorted((work / "digits" / "test").glob("*/*.png"))
+    random.Random(0).shuffle(files)  # noqa: S311 - no secret
+    del files[_PHOTOS:]
+    keys: dict[str, str] = {}
+    (work / "photos").mkdir()
+    for number, file in enumerate(files):
+        name = f"{number:04}.png"
+        shutil.copy(file, work / "photos" / name)
+        keys[name] = "1234567890"[_WORDS.index(file.parent.name.removeprefix("digit_"))]
+    command = [sys.executable, "-m", "atha", "label", "photos", "--model", "nano", "--no-browser"]
+    command += ["--out", "labels.csv", "--classes", ",".join(f"digit {word}" for word in _WORDS)]
+    with subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[-1]
+            page = browser.new_page(viewport={"width": 1200, "height": 760}, color_scheme="light")
+            page.set_default_timeout(120_000)  # of a machine with other work
+            page.goto(address)
+            page.wait_for_function("() => document.getElementById('looked').hidden && document.body.dataset.place")
+            for _ in range(_PRESSED):
+                place = page.evaluate("document.body.dataset.place")
+                page.keyboard.press(keys[Path(page.get_attribute("#name", "title")).name])
+                page.wait_for_function(_SHOWN, arg=place)
+            page.wait_for_function(_DRAWN, arg=_PRESSED)
+            page.screenshot(path=work / "label.png")
+        finally:
+            process.terminate()
+    shutil.rmtree(work / "photos")
 
 
 if __name__ == "__main__":  # renew the picture of the README: python docs/hooks/runs.py

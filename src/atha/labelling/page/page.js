@@ -220,7 +220,7 @@
       ? `'${status.weakest[0]}': ${status.weakest[1]} of its ${status.weakest[2]} labelled photos are told right while they are held out.` + (known ? ` The estimate rests on ${known.images} photos drawn at random.` : "")
       : "";
     byId("weakest").textContent = visible(weakest);
-    tell("adapted", visible(status.adapted));
+    tell("adapted", status.adapted);
     tell("trouble", status.problem);
     showCurve(status.curve, status.led);
   }
