@@ -50,8 +50,14 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _SCANS, _SCANNED = 400, 4_000_000_000
 # Segments before the first scan, each of which may be metadata.
 _SEGMENTS = 4096
+# Of JPEG's metadata: Pillow copies Exif again for each segment of it.
+_EXIF = 16 << 20
 # Of a GIF before its first picture, each of at most 255 bytes.
 _PARTS = 8192
+# Of a PNG; photos of hundreds of megapixels, cut as programs do, have half as many.
+_CHUNKS = 200_000
+# Of JPEG 2000 before its pixels.
+_BOXES = 1000
 _FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # Frames whose bands may come in one scan.
@@ -111,6 +117,7 @@ class JpegHead:
         coefficients: bytes a pixel that are kept until the last scan; 0 of a file with one.
         arithmetic: whether it is coded so.
         scan: where the first scan's marker is.
+        exif: bytes of Exif, in all its segments.
     """
 
     bits: int
@@ -118,11 +125,12 @@ class JpegHead:
     coefficients: float
     arithmetic: bool
     scan: int
+    exif: int
 
 
 def jpeg_head(file: BufferedReader) -> JpegHead | None:
     """Goes from marker to marker until the first scan; None where they are not as they should be."""
-    frame, place = b"", 2
+    frame, place, exif = b"", 2, 0
     for _ in range(_SEGMENTS):
         file.seek(place)
         mark = file.read(4)
@@ -137,6 +145,8 @@ def jpeg_head(file: BufferedReader) -> JpegHead | None:
             frame = mark + file.read(length - 2)
         elif mark[1] == 0xDA:
             break
+        elif mark[1] == 0xE1:
+            exif += length * (file.read(4) == b"Exif")
         place += 2 + length
     else:
         return None
@@ -147,13 +157,15 @@ def jpeg_head(file: BufferedReader) -> JpegHead | None:
     size = int.from_bytes(frame[7:9], "big"), int.from_bytes(frame[5:7], "big")
     once = frame[1] in _SEQUENTIAL and file.read(1) == bytes([count])
     coefficients = 0.0 if once else 2 * sum(sampling) / max(1, *sampling)
-    return JpegHead(frame[4], size, coefficients, frame[1] >= 0xC9, place)
+    return JpegHead(frame[4], size, coefficients, frame[1] >= 0xC9, place, exif)
 
 
 def jpeg_reason(head: JpegHead, file: BufferedReader) -> str:
     """Why a JPEG is refused, or nothing."""
     if head.bits != 8:
         return f"is a JPEG of {head.bits} bits, which is not read: save it as 16-bit PNG or TIFF"
+    if head.exif > _EXIF:
+        return f"it has {head.exif / 1e6:.0f} MB of Exif metadata, which would take too long: save it again without"
     if not head.coefficients:
         return ""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -221,15 +233,31 @@ def jpeg_2000(file: BinaryIO) -> Jpeg2000 | None:
     return Jpeg2000((width, height), components, bits, any(depth & 0x80 for depth in depths), slow, levels)
 
 
+def png_reason(file: BufferedReader) -> str:
+    """Why a PNG is refused, or nothing: Pillow goes from chunk to chunk, and there may be millions."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = 8
+        for _ in range(_CHUNKS):
+            if content[place + 4 : place + 8] in (b"", b"IEND"):
+                return ""
+            place += 12 + int.from_bytes(content[place : place + 4], "big")
+    return f"it has more than {_CHUNKS:,} chunks, which would take too long: save it again"
+
+
 def gif_reason(file: BinaryIO) -> str:
-    """Why a GIF is refused, or nothing: Pillow copies notes before the first picture again for each of their parts."""
+    """Why a GIF is refused, or nothing.
+
+    Pillow copies notes before the first picture again for each of their parts, and looks for it byte by byte.
+    """
     file.seek(0)
     head = file.read(13)
     file.seek(13 + (3 << (head[10] & 7) + 1 if len(head) == 13 and head[10] & 0x80 else 0))
     parts = 0
-    while parts < _PARTS and file.read(1) == b"!":
-        file.read(1)
+    while parts < _PARTS and (begin := file.read(1)) not in (b"", b",", b";"):
         parts += 1
+        if begin != b"!":
+            continue
+        file.read(1)
         while parts < _PARTS and (length := file.read(1)) not in (b"", b"\0"):
             file.seek(length[0], 1)
             parts += 1
@@ -272,7 +300,7 @@ def _codestream(file: BinaryIO) -> int | None:
     if file.read(2) == b"\xff\x4f":
         return 0
     place = 0
-    for _ in range(1000):
+    for _ in range(_BOXES):
         file.seek(place)
         head = file.read(16)
         if len(head) < 8:
@@ -284,7 +312,7 @@ def _codestream(file: BinaryIO) -> int | None:
             return place + own
         if size < own:
             return None
-        place += size
+        place += own if kind == b"jp2h" else size  # that one holds boxes, too
     return None
 
 

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from io import BufferedReader, BytesIO
-from typing import Any
+from typing import Any, BinaryIO
+from zlib import MAX_WBITS, decompress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,12 @@ from atha.data.samples import STRIP, Samples, rows_of
 # It logs what it finds odd in files; whatever matters of that is said in our words.
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_DEFLATED, _PLAIN = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
 _DEFLATE_RATIO = 1032  # at most
+# Before the group that says how the others are written, whose length is the value of its first element.
+_META = 144
+# By which a header is read: pydicom takes two or three for each element, and an image has some hundreds of those.
+_READS = 200_000
 
 
 def open_dicom(name: str, file: BufferedReader, limits: Limits) -> Samples:
@@ -38,21 +43,57 @@ def open_dicom(name: str, file: BufferedReader, limits: Limits) -> Samples:
     except ImportError:
         raise MissingExtra(name, "DICOM", "dicom") from None
     with trouble_is(name):
-        if _DEFLATED in file.read(4096) and file.seek(0, 2) * _DEFLATE_RATIO > limits.memory:
-            raise ImageProblem(name, "is a large deflated DICOM file: save it without, or as TIFF")
-        file.seek(0)
-        dataset = pydicom.dcmread(file, stop_before_pixels=True)
+        plain = _inflated(name, file, limits)
+        dataset = pydicom.dcmread(_Bounded(name, plain), stop_before_pixels=True)
         size = int(dataset.get("Columns", 0)), int(dataset.get("Rows", 0))
         modality = str(dataset.get("Modality", ""))[:16]
     if min(size) < 1:
         raise ImageProblem(name, f"is a DICOM file without an image{f' ({modality})' if modality else ''}")
     limits.check(name, size)
     with trouble_is(name):
-        slow = _check_compression(name, file, dataset, size)  # begins where reading ended, at the pixels
-        return _frame(name, file, dataset, size, slow)
+        slow = _check_compression(name, plain, dataset, size)  # begins where reading ended, at the pixels
+        return _frame(name, plain, dataset, size, slow)
 
 
-def _check_compression(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int]) -> bool:
+class _Bounded:
+    """A file that is read so often and no more: elements of a few bytes would keep pydicom busy for as long as they go.
+
+    Args:
+        name: for messages.
+        file: at its beginning.
+    """
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self._name, self._file, self._left = name, file, _READS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """See files.
+
+        Raises:
+            ImageProblem: it was read too often.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise ImageProblem(self._name, "its header has too many elements, it would take too long: save it as PNG")
+        return self._file.read(size)
+
+
+def _inflated(name: str, file: BufferedReader, limits: Limits) -> BinaryIO:
+    """The file at its beginning; of one that is deflated, what it would be without."""
+    head = file.read(4096)
+    size = file.seek(0, 2)
+    file.seek(0)
+    if _DEFLATED not in head:
+        return file
+    if size * _DEFLATE_RATIO > limits.memory:
+        raise ImageProblem(name, "is a large deflated DICOM file: save it without, or as TIFF")
+    start = _META + int.from_bytes(head[_META - 4 : _META], "little")
+    content = file.read()
+    return BytesIO(content[:start].replace(_DEFLATED, _PLAIN) + decompress(content[start:], -MAX_WBITS))
+
+
+def _check_compression(name: str, file: BinaryIO, dataset: Any, size: tuple[int, int]) -> bool:
     """See that the pixels can be decoded; returns whether that may take long."""
     from pydicom.encaps import get_frame
     from pydicom.pixels import get_decoder
@@ -79,12 +120,10 @@ def _check_compression(name: str, file: BufferedReader, dataset: Any, size: tupl
     return found is not None and (found.slow or found.size != size)
 
 
-def _frame(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int], slow: bool) -> Samples:
+def _frame(name: str, file: BinaryIO, dataset: Any, size: tuple[int, int], slow: bool) -> Samples:
     """The first frame."""
-    import pydicom
     from pydicom.pixels import apply_color_lut, pixel_array
 
-    syntax = dataset.file_meta.TransferSyntaxUID
     meaning = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
     samples, palette = int(dataset.get("SamplesPerPixel", 1)), meaning == "PALETTE COLOR"
     floating = "BitsStored" not in dataset
@@ -96,9 +135,7 @@ def _frame(name: str, file: BufferedReader, dataset: Any, size: tuple[int, int],
     def pixels() -> NDArray[Any]:
         with trouble_is(name):
             file.seek(0)
-            # What is deflated has to be read as a whole.
-            whole = pydicom.dcmread(file) if syntax.is_deflated else file
-            found = np.asarray(pixel_array(whole, index=0))
+            found = np.asarray(pixel_array(file, index=0))
             found = np.asarray(apply_color_lut(found, dataset)) if palette else found
             found = found if found.ndim == 3 else found[..., None]
             if found.shape[:2] != (size[1], size[0]):

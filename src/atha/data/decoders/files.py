@@ -14,7 +14,7 @@ from atha.data import headers
 from atha.data.budget import Limits
 from atha.data.decoders import deep_png, netpbm, tiff
 from atha.data.decoders.coloured import Coloured, orientation_of, pixel_bytes
-from atha.data.problems import TRUNCATED, ImageProblem, trouble_is
+from atha.data.problems import TRUNCATED, ImageProblem, TooLarge, trouble_is
 from atha.data.samples import STRIP, Opened, Samples
 
 # A short list on purpose: EPS would start Ghostscript, and every decoder more is one more way to be attacked.
@@ -26,8 +26,14 @@ HEAD = 192  # bytes that tell kinds of file apart
 _WEBP, _AVIF, _BAND_OF_JPEG_2000 = 16.2, 16.0, 6.5
 # Where a decoder cannot be stopped, more pixels than this go to a process that can.
 _MANY = 56_000_000
-# A pixel of text takes Pillow so long that more would be too many.
-_PLAIN_TEXT = 40_000_000
+# Numbers as text take Pillow so long that more would be too many; of one letter each, they may be more.
+_PLAIN_TEXT, _PLAIN_BITS = 12_000_000, 40_000_000
+# Decoders of these kinds hold the whole file twice.
+_AT_ONCE = 2
+
+
+# What is looked at before Pillow does, by how files begin: work that a few bytes of header can make without end.
+_LOOKS = ((b"GIF8", headers.gif_reason), (b"P", headers.netpbm_reason), (b"\x89PNG", headers.png_reason))
 
 
 def knows(head: bytes) -> bool:
@@ -56,6 +62,7 @@ def open_file(name: str, file: BufferedReader, limits: Limits) -> Opened:
         from atha.data.decoders import dicom
 
         return dicom.open_dicom(name, file, limits)
+    _check_held(name, file, head, limits)
     if headers.is_heif(head):
         from atha.data.decoders import heif
 
@@ -64,12 +71,7 @@ def open_file(name: str, file: BufferedReader, limits: Limits) -> Opened:
         return tiff.open_tiff(name, file, limits, read_header)
     if what := headers.foreign(head) or headers.is_text(head):
         raise ImageProblem(name, what)
-    if (size := headers.webp_size(head)) is not None:
-        limits.check(name, size)
-        too_big = limits.too_big(int(_WEBP * size[0] * size[1]), size[0] * size[1])
-        if too_big:
-            raise ImageProblem(name, too_big)
-    for begin, look in ((b"GIF8", headers.gif_reason), (b"P", headers.netpbm_reason)):
+    for begin, look in _LOOKS:
         if head.startswith(begin):
             with trouble_is(name):
                 reason = look(file)
@@ -77,9 +79,30 @@ def open_file(name: str, file: BufferedReader, limits: Limits) -> Opened:
                 raise ImageProblem(name, reason)
     if head[:2] == b"\xff\xd8":
         return _jpeg(name, file)
+    if head[4:8] == b"jP  " and headers.jpeg_2000(file) is None:
+        raise ImageProblem(name, TRUNCATED)
     decoder = read_header(name, file)
     with trouble_is(name):
         return of_decoder(name, decoder, file)
+
+
+def _check_held(name: str, file: BufferedReader, head: bytes, limits: Limits) -> None:
+    """See that there is memory for what decoders of some kinds take before they tell an image's size.
+
+    Raises:
+        ImageProblem: there is not.
+    """
+    if (head[:4] != b"RIFF" and head[4:8] != b"ftyp") or headers.foreign(head):
+        return
+    with trouble_is(name):
+        needed, pixels = _AT_ONCE * file.seek(0, 2), 0
+        file.seek(0)
+    if (size := headers.webp_size(head)) is not None:
+        limits.check(name, size)
+        pixels = size[0] * size[1]
+        needed += int(_WEBP * pixels)
+    if too_big := limits.too_big(needed, pixels):
+        raise TooLarge(name, too_big)
 
 
 def _jpeg(name: str, file: BufferedReader) -> Opened:
@@ -111,8 +134,10 @@ def of_decoder(name: str, decoder: ImageFile.ImageFile, file: BufferedReader) ->
         return deep_png.open_deep_png(name, decoder)
     if kind == "PPM" and (found := netpbm.open_netpbm(name, decoder, file)) is not None:
         return found
-    if kind == "PPM" and "plain" in str(decoder.tile[0][0]) and pixels > _PLAIN_TEXT:
-        raise ImageProblem(name, f"has {pixels:,} pixels as text, which would take too long: save it as PNG")
+    if kind == "PPM" and "plain" in str(decoder.tile[0][0]):
+        values = pixels * len(decoder.getbands())
+        if values > (_PLAIN_BITS if decoder.mode == "1" else _PLAIN_TEXT):
+            raise ImageProblem(name, f"has {values:,} numbers as text, which would take too long: save it as PNG")
     if kind == "JPEG2000":
         return _jpeg_2000(name, decoder, file)
     if kind in ("AVIF", "WEBP"):

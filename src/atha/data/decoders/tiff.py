@@ -36,6 +36,8 @@ _PLANES = 2
 _NOT_PILLOWS = (34887, 50001, 50002, 52546)
 # Each strip or tile costs a call, and each page; and these are bytes that may be gone through.
 _SEGMENTS, _MOST_PAGES, _MOST_BYTES = 1 << 17, 1024, 2_500_000_000
+# Entries of a directory: tifffile reads no more, and 16 bits count them where 64 do not.
+_MOST_TAGS = 4096
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def open_tiff(
         MissingExtra: tifffile is not installed, and the file needs it.
     """
     with trouble_is(name):
-        head = _head(file)
+        head = _head(name, file)
     if head.raw:
         raise ImageProblem(name, "is a camera's raw file, with a small picture first: export it as JPEG, PNG or TIFF")
     limits.check(name, head.size)
@@ -166,11 +168,15 @@ def open_tiff(
     return made
 
 
-def _head(file: BufferedReader) -> TiffHead:
+def _head(name: str, file: BufferedReader) -> TiffHead:
     start = file.read(8)
-    if start[2:4] in (b"+\x00", b"\x00+"):
+    if large := start[2:4] in (b"+\x00", b"\x00+"):
         start += file.read(8)
     tags = ImageFileDirectory_v2(start)
+    file.seek(tags.next)
+    count = int.from_bytes(file.read(8 if large else 2), "little" if start[:1] == b"I" else "big")
+    if count > _MOST_TAGS:
+        raise ImageProblem(name, f"its directory has {count:,} entries, at most {_MOST_TAGS:,} are read: save it again")
     file.seek(tags.next)
     tags.load(file)
     file.seek(0)
