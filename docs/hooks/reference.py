@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import atha
+from atha import serving
 from atha.adapter import files as adapter
 from atha.adapter import record
 from atha.adapter.support import SupportRecord
@@ -36,10 +37,11 @@ def pages() -> dict[str, str]:
 def python_page() -> str:
     """Public names, for mkdocstrings to fill in."""
     names = "\n\n".join(f"::: atha.{name}" for name in atha.__all__)
+    served = "\n\n".join(f"::: atha.serving.{name}" for name in serving.__all__)
     more = "\n\n".join(f"::: {name}" for name in BEHIND)
     return (
         "# Python\n\nWhat `import atha` has. [Which convention a thing follows](../concepts/conventions.md).\n\n"
-        f"## In `atha`\n\n{names}\n\n## What these give and take\n\n{more}\n"
+        f"## In `atha`\n\n{names}\n\n## In `atha.serving`\n\n{served}\n\n## What these give and take\n\n{more}\n"
     )
 
 
@@ -47,13 +49,26 @@ def python_page() -> str:
 BEHIND = (
     "atha.classes.Classes",
     "atha.explain.Explanation",
+    "atha.explain.TokenMaps",
+    "atha.export.exporting.Exported",
+    "atha.auditing.audit.Photo",
+    "atha.auditing.audit.Doubtful",
+    "atha.auditing.audit.Copies",
+    "atha.auditing.audit.Odd",
+    "atha.labelling.estimate.Estimate",
+    "atha.labelling.session.Session",
+    "atha.labelling.session.Pick",
     "atha.data.LabelledImages",
     "atha.data.Sample",
     "atha.data.Selection",
+    "atha.data.read_labelled",
+    "atha.data.reading.Reading",
+    "atha.data.deciding.decide_reading",
     "atha.errors.DataError",
     "atha.errors.RecipeError",
     "atha.errors.BackboneError",
     "atha.errors.AdapterError",
+    "atha.errors.ExportError",
     "atha.errors.TrainingError",
 )
 

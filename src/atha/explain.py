@@ -103,12 +103,27 @@ class TokenMaps:
         return bool((self.pull != 0).any() or (self.push != 0).any())
 
     def heat(self, label: int, block: Block = "sum") -> Float[np.ndarray, "R C"]:
-        """Similarity of each patch to one class, at one block or summed over all."""
+        """Similarity of each patch to one class: cosines, or their sum over blocks.
+
+        Args:
+            label: position of the class.
+            block: number of a block, from 0, or ``sum``.
+
+        Raises:
+            DataError: there is no such block.
+        """
         chosen = self.similarity[..., label]
         return np.asarray(chosen.sum(axis=0) if block == "sum" else chosen[self.check(block)])
 
     def marks(self, block: Block = "sum") -> tuple[Int[np.ndarray, "R C"], Int[np.ndarray, "R C"]]:
-        """At how many of the blocks shown each patch is head, and tail."""
+        """At how many of the blocks shown each patch is head, and tail.
+
+        Args:
+            block: number of a block, from 0, or ``sum``.
+
+        Raises:
+            DataError: there is no such block.
+        """
         return tuple(
             (mask.sum(axis=0) if block == "sum" else mask[self.check(block)].astype(int))
             for mask in (self.head, self.tail)
@@ -125,7 +140,11 @@ class TokenMaps:
         return block
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
-        """All arrays in plain types, for JSON."""
+        """All arrays in plain types, for JSON.
+
+        Args:
+            classes: labels, in the order of the probabilities.
+        """
         return {
             "similarity": self.similarity.tolist(),
             "head": self.head.tolist(),

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+import atha
+from atha import serving
 from atha.adapter.record import BlendRecord, Record
 from atha.bench.store_file import SCHEMA
 from atha.cli import app
@@ -26,7 +29,7 @@ COMMANDS = {name: one for name, one in reference.commands() if not reference.is_
 def public():
     """All functions, methods and classes that the page of Python names show."""
     package = griffe.load("atha", search_paths=[ROOT / "src"], docstring_parser="google", resolve_aliases=True)
-    names = [f"atha.{name}" for name in sys.modules["atha"].__all__] + list(reference.BEHIND)
+    names = [f"{room.__name__}.{name}" for room in (atha, serving) for name in room.__all__] + list(reference.BEHIND)
     for name in names:
         found = package[name.removeprefix("atha.")]
         yield name, found
@@ -105,6 +108,40 @@ def test_every_command_has_examples_that_it_takes():
             words = line.split(" > ")[0].split()
             assert words[: 1 + len(name.split())] == ["atha", *name.split()]
             command.make_context(name, words[1 + len(name.split()) :])
+
+
+def commands_of_documents():
+    """The words of each command of atha that a document shows, with the document's name."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        shared: dict[str, str] = {}
+        for block in re.findall(r"^```console\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+            for line in re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.MULTILINE):
+                if found := re.match(r"([A-Z])=\"(.*)\"$", line):  # what a page's later commands share
+                    shared[found[1]] = found[2]
+                words = _words_of(line, shared)
+                if words[:1] == ["atha"] and "..." not in words:
+                    yield path.name, words
+
+
+def _words_of(line: str, shared: dict[str, str]) -> list[str]:
+    """A command without what its shell does: variables, what another prints, where it prints to."""
+    filled = re.sub(r"\$([A-Z])\b", lambda name: shared[name[1]], line.replace("\\\n", " "))
+    return shlex.split(re.split(r" [>|] ", re.sub(r"\$\(.*?\)", "printed", filled))[0], comments=True)
+
+
+def test_commands_of_documents_are_ones_that_there_are():
+    seen, wrong = 0, []
+    for page, words in commands_of_documents():
+        name = next((" ".join(words[:n]) for n in (3, 2) if " ".join(words[:n]) in COMMANDS), "")
+        if not name and words[1:] in (["--help"], ["--version"]):
+            continue
+        try:
+            COMMANDS[name].make_context(name, words[len(name.split()) :])
+        except Exception as error:
+            wrong.append(f"{page}: {shlex.join(words)}: {error!r}")
+        seen += 1
+    assert not wrong, "\n".join(wrong)
+    assert seen > 80
 
 
 def test_the_page_of_commands_has_every_option():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from atha.data.survey import Benchmark, Survey
 
 app = typer.Typer(
-    help="Data sets: which benchmarks there are, whether data are in order, what classes are called.",
+    help="Data sets: which benchmarks there are, whether data and labels are in order, what classes are called.",
     no_args_is_help=True,
 )
 

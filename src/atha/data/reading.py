@@ -79,7 +79,12 @@ class Reading(Part):
         return self.bands is None and not self.stretches and self.alpha is not False
 
     def stretch(self, colour: bool, floating: bool) -> Stretch | None:
-        """That of images of one kind."""
+        """That of images of one kind; None where they are read as they are.
+
+        Args:
+            colour: whether they have three channels, and not one.
+            floating: whether their values are floating-point numbers.
+        """
         return next((one for one in self.stretches if (one.colour, one.floating) == (colour, floating)), None)
 
     def describe(self) -> list[str]:

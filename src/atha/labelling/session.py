@@ -96,7 +96,12 @@ class Session:
         self.ready[list(places)] = True
 
     def add_labelled(self, features: Float[np.ndarray, "k E"], labels: Sequence[int]) -> None:
-        """Labelled images that are not of the pool: something to learn from, and nothing to estimate from."""
+        """Labelled images that are not of the pool: something to learn from, and nothing to estimate from.
+
+        Args:
+            features: of the images, of any length.
+            labels: class index of each.
+        """
         self._others += zip(unit(np.asarray(features, dtype=np.float32)), map(int, labels), strict=True)
         self._model = None
 
@@ -140,18 +145,30 @@ class Session:
         self._model = None
 
     def unlabel(self, place: int) -> None:
-        """Take a label back, or what was left out; the image may be offered again."""
+        """Take a label back, or what was left out; the image may be offered again.
+
+        Args:
+            place: of the image, in the pool.
+        """
         self._labels.pop(place, None)
         self._left_out.discard(place)
         self._model = None
 
     def leave_out(self, place: int) -> None:
-        """Never offer an image again: it is none of the classes, cannot be told or cannot be read."""
+        """Never offer an image again: it is none of the classes, cannot be told or cannot be read.
+
+        Args:
+            place: of the image, in the pool.
+        """
         self.unlabel(place)
         self._left_out.add(place)
 
     def is_open(self, place: int) -> bool:
-        """Whether an image is neither labelled nor left out."""
+        """Whether an image is neither labelled nor left out.
+
+        Args:
+            place: of the image, in the pool.
+        """
         return place not in self._labels and place not in self._left_out
 
     @property
