@@ -78,6 +78,14 @@ def test_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> str:
+    """A CLIP of three small blocks, for what does not ask how good or how large a model is: a tenth of nano's time."""
+    import tiny_models
+
+    return tiny_models.make("clip", tmp_path_factory.mktemp("tiny") / "clip").name
+
+
+@pytest.fixture(scope="session")
 def real_images(tmp_path_factory):
     """A function from the name of a data set to its class folders."""
     if not SHARED_DATA.is_dir():

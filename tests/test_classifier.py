@@ -37,8 +37,10 @@ def state(clf):
 @pytest.mark.numbers
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_fit_repeats_bit_for_bit(backbone, precision, support, test_folder):
-    classifier = atha.Classifier(backbone, recipe=Recipe.load(QUICK, {"training.precision": precision}))
-    files = sorted(test_folder.glob("*/*.png"))
+    # The second step shows whether the first one's dropout and update repeat.
+    quick = Recipe.load(QUICK, {"training.precision": precision, "training.steps": 2})
+    classifier = atha.Classifier(backbone, recipe=quick)
+    files = sorted(test_folder.glob("*/*.png"))[::3]
     torch.manual_seed(1)
     classifier.fit(support, seed=3)
     first, losses, probabilities = (
@@ -54,8 +56,9 @@ def test_fit_repeats_bit_for_bit(backbone, precision, support, test_folder):
     assert classifier.history == losses
     assert all(torch.equal(first[name], value) for name, value in state(classifier).items())
     assert np.array_equal(classifier.predict_proba(files), probabilities)
-    classifier.fit(support, seed=4)
-    assert classifier.history != losses
+    if precision == "float32":  # a third fit takes its time where bfloat16 is emulated
+        classifier.fit(support, seed=4)
+        assert classifier.history != losses
 
 
 def test_order_of_the_support_set_makes_no_difference_to_classes(classifier, support):

@@ -219,9 +219,9 @@ def test_ray_gives_the_same_and_replaces_dead_workers(folder, tmp_path):
 
 def test_killed_runs_end_as_undisturbed_ones(folder, tmp_path):
     """Two workers, of which one is killed, and then the driver; benchmarks/kills.py is the same with fifty."""
-    found = kills_module().survive(folder, tmp_path, 2, "local", 12, random.Random(3), pause=0.2)
+    found = kills_module().survive(folder, tmp_path, 2, "local", 8, random.Random(3), pause=0.2)
     assert found["equal"], found
-    assert found["results"] == 36
+    assert found["results"] == 24
     assert found["left_behind"] == 0
     assert found["kills_of_the_driver"] == found["kills_of_a_worker"] == 1
 
@@ -232,7 +232,7 @@ def test_ctrl_c_ends_a_run_with_one_sentence(folder, tmp_path, moment):
     store = tmp_path / "a.db"
     command = [
         sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--model", "nano", "--way", "3",
-        "--method", "zero-shot", "--shot", "1", "--query", "2", "--episodes", "3000", "--workers", "2",
+        "--method", "zero-shot", "--shot", "1", "--query", "2", "--episodes", "1000", "--workers", "2",
         "--store", str(store),
     ]  # fmt: skip
     # A test run in the background of a shell ignores Ctrl-C, and so would what it starts.

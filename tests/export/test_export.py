@@ -38,13 +38,8 @@ def subject_of(classifier) -> Subject:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    return tiny_models.make("clip", tmp_path_factory.mktemp("clip")).name
-
-
-@pytest.fixture(scope="module")
-def blend(model, support) -> atha.Classifier:
-    return fitted(model, "auto", support, *EVERYTHING)
+def blend(tiny_clip, support) -> atha.Classifier:
+    return fitted(tiny_clip, "auto", support, *EVERYTHING)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +59,8 @@ def no_other_process(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["lora", "paper", "released", "probes", "gda"])
-def test_graphs(recipe, model, support, photos):
-    classifier = fitted(model, recipe, support)
+def test_graphs(recipe, tiny_clip, support, photos):
+    classifier = fitted(tiny_clip, recipe, support)
     subject = subject_of(classifier)
     graph = Probabilities(subject.fitted.graph(subject.frozen))
     views = torch.stack([subject.views.plain(classifier.reader.open(photo)) for photo in photos])
@@ -135,9 +130,9 @@ def test_predict_py_reads_images_as_the_classifier_does(blend, written, photos, 
     assert predict["shown"]("a\x1b[0m\u202eb ü") == "a\\x1b[0m\\u202eb ü"
 
 
-def test_the_published_benchmarks_geometry(model, support, photos, tmp_path):
+def test_the_published_benchmarks_geometry(tiny_clip, support, photos, tmp_path):
     """Squeezed and cut out, where the middle is between two pixels too."""
-    subject = subject_of(fitted(model, "probes", support, "views.transform=cdfsl"))
+    subject = subject_of(fitted(tiny_clip, "probes", support, "views.transform=cdfsl"))
     made = onnx_graph.Exporter(subject)
     companions.write_companions(tmp_path, made)
     (tmp_path / "predict.py").write_text((tmp_path / "predict.py").read_text().replace(made.script.start, ""))
@@ -159,9 +154,9 @@ def test_names_are_data(blend, tmp_path):
     assert max(map(len, (tmp_path / "predict.py").read_text().splitlines())) <= 120
 
 
-def test_int8_with_weights_in_a_file_of_their_own(model, support, photos, tmp_path, monkeypatch):
+def test_int8_with_weights_in_a_file_of_their_own(tiny_clip, support, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_graph, "LARGEST", 0)
-    classifier = fitted(model, "paper", support)
+    classifier = fitted(tiny_clip, "paper", support)
     made = classifier.export(tmp_path / "out", quantize="int8", calibrate=photos)
     assert (made.folder / "model.onnx.data").is_file()
     about = made.proof["int8"]
@@ -173,10 +168,10 @@ def test_int8_with_weights_in_a_file_of_their_own(model, support, photos, tmp_pa
     assert len([value for value in stored if len(value.dims) == 2]) == 6 * 3
 
 
-def test_transformers_loads_lora(model, support, photos, tmp_path):
+def test_transformers_loads_lora(tiny_clip, support, photos, tmp_path):
     import transformers
 
-    classifier = fitted(model, "lora", support)
+    classifier = fitted(tiny_clip, "lora", support)
     made = classifier.export(tmp_path / "out", "transformers")
     assert made.largest_difference < 1e-5
     assert made.proof["compared"]["predict_py"]["largest_difference"] < 1e-5
@@ -202,14 +197,14 @@ def test_what_a_checkpoint_cannot_hold_is_said_measured_and_asked_for(blend, tmp
     assert "alignment" in (out / "README.md").read_text()
 
 
-def test_a_probe_alone_is_in_no_checkpoint(model, support, tmp_path):
+def test_a_probe_alone_is_in_no_checkpoint(tiny_clip, support, tmp_path):
     with pytest.raises(ExportError, match="--format onnx"):
-        fitted(model, "gda", support).export(tmp_path / "out", "transformers")
+        fitted(tiny_clip, "gda", support).export(tmp_path / "out", "transformers")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_differs_is_not_written(model, support, tmp_path, monkeypatch, no_other_process):
-    classifier = fitted(model, "lora", support)
+def test_what_differs_is_not_written(tiny_clip, support, tmp_path, monkeypatch, no_other_process):
+    classifier = fitted(tiny_clip, "lora", support)
     out = tmp_path / "out"
     classifier.export(out, "transformers")
     before = {file.name: file.read_bytes() for file in out.iterdir()}
@@ -296,8 +291,8 @@ def test_torch_programs(kind, support, tmp_path):
 
 
 @pytest.mark.slow
-def test_another_precision_is_compared_in_float32(model, support, tmp_path):
-    classifier = fitted(model, "paper", support, "training.precision=bfloat16")
+def test_another_precision_is_compared_in_float32(tiny_clip, support, tmp_path):
+    classifier = fitted(tiny_clip, "paper", support, "training.precision=bfloat16")
     made = classifier.export(tmp_path / "out")
     assert made.proof["precision"] == {"classifier": "bfloat16", "export": "float32"}
     assert made.largest_difference < 1e-3

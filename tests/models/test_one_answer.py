@@ -78,8 +78,11 @@ def made():
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("size", "count"), [("nano", 33), ("vit-b-16", 3)])
+@pytest.mark.parametrize(
+    ("size", "count", "precision"),
+    # Fewer images where bfloat16 may be emulated, of three groups still and of a part of one.
+    [("nano", 33, "float32"), ("nano", 9, "bfloat16"), ("vit-b-16", 3, "float32"), ("vit-b-16", 2, "bfloat16")],
+)
 def test_whatever_is_beside_it(made, size, count, precision, threads):
     if (size, precision) not in made:
         made[size, precision] = classifier_of(backbone_of(size), precision), {}
@@ -98,11 +101,11 @@ def test_whatever_is_beside_it(made, size, count, precision, threads):
         assert np.array_equal(in_batches(images[: 2 * batch], batch), found[: 2 * batch]), batch
     order = np.random.default_rng(1).permutation(count)[:12]
     assert np.array_equal(clf.predict_proba([images[place] for place in order]), found[order])
-    few = range(0, count, max(2, count // 3))
+    few = range(0, count, max(1, count // 3))
     features, views = clf._now.predictor().frozen_features, [clf._views.plain(images[i]) for i in few]
     assert np.array_equal(features(views), np.concatenate([features([view]) for view in views]))
-    # Again and again: from the second time on, one image alone may go another way through the model.
-    for _ in range(2):
+    # Again and again: from the second time on, one image alone may go another way through the model, in float32.
+    for _ in range(2 if precision == "float32" else 1):
         assert np.array_equal(np.concatenate([clf.predict_proba([images[place]]) for place in few]), found[few])
 
 
@@ -172,7 +175,7 @@ def test_all_threads_are_for_one_group_at_a_time(monkeypatch):
     ("size", "calls", "precision"),
     [
         ("nano", 8, "float32"),
-        ("nano", 2, "bfloat16"),
+        ("nano", 1, "bfloat16"),
         ("vit-b-16", 2, "float32"),  # its fit in bfloat16 takes minutes where that is emulated
         *(
             pytest.param(size, 200, precision, marks=pytest.mark.slow)
@@ -186,7 +189,8 @@ def test_many_threads_and_a_fit_meanwhile(support, precision, size, calls):
     backbone = backbone_of(size)
     frozen = Recipe.load("lora", {"training.precision": precision})
     one, other = classifier_of(backbone, precision), atha.Classifier(backbone, classes=CLASSES, recipe=frozen)
-    quick = Recipe.load("released-fixed", {"training.steps": 2, "training.precision": precision})
+    steps = 2 if (size, precision) == ("nano", "float32") else 1
+    quick = Recipe.load("released-fixed", {"training.steps": steps, "training.precision": precision})
     images = photos(8)
     expected = [one.predict_proba(images), other.predict_proba(images)]
     alone = atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images)
@@ -226,7 +230,7 @@ def test_who_predicts_while_it_is_fitted_anew_has_the_one_before_or_the_new_one(
 
     worker = threading.Thread(target=ask, daemon=True)
     worker.start()
-    for _ in range(3):
+    for _ in range(2):
         clf.fit(support), clf.fit(fewer)
     ended.set()
     worker.join(timeout=300)

@@ -119,26 +119,28 @@ def test_labels_are_taken_where_nothing_can_be_learned(photos: list[Path], journ
     assert len(journal.marks) == 1
 
 
-def test_memory_does_not_grow_with_the_labels(photos: list[Path], journal: Journal):
+def test_memory_does_not_grow_with_the_labels(photos: list[Path], journal: Journal, monkeypatch: pytest.MonkeyPatch):
     """Of estimates that are compared no more, the predictions of the whole pile are dropped."""
-    from atha.labelling.estimate import BACK
+    from atha.labelling import estimate
     from atha.labelling.model import Texts
     from atha.labelling.session import Session
 
+    back = 4
+    monkeypatch.setattr(estimate, "BACK", back)
     rng = np.random.default_rng(0)
     texts = rng.normal(size=(3, 8))
-    session = Session(list(CLASSES), Texts(texts / np.linalg.norm(texts, axis=1, keepdims=True), 10.0), 90)
-    session.add_features(range(90), rng.normal(size=(90, 8)))
+    session = Session(list(CLASSES), Texts(texts / np.linalg.norm(texts, axis=1, keepdims=True), 10.0), 40)
+    session.add_features(range(40), rng.normal(size=(40, 8)))
     learner = Learner(Desk(photos, journal), nano, {}, 0.25)
-    for place in range(3 * BACK):
+    for place in range(3 * back):
         session.label(place, place % 3, "random")
         if place > 1:
             learner._estimate(session)
-    assert len(session.looks) == 2 * BACK and len(learner._curve) == 3 * BACK - 2
-    for place in range(BACK, 3 * BACK):
+    assert len(session.looks) == 2 * back and len(learner._curve) == 3 * back - 2
+    for place in range(back, 3 * back):
         session.unlabel(place)
     learner._estimate(session)
-    assert max(learner._curve) == BACK and session.looks[-1].labels == BACK
+    assert max(learner._curve) == back and session.looks[-1].labels == back
 
 
 def test_grey_and_deep_photos_are_shown(tmp_path: Path):
