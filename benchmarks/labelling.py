@@ -3,6 +3,7 @@
     python benchmarks/labelling.py features DATA FEATURES      # once: frozen features of nano, by set
     python benchmarks/labelling.py curves FEATURES OUT.jsonl   # accuracy against labels, and the live estimate
     python benchmarks/labelling.py cold FEATURES               # labels until all classes are found, uneven 7 classes
+    python benchmarks/labelling.py adapt DATA FEATURES         # full fits at 80 labels, probes, and the truth
     python benchmarks/labelling.py size                        # 50,000 generated features: seconds and memory
     python benchmarks/labelling.py show OUT.jsonl              # tables
 
@@ -136,6 +137,51 @@ def cold(folder: Path, seeds: range) -> None:
         )
 
 
+def adapt(source: Path, folder: Path, sets: Sequence[str], seeds: range, labels: int = 80, asked: int = 200) -> None:
+    """What a round of full fits says, whether it takes over, and whether it is better on photos whose labels it is not
+    told."""
+    from atha.data.sources.cdfsl import benchmarks
+    from atha.labelling.contest import Adapted, halves
+    from atha.labelling.fitting import Round, fit_and_ask
+    from atha.prompts import clean_class_name
+
+    for seed in seeds:
+        for name in sets:
+            data, folders = Set.load(folder, name), sorted(path for path in (source / name).iterdir() if path.is_dir())
+            pool, _ = data.split(seed, 0.6)
+            every = [str(file) for path in folders for file in sorted(path.iterdir())]
+            files = [every[place] for place in pool]
+            *_, session = simulate(data, pool, "ours", seed, labels)
+            texts = benchmarks()[name].texts if name in benchmarks() else {}
+            named = {path.name: texts.get(path.name, clean_class_name(path.name)) for path in folders}
+            places, given = zip(*((place, label) for place, (label, _) in session.labelled.items()), strict=True)
+            random = [turn for turn, (_, how) in enumerate(session.labelled.values()) if how == "random"]
+            held = [[random[turn] for turn in part] for part in halves([given[turn] for turn in random])]
+            open_ = [place for place in session.order.tolist() if session.is_open(place)][:asked]
+            started = time.perf_counter()
+            rows = fit_and_ask(
+                Round(
+                    "nano", "auto", "cpu", 2, 10**9, seed, list(named), named, [files[place] for place in places],
+                    given, held, [files[place] for place in open_],
+                )
+            )  # fmt: skip
+            seconds = time.perf_counter() - started
+            truth, model = data.labels[pool[open_]], session.model
+            assert model is not None
+            probes = (model.probabilities(session.features[open_]).argmax(1) == truth).mean()
+            better = (rows[-len(open_) :].argmax(1) == truth).mean()
+            before = session.estimate()
+            answers = [*(places[turn] for out in held for turn in out), *open_]
+            session.adapted = Adapted("auto", labels, np.array(answers), rows)
+            session.estimate()
+            after = session.adapted_looks[-1].estimate
+            print(
+                f"{name}, seed {seed}: probes {100 * probes:.1f}%, estimated {before}; adapted {100 * better:.1f}%, "
+                f"estimated {after}; {seconds:.0f} s. {session.verdict}",
+                flush=True,
+            )
+
+
 def show(file: Path) -> None:
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     steps = np.arange(STEP, MOST + 1, STEP)
@@ -254,7 +300,7 @@ def features(source: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["features", "curves", "cold", "size", "show"])
+    parser.add_argument("what", choices=["features", "curves", "cold", "adapt", "size", "show"])
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--sets", nargs="+", default=LABELLED)
     parser.add_argument("--seeds", nargs=2, type=int, default=(0, 20))
@@ -267,6 +313,8 @@ def main() -> None:
             curves(*options.paths, options.sets, seeds)
         elif options.what == "cold":
             cold(*options.paths, seeds)
+        elif options.what == "adapt":
+            adapt(*options.paths, options.sets, seeds)
         elif options.what == "show":
             show(*options.paths)
         else:
