@@ -53,7 +53,7 @@ def draw(explanation: Explanation, label: str, blocks: Sequence[Block], show: Sh
     name = figures.shorten(Path(explanation.file).name, 50)
     made.suptitle(f"{name}: patches against '{figures.shorten(label, 40)}'", fontsize=10)
     moved = any(maps.moves for maps in states.values())
-    note = "○ head, x tail" + ("" if moved else ": selected, not moved")
+    note = "rings: head, crosses: tail" + ("" if moved else " (selected, not moved)")
     made.supxlabel(note, fontsize=9)
     return made
 
