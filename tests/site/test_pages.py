@@ -93,7 +93,7 @@ def test_what_is_copied_of_a_session_can_be_pasted(address: str, browser: Any) -
     lines = [line for block in said for line in block.splitlines() if line.strip()]
     assert lines[0] == "atha demo --images 20"
     assert len(lines) > 5
-    assert {line.split()[0] for line in lines} <= {"atha", "mv"}
+    assert {line.split()[0] for line in lines} <= {"atha", "mv", "python"}
 
 
 @pytest.mark.parametrize("from_folder", [False, True], ids=["server", "folder"])
