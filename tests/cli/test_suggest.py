@@ -95,3 +95,10 @@ def test_in_python(pile: Path) -> None:
         atha.suggest(pile, classifier, count=0)
     with pytest.raises(DataError, match="random share is 2"):
         atha.suggest(pile, classifier, share=2)
+
+
+def test_a_pile_of_which_nothing_can_be_read(pile: Path) -> None:
+    (pile.parent / "broken").mkdir()
+    (pile.parent / "broken" / "a.png").write_bytes(b"no image at all, but a text")
+    refused = run("suggest", "broken", "--model", "nano")
+    assert refused.exit_code == 2 and "none of the 1 photos can be read" in refused.stderr

@@ -128,6 +128,9 @@ def suggest(
         raise DataError(f"count is {count}, give 1 or more")
     files = find_images([images] if isinstance(images, str | Path) else list(images), Selection("predict"))
     opened = open_session(files, classifier, labels, seed=seed, share=share, progress=progress)
+    if not opened.pool:
+        first = next(iter(opened.problems.values()))
+        raise DataError(f"none of the {len(files)} photos can be read ({first}): give other ones")
     session = opened.session
     picks = session.next(count)
     session.recall(len(session.labelled) - BACK)

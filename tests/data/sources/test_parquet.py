@@ -169,3 +169,13 @@ def test_without_the_library(tmp_path, photos, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"extra 'parquet': pip install 'atha\[parquet\]'"):
         read_labelled(path)
+
+
+def test_what_does_not_begin_as_parquet_is_not_gone_through(tmp_path):
+    path = tmp_path / "a.parquet"
+    for begin in (b"PAR1", b"text"):
+        with path.open("wb") as file:
+            file.write(begin)
+            file.truncate(1 << 33)
+        with pytest.raises(DataError, match="does not begin and end as one"):
+            read_labelled(path)

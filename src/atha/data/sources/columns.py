@@ -32,6 +32,9 @@ _MAYBE_LABELS = (
     "labels", "dx", "class_id", "classid", "label_id", "label_name", "finding_labels", "species", "breed", "y",
 )  # fmt: skip
 
+# Names of columns with words for the numbers in another one.
+_NAMES = ("class_name", "label_name", "category_name", "target_name")
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -79,10 +82,10 @@ def find_columns(records: Records, selection: Selection, files: Files) -> Column
         DataError: a column is missing, or several could be meant.
     """
     header = records.header
-    image, notes = _image(records, selection, files)
+    image, notes = image_column(records, selection, files)
     groups = matching(header, GROUP_COLUMNS)
     labels: tuple[int, ...] = ()
-    parts = part_columns(records, {image, *_known_labels(records, selection)})
+    parts = part_columns(records, {image, *label_columns(records, selection)})
     if selection.use != "predict":
         labels, more = _labels(records, selection, {image, *parts}, groups)
         notes += more
@@ -92,7 +95,12 @@ def find_columns(records: Records, selection: Selection, files: Files) -> Column
     return Columns(image, labels, groups[0] if groups else None, parts, notes + _others("group", header, groups))
 
 
-def _image(records: Records, selection: Selection, files: Files) -> tuple[int, tuple[str, ...]]:
+def image_column(records: Records, selection: Selection, files: Files) -> tuple[int, tuple[str, ...]]:
+    """The column of images, and what else could have been meant.
+
+    Raises:
+        DataError: there is none, or several could be meant.
+    """
     header = records.header
     if selection.image_column is not None:
         return _named(records, selection.image_column, "--image-column"), ()
@@ -113,8 +121,12 @@ def _image(records: Records, selection: Selection, files: Files) -> tuple[int, t
     raise _lacking(records, "image", IMAGE_COLUMNS)
 
 
-def _known_labels(records: Records, selection: Selection) -> list[int]:
-    """Columns that hold labels by their names, the one that is used first; or those that a user names."""
+def label_columns(records: Records, selection: Selection) -> list[int]:
+    """Columns that hold labels by their names, the one that is used first; or those that a user names.
+
+    Raises:
+        DataError: a user names one that is not there.
+    """
     header, wanted = records.header, selection.label_column
     if wanted is None:
         return matching(header, LABEL_COLUMNS) or matching(header, _MAYBE_LABELS)[:1]
@@ -126,9 +138,13 @@ def _labels(
     records: Records, selection: Selection, taken: set[int], groups: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     header = records.header
-    if found := _known_labels(records, selection):
+    if found := label_columns(records, selection):
         if selection.label_column is not None:
             return tuple(found), ()
+        if (named := _words(records, found[0])) is not None:
+            return (named,), (
+                f"the label is read from column '{header[named]}', which names those of '{header[found[0]]}'",
+            )
         return (found[0],), _others("label", header, found)
     rest = [index for index in range(len(header)) if index not in taken and _says_something(records, index)]
     classes = class_columns(records, rest) if records.named else ()
@@ -146,6 +162,18 @@ def _labels(
             f"--label-column '{those[:200]}'"
         )
     return classes, ()
+
+
+def _words(records: Records, numbers: int) -> int | None:
+    """The column that has a name for each number of a column of labels, where there is one."""
+    if not all(value.replace(".", "", 1).isdecimal() for value in _values(records, numbers)):
+        return None
+    name = plain_name(records.header[numbers]).removesuffix("_id").removesuffix("_index")
+    for found in matching(records.header, [f"{name}_name", *_NAMES]):
+        values = _values(records, found)
+        if found != numbers and values and not any(value.replace(".", "", 1).isdecimal() for value in values):
+            return found
+    return None
 
 
 def _named(records: Records, wanted: str, option: str) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from atha.data import LabelledSource, Selection
 from atha.data.sources.columns import find_columns
+from atha.data.sources.joining import with_folders
 from atha.data.sources.table import SUFFIXES, open_table
 from atha.data.sources.tabular import files_of
 
@@ -23,6 +24,7 @@ def parts_of(source: LabelledSource, selection: Selection) -> dict[str, str]:
         return {}
     records = open_table(Path(source), selection)
     files = files_of(records.base, selection, [value for _, row in records.first for value in row if value])
+    records, _ = with_folders(records, selection, files)
     columns = find_columns(records, selection, files)
     if not columns.parts:
         return {}

@@ -53,6 +53,8 @@ def read_parquet(path: Path, selection: Selection) -> LabelledImages:
     if find_spec("pyarrow") is None:
         raise DataError(f"{path}: Parquet is read with the extra 'parquet': pip install 'atha[parquet]'")
     files = _files(path)
+    for file in files:
+        _check_begin(file)
     digest = hashlib.sha256("".join(map(content_hash, files)).encode()).hexdigest()[:16]
     parts = (path.stem, digest, selection.image_column)
     folder = cache_folder() / "parquet" / "-".join(safe_name(part) for part in parts if part)
@@ -61,6 +63,19 @@ def read_parquet(path: Path, selection: Selection) -> LabelledImages:
     if embedded and selection.images is not None:
         raise DataError(f"--images is for tables of paths, and '{path}' holds its images; leave it out")
     return read_records(_records(path, folder, folder if embedded else files[0].parent), selection)
+
+
+def _check_begin(file: Path) -> None:
+    """See that a file begins and ends as Parquet does, before all of it is read."""
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(4)
+            opened.seek(-4, 2)
+            end = opened.read(4)
+    except OSError:  # it is shorter; or what is wrong is said when it is read
+        return
+    if begin != b"PAR1" or end != b"PAR1":
+        raise DataError(f"{file}: is no Parquet that can be read (it does not begin and end as one); get it again")
 
 
 def _files(path: Path) -> list[Path]:

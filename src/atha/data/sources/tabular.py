@@ -8,6 +8,7 @@ from pathlib import Path
 from atha.data import LabelledImages, Sample
 from atha.data.selection import Selection
 from atha.data.sources.columns import Columns, find_columns
+from atha.data.sources.joining import with_folders
 from atha.data.sources.locating import Files
 from atha.data.sources.naming import plain_name
 from atha.data.sources.one_hot import class_of
@@ -68,6 +69,7 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
     check_width(records.path, records.header)
     cells = [value for _, row in records.first for value in row if value]
     files = files_of(records.base, selection, cells)
+    records, joined = with_folders(records, selection, files)
     columns = find_columns(records, selection, files)
     wanted, division = choose_rows(records, columns.image, columns.parts, selection)
     samples: dict[str, tuple[Sample, str]] = {}
@@ -99,7 +101,7 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
         raise DataError(f"{lacking}; {files.mend([image.value for image in missing])}")
     if selection.use == "fit":
         _check_classes(lacking, {sample.label for sample, _ in samples.values()}, missing)
-    notes = [*columns.notes, *division, *_repetition(repeated)]
+    notes = [*joined, *columns.notes, *division, *_repetition(repeated)]
     if missing and selection.use != "all":
         notes.append(lacking)
     order = (
@@ -163,10 +165,12 @@ def _check_single(records: Records, labels: dict[str, int]) -> None:
     for label, number in labels.items():
         for between in "|;,":
             several = [part.strip() for part in label.split(between)]
-            if len(several) > 1 and all(part in labels for part in several):
+            known = [part in labels for part in several]
+            # A bar is in names of classes hardly ever, and a comma in many.
+            if len(several) > 1 and (any(known) if between == "|" else all(known)):
                 raise DataError(
-                    f"{records.path}: row {number} has the label '{label}', which is {len(several)} labels of the "
-                    "table, and an image has one; keep one of them, or delete the row"
+                    f"{records.path}: row {number} has the label '{label}', which is {len(several)} labels of which "
+                    "the table has some alone, and an image has one; keep one of them, or delete the row"
                 )
 
 
