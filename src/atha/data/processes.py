@@ -49,7 +49,8 @@ def ask(module: str, asked: Any, seconds: float) -> tuple[dict[str, Any], bytes]
 class Asking:
     """A process that works beside this one, as `ask` has it, for as long as it likes; it ends when this one does.
 
-    It reads what it is asked with `read_line`, and is to watch for the end of its input.
+    It reads what it is asked with `read_line`, and is to watch for the end of its input. Windows lets other work come
+    before it; elsewhere it is to see to that itself.
 
     Args:
         module: its full name.
@@ -60,7 +61,11 @@ class Asking:
         # A pipe would hold the process up until somebody reads it.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(  # noqa: S603 - this Python, and no shell
-            _command(module), stdin=subprocess.PIPE, stdout=self._said, stderr=subprocess.DEVNULL
+            _command(module),
+            stdin=subprocess.PIPE,
+            stdout=self._said,
+            stderr=subprocess.DEVNULL,
+            creationflags=getattr(subprocess, "IDLE_PRIORITY_CLASS", 0),
         )
         assert self._process.stdin is not None
         with suppress(OSError):  # it has ended, which `answer` finds

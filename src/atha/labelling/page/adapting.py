@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atha.data.processes import Asking, BrokenOffError
+from atha.defaults import MAX_PIXELS
 from atha.labelling.contest import FEWEST, NEW, Adapted, halves
 from atha.labelling.fitting import Round
 from atha.labelling.page.desk import Desk
@@ -43,7 +44,7 @@ class Adapting:
         texts: Mapping[str, str],
         device: str = "auto",
         threads: int | None = None,
-        max_pixels: int = 0,
+        max_pixels: int = MAX_PIXELS,
         told: Callable[[str], None] = lambda sentence: None,
         module: str = _MODULE,
     ) -> None:
@@ -52,7 +53,7 @@ class Adapting:
         self._told, self._module = told, module
         self._asking: Asking | None = None
         self._round: tuple[int, list[int]] = 0, []  # labels of the round that is being made, and places it answers on
-        self._problem, self._last = "", ""
+        self._problem = self._last = self._news = ""
 
     def step(self, session: "Session") -> bool:
         """Begin a round where it is time, or take what one gave.
@@ -86,7 +87,7 @@ class Adapting:
         """What is known, for the page; told where it has changed who speaks, or a new fit was compared."""
         verdict = session.verdict
         if verdict is not None and str(verdict) != self._last:
-            news = session.adapted is not None and f"{verdict.leads} {verdict.labels}"
+            news = f"{verdict.leads} {verdict.labels}"
             if news != self._news:
                 self._told(str(verdict))
             self._news, self._last = news, str(verdict)
@@ -100,8 +101,6 @@ class Adapting:
                 f"A model is adapted ({self._recipe}) from {NEW} labels on, {FEWEST} of them of photos drawn at random."
             )
         return " ".join(parts)
-
-    _news: str | bool = False
 
     def end(self) -> None:
         """End the round that is being made; nothing is lost but its work."""
