@@ -50,6 +50,7 @@ ROWS = {
     "accuracy = 1e308 * 10": "numbers that cannot be",
     "brier = -1": "numbers that cannot be",
     "seconds = -1e308 * 10": "numbers that cannot be",
+    "seconds = 1.7e308": "numbers that cannot be",
     "classes = x'ffff'": "values of another size",
     "classes = zeroblob(6)": "numbers that cannot be",
     "correct = x'ff7fff7fff7f'": "numbers that cannot be",

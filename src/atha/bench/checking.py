@@ -19,6 +19,8 @@ COLUMNS = (
 )
 _TYPES = [(int, str, float, float, bytes, bytes, bytes, float, memory) for memory in (int, type(None))]
 _MARGIN = 1e-9
+_LONGEST = 1e9
+"""Seconds of an episode, thirty years: of larger ones, the sum may be no number."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _wrong(made: Experiment, parts: np.ndarray, known: int, query: int) -> np.nd
     shares = made.correct.sum(axis=1) / (way * query)
     with np.errstate(all="ignore"):
         right = (abs(made.accuracy - shares) < _MARGIN) & (made.brier >= 0) & (made.brier <= 2)
-        right &= (made.seconds >= 0) & np.isfinite(made.seconds)
+        right &= (made.seconds >= 0) & (made.seconds <= _LONGEST)
         right &= ((parts >= 0) & (parts <= way * query)).all(axis=(1, 2)) & (parts[:, 0].sum(axis=1) == way * query)
         right &= ((made.correct >= 0) & (made.correct <= query)).all(axis=1)
         right &= (ordered[:, 0] >= 0) & (ordered[:, -1] < known) & (np.diff(ordered, axis=1) > 0).all(axis=1)
