@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,10 +51,10 @@ def _limit_onnxruntime(threads: int) -> None:
 
     made = onnxruntime.InferenceSession
 
-    def limited(*args: object, **kwargs: object) -> object:
-        options = onnxruntime.SessionOptions()
+    def limited(*args: Any, **kwargs: Any) -> object:
+        options = kwargs.setdefault("sess_options", onnxruntime.SessionOptions())
         options.intra_op_num_threads = threads
-        return made(*args, sess_options=options, **kwargs)
+        return made(*args, **kwargs)
 
     onnxruntime.InferenceSession = limited
 

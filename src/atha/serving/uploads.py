@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -74,10 +75,10 @@ async def read_images(request: Request, limits: ServiceLimits, most: int) -> For
     )
     try:
         form = await parser.parse()
-    except MultiPartException as error:
-        if "Too many files" in error.message:
+    except (MultiPartException, FormParserError) as error:  # older versions of starlette let the second through
+        if "Too many files" in str(error):
             raise _too_many(most) from None
-        raise Refusal(400, f"the form cannot be read ({error.message.rstrip('.')}): {_HOW}") from None
+        raise Refusal(400, f"the form cannot be read ({str(error).rstrip('.')}): {_HOW}") from None
     try:
         if not parser.whole:
             raise Refusal(400, f"the form ends before its last boundary: {_HOW}")
