@@ -166,14 +166,18 @@ def _labels(
 
 def _words(records: Records, numbers: int) -> int | None:
     """The column that has a name for each number of a column of labels, where there is one."""
-    if not all(value.replace(".", "", 1).isdecimal() for value in _values(records, numbers)):
+    if not all(map(_is_number, _values(records, numbers))):
         return None
     name = plain_name(records.header[numbers]).removesuffix("_id").removesuffix("_index")
     for found in matching(records.header, [f"{name}_name", *_NAMES]):
         values = _values(records, found)
-        if found != numbers and values and not any(value.replace(".", "", 1).isdecimal() for value in values):
+        if found != numbers and values and not any(map(_is_number, values)):
             return found
     return None
+
+
+def _is_number(value: str) -> bool:
+    return value.replace(".", "", 1).isdecimal()
 
 
 def _named(records: Records, wanted: str, option: str) -> int:

@@ -4,10 +4,8 @@ import os
 from pathlib import Path
 
 from atha.data import LabelledSource, Selection
-from atha.data.sources.columns import find_columns
-from atha.data.sources.joining import with_folders
 from atha.data.sources.table import SUFFIXES, open_table
-from atha.data.sources.tabular import files_of
+from atha.data.sources.tabular import locate
 
 
 def parts_of(source: LabelledSource, selection: Selection) -> dict[str, str]:
@@ -23,9 +21,7 @@ def parts_of(source: LabelledSource, selection: Selection) -> dict[str, str]:
     if not isinstance(source, str | Path) or Path(source).suffix.lower() not in SUFFIXES:
         return {}
     records = open_table(Path(source), selection)
-    files = files_of(records.base, selection, [value for _, row in records.first for value in row if value])
-    records, _ = with_folders(records, selection, files)
-    columns = find_columns(records, selection, files)
+    records, files, columns = locate(records, selection)
     if not columns.parts:
         return {}
     found = {}

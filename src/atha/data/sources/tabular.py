@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atha.data import LabelledImages, Sample
@@ -50,6 +50,26 @@ def files_of(base: Path, selection: Selection, values: Sequence[str]) -> Files:
     return Files(base) if selection.images is None else Files.below(selection.images, values)
 
 
+def locate(records: Records, selection: Selection) -> tuple[Records, Files, Columns]:
+    """Where the images of a table are, and which columns say so.
+
+    Args:
+        records: the table.
+        selection: where it has what.
+
+    Returns:
+        The table, with whole paths in its column of images; where these are; and its columns, with what is said of
+        joining them.
+
+    Raises:
+        DataError: a column is missing, several could be meant, or the folder that the user names is none.
+    """
+    files = files_of(records.base, selection, [value for _, row in records.first for value in row if value])
+    records, joined = with_folders(records, selection, files)
+    columns = find_columns(records, selection, files)
+    return records, files, replace(columns, notes=joined + columns.notes)
+
+
 def read_records(records: Records, selection: Selection) -> LabelledImages:
     """Reads the images that rows name, and their labels.
 
@@ -67,10 +87,7 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
             learn from, none of a class.
     """
     check_width(records.path, records.header)
-    cells = [value for _, row in records.first for value in row if value]
-    files = files_of(records.base, selection, cells)
-    records, joined = with_folders(records, selection, files)
-    columns = find_columns(records, selection, files)
+    records, files, columns = locate(records, selection)
     wanted, division = choose_rows(records, columns.image, columns.parts, selection)
     samples: dict[str, tuple[Sample, str]] = {}
     repeated: list[int] = []
@@ -101,7 +118,7 @@ def read_records(records: Records, selection: Selection) -> LabelledImages:
         raise DataError(f"{lacking}; {files.mend([image.value for image in missing])}")
     if selection.use == "fit":
         _check_classes(lacking, {sample.label for sample, _ in samples.values()}, missing)
-    notes = [*joined, *columns.notes, *division, *_repetition(repeated)]
+    notes = [*columns.notes, *division, *_repetition(repeated)]
     if missing and selection.use != "all":
         notes.append(lacking)
     order = (
