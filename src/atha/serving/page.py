@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from atha.web.pages import Page, asset, base_script, base_style
+from atha.web.pages import Page, asset, base_style
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -14,8 +14,7 @@ _PACKAGE = "atha.serving"
 
 def start_page() -> Page:
     """The page to drop pictures on."""
-    style = base_style() + asset(_PACKAGE, "page.css")
-    return Page("atha: label images", asset(_PACKAGE, "page.html"), style, base_script() + asset(_PACKAGE, "page.js"))
+    return Page.of_package("atha: label images", _PACKAGE)
 
 
 def docs_page(app: "FastAPI") -> Callable[[], Page]:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from atha.errors import AthaError
 from atha.texts import TextError, read_text
@@ -80,7 +80,7 @@ class Access:
         """
         host = headers.get("host", "")
         # A site whose name was made to lead to this machine would otherwise be asked as if it were ours.
-        if is_loopback(self.host) and not is_loopback(_name(host)):
+        if is_loopback(self.host) and not is_loopback(_split(f"//{host}").hostname or ""):
             raise Refusal(
                 421, f"this service is for this machine alone and is not called '{host[:100]}': ask localhost"
             )
@@ -96,7 +96,7 @@ class Access:
     def _check_page(self, host: str, headers: Mapping[str, str]) -> None:
         """A browser says which page a request comes from; who is no browser says nothing."""
         origin = headers.get("origin")
-        foreign = origin is not None and _place(origin) != host.lower()
+        foreign = origin is not None and _split(origin).netloc.lower() != host.lower()
         if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise Refusal(
                 403, f"a page of another site ({(origin or 'unnamed')[:100]}) may not ask: open the service's own"
@@ -109,17 +109,9 @@ class Access:
         return hmac.compare_digest(*(hashlib.sha256(one.encode()).digest() for one in (token, self.token)))
 
 
-def _place(origin: str) -> str:
-    """Name and port of an Origin header."""
+def _split(address: str) -> SplitResult:
+    """An address in parts, which are empty where it is none."""
     try:
-        return urlsplit(origin).netloc.lower()
+        return urlsplit(address)
     except ValueError:
-        return ""
-
-
-def _name(host: str) -> str:
-    """The name of a Host header, without its port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+        return urlsplit("")

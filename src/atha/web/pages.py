@@ -27,6 +27,16 @@ class Page:
     style: str
     script: str = ""
 
+    @classmethod
+    def of_package(cls, title: str, package: str) -> "Page":
+        """The page of ``page.html``, ``page.css`` and ``page.js`` of a package, on top of what all pages have."""
+        return cls(
+            title,
+            asset(package, "page.html"),
+            base_style() + asset(package, "page.css"),
+            base_script() + asset(package, "page.js"),
+        )
+
     @property
     def html(self) -> str:
         """The whole page."""

@@ -15,7 +15,7 @@ from atha.labelling.page.thumbnails import SIDES, Thumbnails
 from atha.web.access import Access
 from atha.web.guard import App, Guard
 from atha.web.limits import Limits
-from atha.web.pages import Page, asset, base_script, base_style
+from atha.web.pages import Page
 from atha.web.refusals import Refusal, answer, refuse_in_sentences
 
 LIMITS = Limits(body=16 << 10, bodies=1 << 20, requests=64, connections=64)
@@ -64,9 +64,7 @@ def create_app(desk: Desk, thumbnails: Thumbnails, access: Access) -> App:
     """
     made = FastAPI(title="atha label", docs_url=None, redoc_url=None, openapi_url=None, default_response_class=Response)
     refuse_in_sentences(made)
-    style = base_style() + asset(_PACKAGE, "page.css")
-    script = base_script() + asset(_PACKAGE, "page.js")
-    page = Page("atha: label photos", asset(_PACKAGE, "page.html"), style, script)
+    page = Page.of_package("atha: label photos", _PACKAGE)
 
     @made.get("/")
     def start() -> Response:
