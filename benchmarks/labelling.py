@@ -141,7 +141,7 @@ def adapt(source: Path, folder: Path, sets: Sequence[str], seeds: range, labels:
     """What a round of full fits says, whether it takes over, and whether it is better on photos whose labels it is not
     told."""
     from atha.data.sources.cdfsl import benchmarks
-    from atha.labelling.contest import Adapted, halves
+    from atha.labelling.contest import Adapted
     from atha.labelling.fitting import Round, fit_and_ask
     from atha.prompts import clean_class_name
 
@@ -154,15 +154,14 @@ def adapt(source: Path, folder: Path, sets: Sequence[str], seeds: range, labels:
             *_, session = simulate(data, pool, "ours", seed, labels)
             texts = benchmarks()[name].texts if name in benchmarks() else {}
             named = {path.name: texts.get(path.name, clean_class_name(path.name)) for path in folders}
-            places, given = zip(*((place, label) for place, (label, _) in session.labelled.items()), strict=True)
-            random = [turn for turn, (_, how) in enumerate(session.labelled.values()) if how == "random"]
-            held = [[random[turn] for turn in part] for part in halves([given[turn] for turn in random])]
-            open_ = [place for place in session.order.tolist() if session.is_open(place)][:asked]
+            questions = session.questions(asked)
+            open_ = list(questions.asked)
             started = time.perf_counter()
             rows = fit_and_ask(
                 Round(
-                    "nano", "auto", "cpu", 2, 10**9, seed, list(named), named, [files[place] for place in places],
-                    given, held, [files[place] for place in open_],
+                    model="nano", recipe="auto", device="cpu", threads=2, max_pixels=10**9, seed=seed,
+                    classes=list(named), texts=named, files=[files[place] for place in questions.places],
+                    labels=questions.labels, held=questions.held, asked=[files[place] for place in open_],
                 )
             )  # fmt: skip
             seconds = time.perf_counter() - started
@@ -171,8 +170,7 @@ def adapt(source: Path, folder: Path, sets: Sequence[str], seeds: range, labels:
             probes = (model.probabilities(session.features[open_]).argmax(1) == truth).mean()
             better = (rows[-len(open_) :].argmax(1) == truth).mean()
             before = session.estimate()
-            answers = [*(places[turn] for out in held for turn in out), *open_]
-            session.adapted = Adapted("auto", labels, np.array(answers), rows)
+            session.adapted = Adapted("auto", labels, np.array(questions.answered), rows)
             session.estimate()
             after = session.adapted_looks[-1].estimate
             print(

@@ -19,7 +19,6 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Photos to label and presses, and how the page tells that the next one is there and that the curve has all of them.
 _PHOTOS, _PRESSED = 240, 40
 _SHOWN = "(before) => document.body.dataset.place !== before && document.getElementById('wait').hidden"
@@ -135,6 +134,8 @@ def _browser() -> Iterator[Any]:
 
 def _label(browser: Any, work: Path) -> None:
     """The labelling page after some keys were pressed."""
+    from atha.demo import NAMES
+
     files = sorted((work / "digits" / "test").glob("*/*.png"))
     random.Random(0).shuffle(files)  # noqa: S311 - no secret
     del files[_PHOTOS:]
@@ -143,9 +144,9 @@ def _label(browser: Any, work: Path) -> None:
     for number, file in enumerate(files):
         name = f"{number:04}.png"
         shutil.copy(file, work / "photos" / name)
-        keys[name] = "1234567890"[_WORDS.index(file.parent.name.removeprefix("digit_"))]
+        keys[name] = "1234567890"[NAMES.index(file.parent.name.removeprefix("digit_"))]
     command = [sys.executable, "-m", "atha", "label", "photos", "--model", "nano", "--no-browser"]
-    command += ["--out", "labels.csv", "--classes", ",".join(f"digit {word}" for word in _WORDS)]
+    command += ["--out", "labels.csv", "--classes", ",".join(f"digit {word}" for word in NAMES)]
     with subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -95,7 +95,7 @@ def test_a_better_model_takes_over_and_a_worse_one_gives_back(pile: tuple[Sessio
     before = session.estimate()
     assert before.accuracy < 0.6 and not session.is_led and session.shown is session.looks
     random = [place for place, (_, how) in session.labelled.items() if how == "random"]
-    open_ = [place for place in session.order.tolist() if session.is_open(place)][:120]
+    open_ = session.questions(120).asked
     places = np.array([*random, *open_])
     session.adapted = adapted(session, truth, 0.95, places)
     found = session.estimate()

@@ -62,7 +62,9 @@ def label(
         raise DataError("--recipe is of the fit beside the labelling: give --adapt with it")
     if adapt and not share:
         raise DataError("--adapt compares on photos drawn at random, and --share is 0: give it a share above 0")
-    Recipe.load(recipe or defaults.RECIPE)
+    chosen, loaded = recipe or defaults.RECIPE, model or defaults.MODEL
+    if adapt:
+        Recipe.load(chosen)
     names = [] if classes is None else read_names(classes)
     if len(names) > 1:
         Classes.given(names)
@@ -78,13 +80,11 @@ def label(
         from atha.devices import use_threads
 
         use_threads(threads)
-        backbone = load_backbone(model or defaults.MODEL)
+        backbone = load_backbone(loaded)
         return Classifier(backbone, None, "probes", device, max_pixels)
 
     def adapting(desk: "Desk") -> Adapting:
-        return Adapting(
-            desk, model or defaults.MODEL, recipe or defaults.RECIPE, texts, device, threads, max_pixels, common.say
-        )
+        return Adapting(desk, loaded, chosen, texts, device, threads, max_pixels, common.say)
 
     def ready(address: str) -> None:
         common.print_text(f"Label on {address}")
@@ -98,8 +98,8 @@ def label(
         journal.close()
     common.say(f"{_count(journal)} labels are in {out}; the same command goes on.")
     if adapt:
-        chosen = [] if recipe in (None, defaults.RECIPE) else ["--recipe", str(recipe)]
-        words = ["atha", "fit", str(out), "--model", model or defaults.MODEL, *chosen, "--out", "adapter"]
+        asked = [] if chosen == defaults.RECIPE else ["--recipe", chosen]
+        words = ["atha", "fit", str(out), "--model", loaded, *asked, "--out", "adapter"]
         common.say(f"To fit to all of them, and keep the adapter: {shlex.join(words)}")
 
 

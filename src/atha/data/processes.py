@@ -4,10 +4,12 @@ A new Python costs a fraction of a second, so that this is for what may take lon
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -49,7 +51,7 @@ def ask(module: str, asked: Any, seconds: float) -> tuple[dict[str, Any], bytes]
 class Asking:
     """A process that works beside this one, as `ask` has it, for as long as it likes; it ends when this one does.
 
-    It reads what it is asked with `read_line`, and is to watch for the end of its input. Windows lets other work come
+    Once it has read what it is asked, it is to call `end_with_input`. Windows lets other work come
     before it; elsewhere it is to see to that itself.
 
     Args:
@@ -109,13 +111,18 @@ def _read(said: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def asked() -> Any:
-    """What this process was asked."""
-    return json.loads(sys.stdin.buffer.read())
-
-
-def read_line() -> Any:
-    """What this process was asked by `Asking`."""
+    """What this process was asked, by `ask` or by `Asking`."""
     return json.loads(sys.stdin.buffer.readline())
+
+
+def end_with_input() -> None:
+    """Let this process end when its input does, as it does when whoever asked is no more; returns at once."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="atha-input", daemon=True).start()
 
 
 def answer(what: dict[str, Any], rest: bytes = b"") -> None:

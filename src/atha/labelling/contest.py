@@ -28,6 +28,37 @@ FEWEST, NEW = 8, 20
 
 
 @dataclass(frozen=True)
+class Questions:
+    """What a round of fits learns from and is asked about; places are those of the pool.
+
+    Attributes:
+        places: of labelled images.
+        labels: of each, its class index.
+        held: of each fit, which of ``places`` it does not learn from, by their number: random ones.
+        asked: places of open images that all fits are asked about.
+    """
+
+    places: Sequence[int]
+    labels: Sequence[int]
+    held: Sequence[Sequence[int]]
+    asked: Sequence[int]
+
+    @property
+    def answered(self) -> list[int]:
+        """Places of what is answered, in the order of the answers."""
+        return [*(self.places[turn] for out in self.held for turn in out), *self.asked]
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether there are random images enough, and each fit learns from two classes at least."""
+        if sum(map(len, self.held)) < FEWEST:
+            return False
+        return all(
+            len({label for turn, label in enumerate(self.labels) if turn not in out}) > 1 for out in map(set, self.held)
+        )
+
+
+@dataclass(frozen=True)
 class Adapted:
     """What fits of a full recipe say of images that they did not learn from.
 

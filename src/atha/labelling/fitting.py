@@ -6,7 +6,6 @@ itself when its input is closed, as it is when nobody is left who asked.
 
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from atha.data.processes import answer, read_line
+from atha import machine
+from atha.data.processes import answer, asked, end_with_input
 from atha.errors import AthaError, reason
 
 
@@ -70,7 +70,7 @@ def fit_and_ask(given: Round) -> Float[np.ndarray, "m N"]:
     from atha.classifier import Classifier
 
     backbone = load_backbone(given.model)
-    held, asked = [], []
+    held, others = [], []
     for out in given.held:
         apart = set(out)
         kept = [place for place in range(len(given.files)) if place not in apart]
@@ -79,8 +79,8 @@ def fit_and_ask(given: Round) -> Float[np.ndarray, "m N"]:
         classifier = Classifier(backbone, texts, given.recipe, given.device, given.max_pixels)
         classifier.fit([given.files[place] for place in kept], labels, seed=given.seed)
         held.append(_probabilities(classifier, [given.files[place] for place in out], given.classes))
-        asked.append(_probabilities(classifier, given.asked, given.classes))
-    return np.concatenate([*held, np.mean(asked, axis=0)])
+        others.append(_probabilities(classifier, given.asked, given.classes))
+    return np.concatenate([*held, np.mean(others, axis=0)])
 
 
 def _probabilities(classifier: Any, files: Sequence[str], classes: Sequence[str]) -> Float[np.ndarray, "m N"]:
@@ -96,7 +96,7 @@ def _probabilities(classifier: Any, files: Sequence[str], classes: Sequence[str]
 
 def main() -> None:
     """The other process."""
-    given = Round(**read_line())
+    given = Round(**asked())
     end_with_input()
     if hasattr(os, "nice"):
         os.nice(19)
@@ -104,7 +104,7 @@ def main() -> None:
     try:
         from atha.devices import use_threads
 
-        use_threads(given.threads or max(1, (os.cpu_count() or 1) // 2))
+        use_threads(given.threads or max(1, machine.cores() // 2))
         found = fit_and_ask(given)
     except AthaError as error:
         answer({"problem": str(error)})
@@ -114,13 +114,3 @@ def main() -> None:
         answer({"images": len(found)}, found.astype("<f4").tobytes())
     sys.stdout.flush()
     os._exit(0)  # the thread waits for an input that does not end
-
-
-def end_with_input() -> None:
-    """Let this process end when its input does, as it does when whoever asked is no more; returns at once."""
-
-    def wait() -> None:
-        sys.stdin.buffer.read()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="atha-input", daemon=True).start()

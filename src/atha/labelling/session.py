@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from atha.errors import DataError
 from atha.labelling import choosing
-from atha.labelling.contest import Adapted, Verdict, decide
+from atha.labelling.contest import Adapted, Questions, Verdict, decide, halves
 from atha.labelling.drawing import How, draw
 from atha.labelling.estimate import Estimate, Look, advise, by_class, estimate, hold_out
 from atha.labelling.model import LinearModel, Texts, fit_model
@@ -163,18 +163,35 @@ class Session:
         self.unlabel(place)
         self._left_out.add(place)
 
-    def is_open(self, place: int) -> bool:
-        """Whether an image is neither labelled nor left out.
-
-        Args:
-            place: of the image, in the pool.
-        """
-        return place not in self._labels and place not in self._left_out
+    @property
+    def unlabelled(self) -> Bool[np.ndarray, "n"]:
+        """Images that are neither labelled nor left out."""
+        found = np.ones(self.size, dtype=bool)
+        found[[*self._labels, *self._left_out]] = False
+        return found
 
     @property
     def labelled(self) -> dict[int, tuple[int, How]]:
         """Class index and how it came to be labelled, by place, in the order of labelling."""
         return dict(self._labels)
+
+    @property
+    def known(self) -> list[tuple[int, int, How]]:
+        """Place, class index and how it came to be labelled, of those whose features are there, in the same order."""
+        return [(place, *found) for place, found in self._labels.items() if self.ready[place]]
+
+    def questions(self, most: int) -> Questions:
+        """What a round of fits is to learn from, and what it is asked about.
+
+        Args:
+            most: open images that are asked about.
+        """
+        known = self.known
+        places, labels = [place for place, _, _ in known], [label for _, label, _ in known]
+        random = [turn for turn, (_, _, how) in enumerate(known) if how == "random"]
+        held = [[random[turn] for turn in part] for part in halves([labels[turn] for turn in random])]
+        open_ = self.ready & self.unlabelled
+        return Questions(places, labels, held, self.order[open_[self.order]][:most].tolist())
 
     @property
     def counts(self) -> list[int]:
@@ -201,9 +218,9 @@ class Session:
         Returns:
             The images, those drawn at random among the others.
         """
-        open_ = self.ready.copy()
+        open_ = self.ready & self.unlabelled
         waiting = list(offered)
-        open_[[*self._labels, *self._left_out, *waiting]] = False
+        open_[waiting] = False
         ours = sum(how != "own" for _, how in self._labels.values()) + len(waiting)
         turns = [int((ours + turn + 1) * self.share) > int((ours + turn) * self.share) for turn in range(count)]
         chosen = self._choose(open_, count - sum(turns), waiting)
@@ -240,8 +257,7 @@ class Session:
         """
         features, labels, random = self._learned()
         predicted = None if self.model is None else self.model.probabilities(self.features[self.ready])
-        rest = np.ones(self.size, dtype=bool)
-        rest[[*self._labels, *self._left_out]] = False
+        rest = self.unlabelled
         sure = np.empty(0) if predicted is None else predicted[rest[self.ready]].max(1)
         right, certain = hold_out(features, labels, random, self.texts, self.seed)
         classes = by_class(labels, right, len(self.classes))
@@ -274,7 +290,7 @@ class Session:
             right: what the probes classified right while it was held out, of all that they learned from.
             rest: images of the pool that are open.
         """
-        mine = [(place, *found) for place, found in self._labels.items() if self.ready[place]]
+        mine = self.known
         asked = [turn for turn, (place, _, _) in enumerate(mine) if place in adapted.rows]
         rows = adapted.probabilities[[adapted.rows[mine[turn][0]] for turn in asked]]
         labels = np.array([mine[turn][1] for turn in asked], dtype=int)
@@ -332,7 +348,7 @@ class Session:
 
     def _learned(self) -> tuple[Float[np.ndarray, "k E"], Int[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
         """Features at unit length, class indices, and whether drawn at random, of all that can be learned from."""
-        mine = [(place, *found) for place, found in self._labels.items() if self.ready[place]]
+        mine = self.known
         own = self.features[[place for place, _, _ in mine]]
         others = np.array([row for row, _ in self._others], dtype=np.float32).reshape(-1, own.shape[1])
         labels = [label for _, label, _ in mine] + [label for _, label in self._others]

@@ -1,12 +1,11 @@
 """Fits beside the labelling, in a process of their own: what is asked of it, what it answers, and how it ends."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from waiting import until
 
 import atha
 from atha.data.processes import Asking, BrokenOffError
@@ -25,9 +24,9 @@ CLASSES = ["red thing", "green thing", "blue thing"]
 #: Answers in no time what the tests below take for the truth, which no feature tells.
 FITS = """
 import numpy as np
-from atha.data.processes import answer, read_line
+from atha.data.processes import answer, asked
 def main():
-    given = read_line()
+    given = asked()
     files = [given["files"][place] for out in given["held"] for place in out] + given["asked"]
     rows = np.full((len(files), len(given["classes"])), 0.05, dtype="<f4")
     for row, file in zip(rows, files):
@@ -37,10 +36,9 @@ def main():
 """
 WAITS = """
 import time
-from atha.data.processes import read_line
-from atha.labelling.fitting import end_with_input
+from atha.data.processes import asked, end_with_input
 def main():
-    read_line()
+    asked()
     end_with_input()
     time.sleep(600)
 """
@@ -73,14 +71,6 @@ def desk(photos: list[Path], tmp_path: Path) -> Iterator[Desk]:
     journal = Journal(tmp_path / "labels.csv", CLASSES)
     yield Desk(photos, journal)
     journal.close()
-
-
-def until(what: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 120
-    while not (found := what()):
-        assert time.monotonic() < end, "nothing came of it"
-        time.sleep(0.02)
-    return found
 
 
 def labelled(photos: list[Path], count: int) -> Session:

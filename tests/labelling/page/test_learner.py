@@ -1,14 +1,13 @@
 """What learns behind the page: on photos and a model, and with whatever is pressed meanwhile."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import until
 
 import atha
 from atha.data import Selection, read_labelled
@@ -45,14 +44,6 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def nano() -> atha.Classifier:
     return atha.Classifier.from_pretrained("nano", recipe="probes", device="cpu")
-
-
-def until(what: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 120
-    while not (found := what()):
-        assert time.monotonic() < end, "nothing came of it"
-        time.sleep(0.02)
-    return found
 
 
 def label(desk: Desk, count: int, start: int = 0) -> None:

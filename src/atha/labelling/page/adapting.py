@@ -1,13 +1,13 @@
 """Fits of the full recipe beside the labelling: when a round of them begins, and what comes of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from atha.data.processes import Asking, BrokenOffError
 from atha.defaults import MAX_PIXELS
-from atha.labelling.contest import FEWEST, NEW, Adapted, halves
+from atha.labelling.contest import FEWEST, NEW, Adapted
 from atha.labelling.fitting import Round
 from atha.labelling.page.desk import Desk
 
@@ -109,33 +109,29 @@ class Adapting:
             self._asking = None
 
     def _begin(self, session: "Session") -> None:
-        labelled = [(place, *found) for place, found in session.labelled.items() if session.ready[place]]
         before = self._round[0]
-        if len(labelled) < max(NEW + before, (1 + _MORE) * before):
+        if len(session.known) < max(NEW + before, (1 + _MORE) * before):
             return
-        random = [turn for turn, (_, _, how) in enumerate(labelled) if how == "random"]
-        if len(random) < FEWEST:
+        questions = session.questions(ASKED)
+        if not questions.are_enough:
             return
-        labels = [label for _, label, _ in labelled]
-        held = [[random[turn] for turn in part] for part in halves([labels[turn] for turn in random])]
-        if any(len({label for turn, label in enumerate(labels) if turn not in out}) < 2 for out in map(set, held)):
-            return
-        asked = [place for place in session.order.tolist() if session.ready[place] and session.is_open(place)][:ASKED]
-        files = self._desk.files
-        self._round = len(labelled), [*(labelled[turn][0] for out in held for turn in out), *asked]
+        self._round = len(questions.places), questions.answered
         self._problem = ""
         given = Round(
-            self._model,
-            self._recipe,
-            self._device,
-            self._threads,
-            self._max_pixels,
-            session.seed,
-            list(session.classes),
-            dict(self._texts),
-            [str(files[place].absolute()) for place, _, _ in labelled],
-            labels,
-            held,
-            [str(files[place].absolute()) for place in asked],
+            model=self._model,
+            recipe=self._recipe,
+            device=self._device,
+            threads=self._threads,
+            max_pixels=self._max_pixels,
+            seed=session.seed,
+            classes=list(session.classes),
+            texts=dict(self._texts),
+            files=self._paths(questions.places),
+            labels=questions.labels,
+            held=questions.held,
+            asked=self._paths(questions.asked),
         )
         self._asking = Asking(self._module, given.to_dict())
+
+    def _paths(self, places: Sequence[int]) -> list[str]:
+        return [str(self._desk.files[place].absolute()) for place in places]

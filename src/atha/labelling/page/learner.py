@@ -276,7 +276,7 @@ class Learner:
         if session.is_led:
             found = session.shown[-1].estimate
             self._adapted[count] = count, found.accuracy, *found.interval
-            self._led = min(count, count if self._led is None else self._led)
+            self._led = count if self._led is None else min(count, self._led)
         else:
             self._adapted, self._led = {}, None
         session.looks = [look for look in session.looks if look.labels > count - 2 * BACK]
