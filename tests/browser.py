@@ -5,6 +5,8 @@ With ``ATHA_AXE``, the path of ``axe.min.js`` (of npm's ``axe-core``), it also f
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,17 @@ def barriers(page: Any) -> list[str]:
     ]
 
 
+@contextmanager
+def launched() -> Iterator[Any]:
+    """A browser, of playwright, until the block ends."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
 @dataclass
 class Seen:
     errors: list[str] = field(default_factory=list)
@@ -71,11 +84,8 @@ _LOOK = """() => ({
 
 def look(path: Path, width: int, dark: bool = False, screenshot: Path | None = None) -> Seen:
     """Open a file at a width, and say what a browser finds."""
-    from playwright.sync_api import sync_playwright
-
     seen = Seen()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+    with launched() as browser:
         page = browser.new_page(
             viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", bypass_csp=True
         )
@@ -93,7 +103,6 @@ def look(path: Path, width: int, dark: bool = False, screenshot: Path | None = N
         if screenshot is not None:
             page.screenshot(path=screenshot, full_page=True)
         seen.barriers = barriers(page)
-        browser.close()
     seen.overflow, seen.wider_than_page, seen.missing = found["overflow"], found["wider"], found["missing"]
     seen.without_alt, seen.text, seen.elements = found["alt"], found["text"], found["elements"]
     seen.requests = [url for url in seen.requests if not url.startswith(("file:", "data:"))]

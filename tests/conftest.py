@@ -77,6 +77,17 @@ def test_folder(tmp_path_factory) -> Path:
     return write_images(tmp_path_factory.mktemp("test"), COLOURS, 4, seed=1)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; tests are skipped where none is installed."""
+    from browser import chromium, launched
+
+    if chromium() is None:
+        pytest.skip("no Chromium is installed")
+    with launched() as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory) -> str:
     """A CLIP of three small blocks, for what does not ask how good or how large a model is: a tenth of nano's time."""

@@ -41,16 +41,6 @@ def address() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield made
-        made.close()
-
-
 @contextlib.contextmanager
 def opened(browser: Any, width: int = 1400, dark: bool = False) -> Iterator[tuple[Any, list[str], list[str]]]:
     """A page, what it says and what it asks for."""

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from atha.documents.escaping import from_csv
-from browser import chromium
 from conftest import COLOURS, write_images
 
 pytestmark = pytest.mark.browser
@@ -32,16 +31,6 @@ _READY = "(before) => document.body.dataset.place !== before && document.getElem
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("pile"), COLOURS | {"<i>odd": (120, 120, 20)}, 30, seed=7)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @contextmanager
