@@ -124,9 +124,11 @@ class Predictor:
         def load(image: ImageInput) -> _Viewed:
             name = image_name(image)
             try:
+                view = self.reader.make(image, self.views.plain)
+                # After it is read: what is no image may go on for gigabytes.
                 if known and content_hash(image) in known:
                     return _Viewed(name, ImageProblem(name, "the same image is in the support set"))
-                return _Viewed(name, self.reader.make(image, self.views.plain))
+                return _Viewed(name, view)
             except ImageProblem as problem:
                 return _Viewed(name, problem)
 

@@ -191,10 +191,9 @@ def _look(files: Sequence[Path], near: bool, tell: Progress, workers: int, reade
 
 def _look_at(file: Path, near: bool, reader: ImageReader) -> _Looked:
     try:
-        digest = content_hash(file)
-        if not near:
-            return _Looked(digest)
-        return _Looked(digest, reader.make(file, _thumbnail, at_least=2 * _SIDE))
+        # First: what is no image may go on for gigabytes.
+        thumbnail = reader.make(file, _thumbnail, at_least=2 * _SIDE) if near else None
+        return _Looked(content_hash(file), thumbnail)
     except ImageProblem as problem:
         return _Looked(problem=problem.reason)
 

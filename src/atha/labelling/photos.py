@@ -112,7 +112,8 @@ class PhotoFeatures:
 
     def _load(self, file: Path) -> tuple[str, UInt8[Tensor, "3 H W"]] | ImageProblem:
         try:
-            return content_hash(file), self.reader.make(file, self._views.plain)
+            view = self.reader.make(file, self._views.plain)  # first: what is no image may go on for gigabytes
+            return content_hash(file), view
         except ImageProblem as problem:
             return problem
 
