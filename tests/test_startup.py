@@ -3,12 +3,10 @@
 import subprocess
 import sys
 
-import atha
-
 HEAVY = (
     "accelerate", "datasets", "fastapi", "huggingface_hub", "jaxtyping", "jinja2", "matplotlib", "numpy", "pandas",
     "peft", "PIL", "ray", "safetensors", "scipy", "sklearn", "sqlite3", "threadpoolctl", "tokenizers", "torch",
-    "torchvision", "transformers", "uvicorn",
+    "torch._dynamo", "torchvision", "transformers", "uvicorn",
 )  # fmt: skip
 HELP = ["--help", "--version"] + [
     f"{verb} --help"
@@ -77,10 +75,13 @@ def test_mistakes_are_told_before_anything_is_loaded():
 
 
 def test_predicting_needs_few_libraries(support, test_folder, tmp_path):
-    """Two seconds of CPU and not six: neither PEFT nor torchvision, nor transformers for the texts of a CLIP."""
+    """Two seconds of CPU and not six: neither PEFT nor torchvision, nor transformers for the texts of a CLIP; and two
+    less for learning, without torch's compiler."""
     out = tmp_path / "adapter"
-    recipe = atha.Recipe.load("lora", ["training.steps=1"])
-    atha.Classifier.from_pretrained("nano", recipe=recipe).fit(support).save_pretrained(out)
+    learn = f"fit {support} --model nano --recipe lora --set training.steps=1 --out {out}"
+    loaded, text = imported(commands([learn]))
+    assert "Error" not in text
+    assert not loaded & {"accelerate", "peft", "torch._dynamo", "torchvision", "transformers", "datasets", "ray"}
     photo = next(test_folder.glob("*/*.png"))
     loaded, text = imported(commands([f"predict {out} {photo}", f"evaluate {out} {test_folder}"]))
     assert "Error" not in text

@@ -23,12 +23,11 @@ from multiprocessing import active_children, connection, get_context, process, s
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-# What every worker needs, and what some methods do: torch's optimisers import its compiler when one is made.
+# What every worker needs, and what some methods do: torch's classes of optimisers import its compiler.
 _IMPORTED = ("atha.bench.executors", "atha.data.opening", "tokenizers", "PIL.features")
-_TRAINING = ("torch._dynamo",)
 _IMPORTED_FOR = {
     "linear-probe": ("sklearn.linear_model", "sklearn.preprocessing"),
-    **dict.fromkeys(("atha", "lora", "clip-lora", "tip-adapter-f"), _TRAINING),
+    "tip-adapter-f": ("torch._dynamo",),
 }
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from atha.backbones import Backbone, Prompts
 from atha.data.views import SupportSet
 from atha.errors import DataError, TrainingError
 from atha.models.encoder import ClassTexts, Encoder, cosine
-from atha.recipe import OptimiserRecipe, Recipe
+from atha.models.optimisers import Optimiser
+from atha.recipe import Recipe
 from atha.tuners import Tuners
 
 
@@ -69,15 +70,15 @@ def train(
     scale = settings.resolve_logit_scale(supports[0].shot)
     groups = encoder.parameters()
     trains_texts = encoder.tuners[0].trains_texts
-    optimisers = [_optimiser(parameters, getattr(settings, name)) for name, parameters in groups.items()]
-    start_rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
+    optimisers = [Optimiser(parameters, getattr(settings, name)) for name, parameters in groups.items()]
+    start_rates = [optimiser.lr for optimiser in optimisers]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     losses: list[list[float]] = []
     batches = zip(*(support.batches(settings.batch_size) for support in supports), strict=True)
     for step, batch in zip(range(steps), batches, strict=False):
         if settings.schedule == "cosine":
             for optimiser, rate in zip(optimisers, start_rates, strict=True):
-                optimiser.param_groups[0]["lr"] = _cosine_rate(rate, settings.final_lr, step / steps)
+                optimiser.lr = _cosine_rate(rate, settings.final_lr, step / steps)
         if step == 0 or trains_texts:
             texts = encoder.texts(prompts)
         losses.append(_backward(encoder, texts, batch, scale, scaler))
@@ -89,7 +90,7 @@ def train(
                 f"(now {settings.lora.lr:g}){precise}"
             )
         for optimiser in optimisers:
-            scaler.step(optimiser)
+            scaler.step(cast(torch.optim.Optimizer, optimiser))
             optimiser.zero_grad()
         scaler.update()
         if observer is not None:
@@ -163,14 +164,6 @@ def part_size(backbone: Backbone) -> int:
     """Images that go through a training step at once: what it keeps for the backward pass grows with them."""
     tokens = _PART_TOKENS.get(backbone.device.type, _PART_TOKENS["cuda"])
     return max(1, tokens // backbone.tokens)
-
-
-def _optimiser(parameters: list[nn.Parameter], recipe: OptimiserRecipe) -> torch.optim.Optimizer:
-    options: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-    if recipe.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, **options)
-    # One kernel for all parameters: they are many and small.
-    return torch.optim.AdamW(parameters, fused=parameters[0].device.type in ("cpu", "cuda"), **options)
 
 
 def _cosine_rate(start: float, end: float, done: float) -> float:
