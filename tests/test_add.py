@@ -5,12 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import atha
-from atha.cli import app
 from atha.errors import AthaWarning, DataError
 from atha.recipe import Recipe
+from commands import run
 from conftest import COLOURS, write_images
 
 VIOLET = {"violet thing": (150, 60, 200)}
@@ -104,25 +103,18 @@ def test_what_cannot_grow(few, support, more, tmp_path):
 
 
 def test_command(few, more, test_folder, tmp_path):
-    def run(*arguments, code=0):
-        done = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
-        assert done.exit_code == code, done.output
-        return done.output
-
     out = tmp_path / "adapter"
     shutil.copytree(few, out)
-    (tmp_path / "texts.json").write_text(json.dumps({"violet thing": "a plum"}))
-    told = run(
-        "add", out, more, "--out", out, "--overwrite", "--classes", tmp_path / "texts.json", "--eval", test_folder
-    )
+    texts = tmp_path / "texts.json"
+    texts.write_text(json.dumps({"violet thing": "a plum"}))
+    told = run("add", out, more, "--out", out, "--overwrite", "--classes", texts, "--eval", test_folder, code=0).output
     assert "Members of the blend" in told and "linear probe" in told
     assert json.loads((out / "classes.json").read_text())["violet thing"] == "a plum"
-    assert "in the support set already" in run("add", out, more, "--out", tmp_path / "x", code=2)
+    assert "in the support set already" in run("add", out, more, "--out", tmp_path / "x", code=2).output
     assert not (tmp_path / "x").exists()
-    assert "give texts of new classes by label" in run(
-        "add", out, more, "--out", tmp_path / "x", "--classes", _listed(tmp_path), code=2
-    )
-    assert "there is no adapter folder" in run("add", tmp_path / "none", more, "--out", tmp_path / "x", code=2)
+    refused = run("add", out, more, "--out", tmp_path / "x", "--classes", _listed(tmp_path), code=2)
+    assert "give texts of new classes by label" in refused.output
+    assert "there is no adapter folder" in run("add", tmp_path / "none", more, "--out", tmp_path / "x", code=2).output
 
 
 def _listed(folder):

@@ -14,6 +14,7 @@ from atha.data import read_labelled
 from atha.devices import resolve_precision
 from atha.errors import DataError, TrainingError
 from atha.recipe import Recipe
+from commands import run
 from conftest import COLOURS, write_images
 
 # By name: `auto` is bfloat16 on some processors, even where a test makes them compute as others do, slowly.
@@ -68,9 +69,6 @@ def test_order_of_the_support_set_makes_no_difference_to_classes(classifier, sup
 
 def test_fit_never_opens_a_test_image(support, test_folder, tmp_path):
     """Every file that the process opens while training is watched; `--eval` images come after the adapter is saved."""
-    from typer.testing import CliRunner
-
-    from atha.cli import app
 
     out = tmp_path / "adapter"
     opened, watching = [], [True]
@@ -81,15 +79,14 @@ def test_fit_never_opens_a_test_image(support, test_folder, tmp_path):
 
     sys.addaudithook(watch)
     command = ["fit", str(support), "--model", "nano", "--set", "training.steps=1", "--out", str(out)]
-    result = CliRunner().invoke(app, [*command, "--eval", str(test_folder)])
+    run(*command, "--eval", test_folder, code=0)
     watching[0] = False
-    assert result.exit_code == 0, result.output
     tests = [saved for path, saved in opened if path.endswith(".png")]
     assert tests, "the test images were read at some time"
     assert all(tests), "none before the adapter was saved"
     # And the adapter does not depend on them.
     other = tmp_path / "other"
-    CliRunner().invoke(app, [*command[:-1], str(other)])
+    run(*command[:-1], other, code=0)
     for name in ("adapter_model.safetensors", "atha.safetensors", "recipe.json"):
         assert (out / name).read_bytes() == (other / name).read_bytes()
 

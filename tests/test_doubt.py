@@ -6,20 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 import atha
 from atha.adapter.record import HeldOutRecord
-from atha.cli import app
 from atha.conformal import enough, label_sets, needed, rejection_threshold
 from atha.doubt import held_out_strangeness, strangeness
 from atha.errors import AthaWarning, DataError
 from atha.rejection import Rejection
+from commands import run
 from conftest import COLOURS, write_images
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
 
 
 def test_thresholds_are_those_of_the_definition():

@@ -4,10 +4,8 @@ import getpass
 import tomllib
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from atha.cli import app
 from atha.environment import environment
+from commands import run
 
 
 def test_every_package_and_extra_of_the_project_is_told():
@@ -21,7 +19,7 @@ def test_every_package_and_extra_of_the_project_is_told():
 def test_it_names_nobody(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    told = CliRunner().invoke(app, ["env"])
+    told = run("env")
     assert told.exit_code == 0
     assert "HF_HUB_OFFLINE 1" in told.output
     assert "hf_secret" not in told.output

@@ -13,7 +13,6 @@ import pillow_heif
 import pytest
 import tifffile
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import atha
 from atha.adapter.files import read_adapter
@@ -21,7 +20,6 @@ from atha.adapter.record import RECORD
 from atha.backbones import Backbone, load_backbone
 from atha.bench.plan import make_plan
 from atha.bench.work import EpisodeRunner, Job
-from atha.cli import app
 from atha.data.cache import Cache
 from atha.data.opening import open_pool
 from atha.data.reading import AS_BEFORE
@@ -29,6 +27,7 @@ from atha.episodes import draw_episodes
 from atha.errors import AdapterError, AthaWarning, DataError
 from atha.methods import FileImages
 from atha.models.frozen import FrozenModel
+from commands import run
 from conftest import COLOURS, write_images
 from making import dicom
 
@@ -93,12 +92,6 @@ def fit(support: Path, **options: object) -> atha.Classifier:
     return classifier.fit(support, **options)  # type: ignore[arg-type]
 
 
-def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "300"})
-    assert result.exit_code == code, result.output
-    return result
-
-
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 8 bits, to learn from and to ask about, and what is said of these."""
@@ -157,7 +150,7 @@ def many(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("support", "test"):
         in_form(pictures / part, root / part, "many bands")
     asked = ["--model", "nano", "--recipe", "gaussian", "--device", "cpu", "--bands", "4,3,2"]
-    done = run("fit", root / "support", "--out", root / "adapter", *asked, "--eval", root / "test")
+    done = run("fit", root / "support", "--out", root / "adapter", *asked, "--eval", root / "test", code=0)
     (root / "said.txt").write_text(done.output)
     return root
 
@@ -168,13 +161,13 @@ def test_said_once_saved_and_used_by_all(many: Path, tmp_path: Path) -> None:
     assert said.count("Bands 4, 3, 2 are taken as red, green and blue, in this order.") == 1
     record = read_adapter(many / "adapter").record
     assert record.reading is not None and record.reading.bands == (4, 3, 2)
-    assert "16-bit colour, stretched" in run("info", many / "adapter").output
-    assert "Warning" not in run("predict", many / "adapter", many / "test").stderr
-    shown = json.loads(run("evaluate", many / "adapter", many / "test", "--json").stdout)
+    assert "16-bit colour, stretched" in run("info", many / "adapter", code=0).output
+    assert "Warning" not in run("predict", many / "adapter", many / "test", code=0).stderr
+    shown = json.loads(run("evaluate", many / "adapter", many / "test", "--json", code=0).stdout)
     assert shown["images"] == 6 and not shown["left_out"]
     some = next((many / "test").rglob("*.tif"))
-    run("explain", many / "adapter", some, "--out", tmp_path / "a.png")
-    run("report", many / "adapter", "--test", many / "test", "--out", tmp_path / "a.html", "--mistakes", "0")
+    run("explain", many / "adapter", some, "--out", tmp_path / "a.png", code=0)
+    run("report", many / "adapter", "--test", many / "test", "--out", tmp_path / "a.html", "--mistakes", "0", code=0)
     assert "Bands 4, 3, 2 are taken as red" in (tmp_path / "a.html").read_text()
 
 
@@ -203,10 +196,10 @@ def test_an_adapter_without_a_rule(many: Path, tmp_path: Path) -> None:
 
 def test_larger_images_on_request(pictures: Path, many: Path, tmp_path: Path) -> None:
     some = next((pictures / "test").rglob("*.png"))
-    run("fit", pictures / "support", "--out", tmp_path / "a", "--model", "nano", "--recipe", "gaussian")
+    run("fit", pictures / "support", "--out", tmp_path / "a", "--model", "nano", "--recipe", "gaussian", code=0)
     refused = run("predict", tmp_path / "a", some, "--max-pixels", 719, code=2)
     assert "30 x 24 is 0 megapixels" in refused.output and "--max-pixels 720" in refused.output
-    run("predict", tmp_path / "a", some, "--max-pixels", 720)
+    run("predict", tmp_path / "a", some, "--max-pixels", 720, code=0)
     asked = ["--out", tmp_path / "b", "--model", "nano", "--recipe", "probes", "--max-pixels", 719]
     assert "--max-pixels 720" in run("fit", pictures / "support", *asked, code=2).output
 

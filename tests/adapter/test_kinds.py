@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 from atha import Classifier, Recipe
 from atha.adapter.record import LORA_FILES, RECORD, TENSORS
-from atha.cli import app
 from atha.errors import AdapterError
 from atha.methods import ByScores, Fitted, LinearScores, make_method, restore
+from commands import run
 from conftest import COLOURS, write_images
 from saved_adapters import change_tensors
 
@@ -49,10 +48,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fit(support: Path, name: str) -> Classifier:
     return Classifier.from_pretrained("nano", device="cpu")._learn(support, make_method(name)[0].fit, 0)
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture

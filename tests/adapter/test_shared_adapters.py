@@ -8,21 +8,16 @@ import numpy as np
 import pytest
 from fake_hub import FakeHub, fake_hub
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import atha
 from atha.adapter import hub as hub_module
 from atha.adapter.files import read_adapter
 from atha.adapter.hub import FILES, parse
-from atha.cli import app
 from atha.errors import AdapterError
+from commands import run
 
 NAME = "some-org/leaves"
 PLACE = f"hub:{NAME}"
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
 
 
 @pytest.fixture(scope="module")

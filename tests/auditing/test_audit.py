@@ -7,19 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import atha
 from atha.auditing.doubtful import ask
-from atha.cli import app
 from atha.data import read_labelled
 from atha.errors import DataError
 from atha.labelling.model import Texts
+from commands import run
 from conftest import COLOURS, write_images
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
 
 
 def patterned(path: Path, seed: int) -> None:

@@ -9,13 +9,12 @@ import warnings
 import numpy as np
 import pytest
 from test_store import QUERY, WAY, definition, dump, fill, result, sentence, whole
-from typer.testing import CliRunner
 
 from atha.bench.results import definition_hash
 from atha.bench.store import Store
 from atha.bench.store_file import StoreError
-from atha.cli import app
 from atha.errors import AthaWarning
+from commands import run
 
 
 @pytest.fixture
@@ -247,14 +246,12 @@ def test_bench_copy_makes_a_whole_copy_of_a_store_that_is_written_to(path, tmp_p
     with Store(path, create=True) as store:
         key = store.add_experiment("atha", "nano", definition("atha"))
         store.add([result(key, 0)], store.start_run({}))
-        done = CliRunner().invoke(app, ["bench", "copy", str(path), "--out", str(tmp_path / "copy.db")])
-        assert done.exit_code == 0, done.output
+        run("bench", "copy", path, "--out", tmp_path / "copy.db", code=0)
         expected = dump(path)
     assert dump(tmp_path / "copy.db") == expected
     assert not list(tmp_path.glob("copy.db-*"))
     assert read(tmp_path / "copy.db")[1] == []
-    again = CliRunner().invoke(app, ["bench", "copy", str(path), "--out", str(tmp_path / "copy.db")])
-    assert again.exit_code == 2
+    again = run("bench", "copy", path, "--out", tmp_path / "copy.db", code=2)
     assert "copy.db exists already" in again.output
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from atha.cli import app
+from commands import run
 from saved_adapters import change_tensors
 
 NANO = Path(str(resources.files("atha"))) / "backbones" / "nano"
@@ -79,10 +79,6 @@ def refused(here: Path) -> Refused:
         return sentences[0]
 
     return refuse
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def warnings_of(result: Result) -> list[str]:
@@ -745,14 +741,14 @@ def test_markup_in_names_is_text(here: Path) -> None:
 
 
 def test_info_names_the_nearest_recipe():
-    result = CliRunner().invoke(app, ["info", "papr"])
+    result = run("info", "papr")
     assert result.exit_code == 2
     assert "Error: there is no 'papr', did you mean 'paper'?" in result.stderr
 
 
 def test_demo_into_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("mine")
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "file")])
+    result = run("demo", "--out", tmp_path / "file")
     assert result.exit_code == 2
     assert str(tmp_path / "file") in result.stderr.replace("\n", "")
     assert (tmp_path / "file").read_text() == "mine"

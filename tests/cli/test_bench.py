@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from atha.cli import app, common
+from atha.cli import common
+from commands import run
 from conftest import COLOURS, write_images
 
 Refused = Callable[..., str]
@@ -87,10 +87,6 @@ def refused(here: Path) -> Refused:
         return sentences[0]
 
     return refuse
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def options(names: tuple[str, ...] = tuple(OPTIONS), **changes: object) -> list[str]:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 import atha
 from atha.adapter.files import read_adapter
 from atha.adapter.members import members_table
-from atha.cli import app
 from atha.documents.tables import to_markdown
+from commands import run
 from conftest import COLOURS, write_images
 from parsed_page import Parsed
 
@@ -22,12 +21,6 @@ OPTIONS = {
     "gaussian": [],
 }
 TUNED = {"auto"}
-
-
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def words(text: str) -> str:
@@ -46,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(root / "test", two, 2, seed=1)
     for name, support, recipe in [*((name, "support", name) for name in OPTIONS), ("pair", "two", "probes")]:
         asked = ["--model", "nano", "--recipe", recipe, *OPTIONS[recipe], "--device", "cpu"]
-        done = run("fit", root / support, "--out", root / name, "--eval", root / "test", *asked)
+        done = run("fit", root / support, "--out", root / name, "--eval", root / "test", *asked, code=0)
         (root / f"{name}.txt").write_text(done.output)
     return root
 
@@ -60,10 +53,10 @@ def test_the_same_table_is_shown_by_all(adapter: Path, place: Path, tmp_path: Pa
     record = read_adapter(adapter).record
     table = members_table(record)
     assert table is not None and record.blend is not None
-    run("report", adapter, "--test", place / "test", "--out", tmp_path / "report.html", "--mistakes", 1)
+    run("report", adapter, "--test", place / "test", "--out", tmp_path / "report.html", "--mistakes", 1, code=0)
     shown = {
         "fit": words((place / f"{adapter.name}.txt").read_text()),
-        "info": words(run("info", adapter).stdout),
+        "info": words(run("info", adapter, code=0).stdout),
         "report": words(" ".join(Parsed((tmp_path / "report.html").read_text()).words)),
     }
     for name, text in shown.items():
@@ -82,10 +75,10 @@ def test_the_same_table_is_shown_by_all(adapter: Path, place: Path, tmp_path: Pa
 
 def test_programs_get_the_definition(adapter: Path, place: Path, tmp_path: Path) -> None:
     definition = read_adapter(adapter).record.definition
-    assert json.loads(run("info", adapter, "--json").stdout)["fitted"] == definition
+    assert json.loads(run("info", adapter, "--json", code=0).stdout)["fitted"] == definition
     if adapter.name == "gaussian":
         asked = ["--model", "nano", "--recipe", "gaussian", "--device", "cpu", "--json"]
-        found = json.loads(run("fit", place / "support", "--out", tmp_path / "new", *asked).stdout)
+        found = json.loads(run("fit", place / "support", "--out", tmp_path / "new", *asked, code=0).stdout)
         assert found["fitted"] == definition
 
 
@@ -102,11 +95,11 @@ def test_explain_shows_the_votes(adapter: Path, place: Path) -> None:
     photo = next((place / "test").rglob("*.png"))
     classifier = atha.Classifier.from_pretrained(adapter, device="cpu")
     members = list(read_adapter(adapter).record.definition["members"])
-    found = json.loads(run("explain", adapter, photo, "--json", "--device", "cpu").stdout)
+    found = json.loads(run("explain", adapter, photo, "--json", "--device", "cpu", code=0).stdout)
     assert list(found["votes"]) == members
     joint = np.prod([list(vote.values()) for vote in found["votes"].values()], axis=0)
     np.testing.assert_allclose(joint / joint.sum(), classifier.predict_proba([photo])[0], atol=1e-6)
-    printed = run("explain", adapter, photo).stdout
+    printed = run("explain", adapter, photo, code=0).stdout
     assert "Votes of the members" in printed
     assert all(re.search(rf"│ {name} +│", printed) for name in members)
 
@@ -129,9 +122,9 @@ def test_plain_looks_at_the_plain_view_alone(place: Path) -> None:
     assert np.array_equal(classifier.evaluate(place / "test", plain=True).probabilities, plain)
     assert np.array_equal(classifier.compare(place / "test", plain=True)["adapted"].probabilities, plain)
     for asked, wanted in ((["--plain"], plain), ([], full)):
-        lines = run("predict", place / "probes", place / "test", *asked, "--device", "cpu").stdout.splitlines()
+        lines = run("predict", place / "probes", place / "test", *asked, "--device", "cpu", code=0).stdout.splitlines()
         assert [line.split("\t")[1] for line in lines] == [f"{row.max():.6f}" for row in wanted]
-        found = json.loads(run("evaluate", place / "probes", place / "test", *asked, "--json").stdout)
+        found = json.loads(run("evaluate", place / "probes", place / "test", *asked, "--json", code=0).stdout)
         brier = classifier.evaluate(place / "test", plain=bool(asked)).brier
         assert found["brier"] == pytest.approx(brier, abs=1e-9)
 

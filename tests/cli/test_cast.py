@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+import commands
 from atha import Classifier, backbones
 from atha.adapter.files import read_adapter
 from atha.adapter.hub import CARD
 from atha.adapter.pushing import packed
-from atha.cli import app
 from atha.documents.escaping import from_csv, visible
 from atha.export import LABELS, PREDICT, README
 from atha.export.base import Options, Subject
@@ -76,8 +76,7 @@ def there(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*arguments: str, code: int = 0) -> Result:
     """A command that does what it does on names of the cast, and prints nothing that is obeyed."""
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == code, result.output
+    result = commands.run(*arguments, code=code)
     assert not obeyed(result.stdout), arguments
     assert not obeyed(result.stderr), arguments
     assert not re.search(r"^Error: line", result.output, re.MULTILINE), "a name begins no line"

@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from atha.cli.data import app
 from atha.data import check as checks
 from atha.data.opening import open_pool
 from atha.data.sources.cdfsl import benchmarks
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from commands import run
 
 
 @pytest.fixture
@@ -37,16 +32,16 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def test_list():
-    shown = run("list")
+    shown = run("data", "list")
     assert shown.exit_code == 0
     assert all(text in shown.stdout for text in ("27,000", "43,456", "10,015", "about 25,847", "saroz014"))
-    told = json.loads(run("list", "--json").stdout)
+    told = json.loads(run("data", "list", "--json").stdout)
     assert list(told) == ["eurosat", "cropdiseases", "isic2018", "chestx"]
     assert told["isic2018"]["classes"]["VASC"] == "Vascular Lesion"
 
 
 def test_match_is_0_even_with_copies(here):
-    result = run("check", "eurosat", "--root", here)
+    result = run("data", "check", "eurosat", "--root", here)
     assert result.exit_code == 0, result.output
     assert "20 of 20 images" in result.stdout
     assert "Exact copies: 2 images in 1 groups, 1 with two labels." in result.stdout
@@ -56,10 +51,10 @@ def test_match_is_0_even_with_copies(here):
 
 def test_difference_is_1(here):
     (here / "eurosat" / "2750" / "Desert").mkdir()
-    result = run("check", "eurosat", "--root", here, "--no-duplicates")
+    result = run("data", "check", "eurosat", "--root", here, "--no-duplicates")
     assert result.exit_code == 1
     assert "Problem: 1 folder is in" in result.stdout
-    told = run("check", "eurosat", "--root", here, "--json")
+    told = run("data", "check", "eurosat", "--root", here, "--json")
     assert told.exit_code == 1
     content = json.loads(told.stdout)
     assert (content["matches"], content["extra_folders"], content["expected"]) == (False, ["Desert"], 20)
@@ -80,7 +75,7 @@ def test_difference_is_1(here):
     ],
 )
 def test_mistakes_are_2(here, arguments, said):
-    result = run("check", *arguments)
+    result = run("data", "check", *arguments)
     assert result.exit_code == 2, result.output
     assert said in result.stderr
     assert not result.stdout
@@ -89,7 +84,7 @@ def test_mistakes_are_2(here, arguments, said):
 
 def test_list_is_written_once_and_read_by_keep(here):
     place = here / "eurosat" / "2750"
-    arguments = ("check", place, "--write-list", "list.csv")
+    arguments = ("data", "check", place, "--write-list", "list.csv")
     assert run(*arguments).exit_code == 1  # of the user's own data, two labels are a problem
     content = (here / "list.csv").read_bytes()
     rows = list(csv.reader(content.decode().splitlines()))

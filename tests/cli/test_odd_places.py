@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-from typer.testing import CliRunner
 
 from atha.cli import app
 from atha.cli.common import write
 from atha.data.finding import find_images
 from atha.errors import AthaError
 from atha.files import whole_file
+from commands import run
 
 LONG = "x" * 300
 IMAGES = ("data", "check", "images")
@@ -65,8 +65,7 @@ def test_a_name_that_is_too_long(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").symlink_to(support)
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == 2, result.output
+    result = run(*arguments, code=2)
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("Error: ")
     assert LONG in last

@@ -4,11 +4,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from atha.adapter import files
 from atha.adapter.files import read_adapter
-from atha.cli import app, common
+from atha.cli import common
+from commands import run
 
 FIT = ["--model", "nano", "--recipe", "prototypes"]
 
@@ -33,8 +33,7 @@ def full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
 def test_a_full_disk_costs_no_training(support: Path, tmp_path: Path, full: list[Path]) -> None:
     full.append(tmp_path / "disk")
     out = tmp_path / "disk" / "adapter"
-    result = CliRunner().invoke(app, ["fit", str(support), "--out", str(out), *FIT])
-    assert result.exit_code == 2
+    result = run("fit", support, "--out", out, *FIT, code=2)
     sentence = result.stderr.strip().splitlines()[-1]
     assert sentence.startswith(f"Error: cannot write {out} (No space left on device)")
     assert list(out.parent.iterdir()) == []
@@ -50,8 +49,7 @@ def test_somebody_who_is_there_is_asked(
     monkeypatch.setattr(common, "is_interactive", lambda: True)
     answers = f"{tmp_path / 'disk' / 'other'}\n{tmp_path / 'elsewhere'}\n"
     arguments = ["fit", str(support), "--out", str(tmp_path / "disk" / "adapter"), *FIT]
-    result = CliRunner().invoke(app, arguments, input=answers)
-    assert result.exit_code == 0, result.output
+    result = run(*arguments, answers=answers, code=0)
     assert result.stderr.count("No space left on device") == 2
     assert "elsewhere" in result.stdout
     assert read_adapter(tmp_path / "elsewhere").classes

@@ -6,16 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import atha
-from atha.cli import app
 from atha.errors import DataError
+from commands import run
 from conftest import COLOURS, write_images
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
 
 
 @pytest.fixture

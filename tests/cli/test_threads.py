@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
-from typer.testing import CliRunner
 
 from atha.adapter.files import read_adapter
-from atha.cli import app
+from commands import run
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -23,20 +22,13 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
 
 
-def run(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def test_threads_are_used_and_noted(support: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     torch.set_num_threads(2)
-    run("fit", support, "--out", out, "--model", "nano", "--recipe", "prototypes", "--threads", 1)
+    run("fit", support, "--out", out, "--model", "nano", "--recipe", "prototypes", "--threads", 1, code=0)
     assert torch.get_num_threads() == read_adapter(out).record.run.threads == 1
     assert "cpu with 1 thread;" in (out / "README.md").read_text()
 
 
 def test_what_is_no_number_of_threads() -> None:
-    result = CliRunner().invoke(app, ["predict", "a", "b", "--threads", "0"])
-    assert result.exit_code == 2
+    run("predict", "a", "b", "--threads", "0", code=2)
