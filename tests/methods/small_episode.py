@@ -61,7 +61,8 @@ def run(method: Method | str, support: Support, query: Images, options: Options 
 
 
 def plan_of(small: Small, methods: list[str], options: Options = QUICK) -> tuple[Plan, Backbone]:
-    return make_plan([(small.pool, small.drawn)], methods, "nano", options=options, precision="float32", device="cpu")
+    about = {"options": options, "precision": "float32", "device": "cpu", "backbone": small.backbone}
+    return make_plan([(small.pool, small.drawn)], methods, small.backbone.name, **about)
 
 
 def runner_of(small: Small, methods: list[str], options: Options = QUICK) -> EpisodeRunner:

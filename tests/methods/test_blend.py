@@ -51,12 +51,14 @@ def test_weights_are_the_best_by_a_grid():
     scores = np.stack([2 * np.eye(4)[labels] + rng.normal(size=(60, 4)), rng.normal(size=(60, 4))])
     found = weigh(scores, labels, [1.0, 1.0], [0.5, 2.0])
 
-    def loss(weights):
-        away = (np.array(weights) - 1) / [0.5, 2.0]
-        return away @ away / 2 - log_likelihood(np.tensordot(weights, scores, 1), labels).sum()
+    def losses(weights):
+        away = (weights - 1) / [0.5, 2.0]
+        joint = np.tensordot(weights, scores, 1).reshape(-1, 4)
+        likely = log_likelihood(joint, np.tile(labels, len(weights))).reshape(len(weights), -1)
+        return (away**2).sum(axis=1) / 2 - likely.sum(axis=1)
 
-    grid = [(a, b) for a in np.linspace(0, 2, 41) for b in np.linspace(0, 2, 41)]
-    assert loss(found) <= min(map(loss, grid)) + 1e-9
+    grid = np.stack(np.meshgrid(np.linspace(0, 2, 41), np.linspace(0, 2, 41)), axis=-1).reshape(-1, 2)
+    assert losses(np.array([found]))[0] <= losses(grid).min() + 1e-9
     assert found[0] > 0.8 and found[1] < 0.3, "who knows the classes is trusted, who knows nothing is not"
     few = weigh(scores[:, :1], labels[:1], [1.0, 1.0], [0.1, 0.1])
     np.testing.assert_allclose(few, 1, atol=0.05)
@@ -106,19 +108,19 @@ def photos(tmp_path_factory):
     return folder
 
 
-def fit(recipe, photos, **changes):
-    return atha.Classifier.from_pretrained("nano", recipe=Recipe.load(recipe, changes)).fit(photos)
+def fit(model, recipe, photos, **changes):
+    return atha.Classifier.from_pretrained(model, recipe=Recipe.load(recipe, changes)).fit(photos)
 
 
 @pytest.fixture(scope="module")
-def fitted(photos):
+def fitted(tiny_clip, photos):
     """A function from a recipe and changes of it to a classifier, which is fitted once."""
     made = {}
 
     def get(recipe, **changes):
         key = recipe, str(changes)
         if key not in made:
-            made[key] = fit(recipe, photos, **changes)
+            made[key] = fit(tiny_clip, recipe, photos, **changes)
         return made[key]
 
     return get
@@ -180,9 +182,9 @@ def test_weights_follow_held_out_answers(fitted):
     assert all(part.accuracy is not None for part in parts.values())
 
 
-def test_one_image_a_class_says_nothing_of_probes(photos):
+def test_one_image_a_class_says_nothing_of_probes(tiny_clip, photos):
     one = [(file, file.parent.name) for file in sorted(photos.glob("*/0.png"))]
-    clf = atha.Classifier.from_pretrained("nano", recipe="probes").fit(one)
+    clf = atha.Classifier.from_pretrained(tiny_clip, recipe="probes").fit(one)
     parts = clf._fitted.parts
     assert parts["prototypes"].accuracy is None and "cannot be asked" in parts["prototypes"].why
     assert parts["text"].images == 3
@@ -213,7 +215,7 @@ def test_recipes_of_blends():
             Recipe.load("probes", wrong)
 
 
-def test_weights_of_what_is_adapted(photos, monkeypatch):
+def test_weights_of_what_is_adapted(tiny_clip, photos, monkeypatch):
     """Halves are trained for fewer steps, each on the images that it is not asked about."""
     seen = []
     real = automatic._decide_adapted
@@ -226,7 +228,7 @@ def test_weights_of_what_is_adapted(photos, monkeypatch):
         return real(task, seen_features, others, asked, support, watched)
 
     monkeypatch.setattr(automatic, "_decide_adapted", spy)
-    clf = fit("auto", photos, **{"training.steps": 4})
+    clf = fit(tiny_clip, "auto", photos, **{"training.steps": 4})
     assert [half for _, half in seen] == [True, True]
     # The class of one image is in both halves.
     assert sorted(count for count, _ in seen) == [5, 6]

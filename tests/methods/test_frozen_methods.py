@@ -21,8 +21,8 @@ from atha.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return Small(tmp_path_factory.mktemp("frozen"), atha.load_backbone("nano"))
+def small(tmp_path_factory, tiny_clip):
+    return Small(tmp_path_factory.mktemp("frozen"), atha.load_backbone(tiny_clip))
 
 
 @pytest.fixture(scope="module")

@@ -61,8 +61,8 @@ number = 3
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return Small(tmp_path_factory.mktemp("own"), atha.load_backbone("nano"))
+def small(tmp_path_factory, tiny_clip):
+    return Small(tmp_path_factory.mktemp("own"), atha.load_backbone(tiny_clip))
 
 
 @pytest.fixture

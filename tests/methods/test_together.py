@@ -21,17 +21,18 @@ QUICK = Options(overrides=("training.steps=2", "training.lora.lr=1e-3"))
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(tmp_path_factory, tiny_clip):
     import atha
 
-    made = Small(tmp_path_factory.mktemp("together"), atha.load_backbone("nano"))
+    made = Small(tmp_path_factory.mktemp("together"), atha.load_backbone(tiny_clip))
     made.drawn = draw_episodes(made.pool, 3, 2, 3, 5, seed=4)
     return made
 
 
 def plan_of(small, together):
     sources = [(small.pool, small.drawn)]
-    return make_plan(sources, METHODS, "nano", options=QUICK, precision="float32", device="cpu", together=together)[0]
+    about = {"options": QUICK, "precision": "float32", "device": "cpu", "backbone": small.backbone}
+    return make_plan(sources, METHODS, small.backbone.name, together=together, **about)[0]
 
 
 def run(small, path, together, stop_after=None):

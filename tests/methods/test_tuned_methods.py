@@ -19,8 +19,8 @@ from atha.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
-def backbone():
-    return atha.load_backbone("nano")
+def backbone(tiny_clip):
+    return atha.load_backbone(tiny_clip)
 
 
 @pytest.fixture(scope="module")
