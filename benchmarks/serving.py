@@ -1,6 +1,6 @@
 """The service under load, on this machine: answers, times, memory, hostile requests, and an end in the middle.
 
-    uv run python benchmarks/serving.py load ADAPTER IMAGES [--requests 2000] [--connections 16]
+    uv run python benchmarks/serving.py load ADAPTER IMAGES [--requests 2000] [--connections 16] [--most 8]
     uv run python benchmarks/serving.py hostile ADAPTER IMAGES [--requests 1000]
     uv run python benchmarks/serving.py end ADAPTER IMAGES
 
@@ -87,9 +87,9 @@ def send(port: int, requests: list[list[Path]], connections: int) -> tuple[list[
 def load(options: argparse.Namespace) -> None:
     files = sorted(path for path in Path(options.images).rglob("*") if path.is_file())[:200]
     draw = random.Random(0)
-    requests = [draw.sample(files, draw.randint(1, 8)) for _ in range(options.requests)]
-    expected = {one.file: one for one in atha.Classifier.from_pretrained(options.adapter).stream(map(str, files))}
-    images = sum(map(len, requests))
+    requests = [draw.sample(files, draw.randint(1, options.most)) for _ in range(options.requests)]
+    asked = sorted({file for some in requests for file in some})
+    expected = {one.file: one for one in atha.Classifier.from_pretrained(options.adapter).stream(map(str, asked))}
     ways = {"batches": ((), options.connections), "one image at a time": (("--batch-size", "1"), options.connections),
             "one connection": ((), 1)}  # fmt: skip
     for way, (arguments, connections) in ways.items():
@@ -106,11 +106,11 @@ def load(options: argparse.Namespace) -> None:
             wrong = sum(
                 status != 200
                 or [list(row["probabilities"].values()) for row in told["predictions"]]
-                != [list(expected[str(file)].probabilities) for file in asked]
-                for asked, (status, told, _) in zip(some, first, strict=True)
+                != [list(expected[str(file)].probabilities) for file in own]
+                for own, (status, told, _) in zip(some, first, strict=True)
             )
             times = sorted(took for *_, took in first)
-            count = images if some is requests else sum(map(len, some))
+            count = sum(len(own) for own, (status, *_) in zip(some, first, strict=True) if status == 200)
             print(json.dumps({
                 "way": way, "requests": len(some), "images": count, "wrong": wrong,
                 "images a second": round(count / seconds, 1),
@@ -224,6 +224,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--compared", type=int, default=200, help="Of load: requests of each other way.")
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--most", type=int, default=8, help="Of load: images of a request.")
     options = parser.parse_args()
     {"load": load, "hostile": hostile, "end": end}[options.what](options)
 
