@@ -22,8 +22,8 @@ QUICK = Recipe.load("paper", ["training.steps=3", "training.lora.lr=1e-3", "trai
 
 
 @pytest.fixture(scope="module")
-def backbone():
-    return atha.load_backbone("nano")
+def backbone(tiny_clip):
+    return atha.load_backbone(tiny_clip)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_order_of_the_support_set_makes_no_difference_to_classes(classifier, sup
     assert classifier.fit(support).classes == classifier.fit(list(reversed(pairs))).classes
 
 
-def test_fit_never_opens_a_test_image(support, test_folder, tmp_path):
+def test_fit_never_opens_a_test_image(tiny_clip, support, test_folder, tmp_path):
     """Every file that the process opens while training is watched; `--eval` images come after the adapter is saved."""
 
     out = tmp_path / "adapter"
@@ -78,7 +78,7 @@ def test_fit_never_opens_a_test_image(support, test_folder, tmp_path):
             opened.append((str(arguments[0]), (out / "atha.safetensors").is_file()))
 
     sys.addaudithook(watch)
-    command = ["fit", str(support), "--model", "nano", "--set", "training.steps=1", "--out", str(out)]
+    command = ["fit", str(support), "--model", tiny_clip, "--set", "training.steps=1", "--out", str(out)]
     run(*command, "--eval", test_folder, code=0)
     watching[0] = False
     tests = [saved for path, saved in opened if path.endswith(".png")]

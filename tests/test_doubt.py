@@ -71,12 +71,12 @@ def test_figures_of_rejection():
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory) -> Path:
+def places(tiny_clip, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("doubt")
     write_images(root / "support", COLOURS, 7)
     write_images(root / "test", COLOURS, 4, seed=1)
     write_images(root / "others", {"white": (250, 250, 250), "black": (5, 5, 5)}, 3, seed=2)
-    made = run("fit", root / "support", "--out", root / "adapter", "--model", "nano", "--recipe", "probes")
+    made = run("fit", root / "support", "--out", root / "adapter", "--model", tiny_clip, "--recipe", "probes")
     assert made.exit_code == 0, made.output
     return root
 
@@ -108,20 +108,20 @@ def test_evaluation_with_an_unknown_set(places):
     assert "unknown" not in json.loads(run("evaluate", places / "adapter", places / "test", "--json").stdout)
 
 
-def test_in_python_before_and_after_saving(places, tmp_path):
+def test_in_python_before_and_after_saving(places, tiny_clip):
     loaded = atha.Classifier.from_pretrained(places / "adapter")
     images = sorted((places / "test").glob("*/*.png"))
     sets = loaded.predict_sets(images, 0.8)
     assert [one[0] for one in sets] == loaded.predict(images)
     scores = loaded.unknown_scores(images)
     assert scores.shape == (12,) and (scores > loaded.unknown_threshold(0.05)).mean() < 0.3
-    fresh = atha.Classifier.from_pretrained("nano", recipe="probes").fit(places / "support")
+    fresh = atha.Classifier.from_pretrained(tiny_clip, recipe="probes").fit(places / "support")
     assert fresh.predict_sets(images, 0.8) == sets and np.array_equal(fresh.unknown_scores(images), scores)
     assert fresh.record.held_out == loaded.record.held_out
     assert len(loaded.record.held_out.misfits) == len(loaded.record.held_out.strangeness) == 21
 
 
-def test_what_cannot_be_promised(places, tmp_path):
+def test_what_cannot_be_promised(places, tiny_clip, tmp_path):
     loaded = atha.Classifier.from_pretrained(places / "adapter")
     image = next((places / "test").glob("*/*.png"))
     with pytest.warns(AthaWarning, match="21 support images with held-out answers are too few to promise 99%"):
@@ -141,7 +141,7 @@ def test_what_cannot_be_promised(places, tmp_path):
     assert np.array_equal(before.predict_proba([image]), loaded.predict_proba([image]))
     with pytest.raises(DataError, match="no held-out scores"):
         before.predict_sets([image])
-    single = atha.Classifier.from_pretrained("nano", recipe="probes")
+    single = atha.Classifier.from_pretrained(tiny_clip, recipe="probes")
     single.fit([(next((places / "support" / name).glob("*")), name) for name in COLOURS])
     assert single.record.held_out == HeldOutRecord()
     with pytest.raises(DataError, match="no held-out answers"):

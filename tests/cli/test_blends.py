@@ -29,7 +29,7 @@ def words(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tiny_clip: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter of each recipe from 1, 3 and 6 images, one of two classes, and what fit printed."""
     root = tmp_path_factory.mktemp("blends")
     for (name, colour), count in zip(COLOURS.items(), (1, 3, 6), strict=True):
@@ -38,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(root / "two", two, 2)
     write_images(root / "test", two, 2, seed=1)
     for name, support, recipe in [*((name, "support", name) for name in OPTIONS), ("pair", "two", "probes")]:
-        asked = ["--model", "nano", "--recipe", recipe, *OPTIONS[recipe], "--device", "cpu"]
+        asked = ["--model", tiny_clip, "--recipe", recipe, *OPTIONS[recipe], "--device", "cpu"]
         done = run("fit", root / support, "--out", root / name, "--eval", root / "test", *asked, code=0)
         (root / f"{name}.txt").write_text(done.output)
     return root
@@ -73,11 +73,11 @@ def test_the_same_table_is_shown_by_all(adapter: Path, place: Path, tmp_path: Pa
     assert "members.text" not in shown["info"], "the definition is a table"
 
 
-def test_programs_get_the_definition(adapter: Path, place: Path, tmp_path: Path) -> None:
+def test_programs_get_the_definition(adapter: Path, place: Path, tiny_clip: str, tmp_path: Path) -> None:
     definition = read_adapter(adapter).record.definition
     assert json.loads(run("info", adapter, "--json", code=0).stdout)["fitted"] == definition
     if adapter.name == "gaussian":
-        asked = ["--model", "nano", "--recipe", "gaussian", "--device", "cpu", "--json"]
+        asked = ["--model", tiny_clip, "--recipe", "gaussian", "--device", "cpu", "--json"]
         found = json.loads(run("fit", place / "support", "--out", tmp_path / "new", *asked, code=0).stdout)
         assert found["fitted"] == definition
 
@@ -104,9 +104,9 @@ def test_explain_shows_the_votes(adapter: Path, place: Path) -> None:
     assert all(re.search(rf"│ {name} +│", printed) for name in members)
 
 
-def test_a_model_without_members_has_no_votes(place: Path) -> None:
+def test_a_model_without_members_has_no_votes(place: Path, tiny_clip: str) -> None:
     photo = next((place / "test").rglob("*.png"))
-    classifier = atha.Classifier.from_pretrained("nano", ["red", "green"], device="cpu")
+    classifier = atha.Classifier.from_pretrained(tiny_clip, ["red", "green"], device="cpu")
     assert classifier.explain(photo).to_dict()["votes"] == {}
 
 
@@ -129,9 +129,9 @@ def test_plain_looks_at_the_plain_view_alone(place: Path) -> None:
         assert found["brier"] == pytest.approx(brier, abs=1e-9)
 
 
-def test_plain_is_no_matter_where_there_is_no_blend(place: Path) -> None:
+def test_plain_is_no_matter_where_there_is_no_blend(place: Path, tiny_clip: str) -> None:
     files = sorted((place / "test").rglob("*.png"))
-    classifier = atha.Classifier.from_pretrained("nano", ["red", "green"], device="cpu")
+    classifier = atha.Classifier.from_pretrained(tiny_clip, ["red", "green"], device="cpu")
     assert np.array_equal(classifier.predict_proba(files, plain=True), classifier.predict_proba(files))
     assert classifier.predict(files, plain=True) == classifier.predict(files)
 
