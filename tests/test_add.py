@@ -26,13 +26,17 @@ def more(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("more"), red | VIOLET, 3, seed=5)
 
 
-def fit(images, recipe="probes", **settings):
-    chosen = Recipe.load(recipe, [f"{key.replace('__', '.')}={value}" for key, value in settings.items()])
-    return atha.Classifier.from_pretrained("nano", recipe=chosen, device="cpu").fit(images)
+@pytest.fixture(scope="module")
+def fit(tiny_clip):
+    def fitted(images, recipe="probes", **settings):
+        chosen = Recipe.load(recipe, [f"{key.replace('__', '.')}={value}" for key, value in settings.items()])
+        return atha.Classifier.from_pretrained(tiny_clip, recipe=chosen, device="cpu").fit(images)
+
+    return fitted
 
 
 @pytest.fixture(scope="module")
-def few(support, tmp_path_factory):
+def few(fit, support, tmp_path_factory):
     """An adapter of probes, fitted on the support set."""
     folder = tmp_path_factory.mktemp("few") / "adapter"
     fit(pairs(support)).save_pretrained(folder)
@@ -41,7 +45,7 @@ def few(support, tmp_path_factory):
 
 @pytest.mark.numbers
 @pytest.mark.parametrize("settings", [{}, {"blend__members": '["tip-adapter", "proker"]', "blend__views": '["flip"]'}])
-def test_adding_is_fitting_on_all(settings, few, support, more, test_folder, tmp_path):
+def test_adding_is_fitting_on_all(settings, fit, few, support, more, test_folder, tmp_path):
     """Bit for bit: members, weights, views and probabilities, after saving and loading too."""
     at_once = fit(pairs(support) + pairs(more), **settings)
     if settings:
@@ -60,7 +64,7 @@ def test_adding_is_fitting_on_all(settings, few, support, more, test_folder, tmp
     assert third.record.support.counts == {"red_thing": 5, "GreenThing": 6, "blue thing": 2, "violet thing": 3}
 
 
-def test_what_is_adapted_stays(support, test_folder):
+def test_what_is_adapted_stays(fit, support, test_folder):
     """And so do weights and views; probes learn from the new images."""
     clf = fit(pairs(support), "auto", training__steps=2, blend__views='["flip"]')
     before, weights = clf._fitted, {name: part.weight for name, part in clf._fitted.parts.items()}
@@ -89,9 +93,9 @@ def test_images_that_are_there(few, support, more):
         clf.add([(file, label)])
 
 
-def test_what_cannot_grow(few, support, more, tmp_path):
+def test_what_cannot_grow(fit, few, tiny_clip, support, more, tmp_path):
     with pytest.raises(DataError, match="call fit first"):
-        atha.Classifier.from_pretrained("nano", recipe="probes").add(more)
+        atha.Classifier.from_pretrained(tiny_clip, recipe="probes").add(more)
     with pytest.raises(DataError, match="fits no blend"):
         fit(pairs(support), "lora", training__steps=1).add(more)
     clf = atha.Classifier.from_pretrained(few)

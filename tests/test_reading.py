@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import imagecodecs
@@ -60,6 +59,8 @@ def heic(path: Path, rgb: np.ndarray) -> None:
     pillow_heif.from_pillow(Image.fromarray(rgb)).save(path.with_suffix(".heic"), quality=-1, chroma=444)
 
 
+Fit = Callable[..., atha.Classifier]
+
 FORMS: dict[str, Callable[[Path, np.ndarray], object]] = {
     "deep TIFF": deep_tiff,
     "deep PNG": deep_png,
@@ -81,15 +82,15 @@ def in_form(source: Path, target: Path, form: str) -> Path:
     return target
 
 
-@cache
-def backbone() -> Backbone:
+@pytest.fixture(scope="module")
+def backbone(tiny_clip: str) -> Backbone:
     """Nobody changes it."""
-    return load_backbone("nano")
+    return load_backbone(tiny_clip)
 
 
-def fit(support: Path, **options: object) -> atha.Classifier:
-    classifier = atha.Classifier(backbone(), recipe="gaussian", device="cpu")
-    return classifier.fit(support, **options)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def fit(backbone: Backbone) -> Fit:
+    return lambda support, **options: atha.Classifier(backbone, recipe="gaussian", device="cpu").fit(support, **options)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def files(folder: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def expected(pictures: Path) -> np.ndarray:
+def expected(fit: Fit, pictures: Path) -> np.ndarray:
     return fit(pictures / "support").predict_proba(files(pictures / "test"))
 
 
@@ -117,7 +118,7 @@ QUICK = ("deep TIFF", "infrared called alpha", "DICOM", "HEIC")
 @pytest.mark.parametrize(
     "form", [form if form in QUICK else pytest.param(form, marks=pytest.mark.slow) for form in FORMS]
 )
-def test_both_halves_of_a_pair(pictures: Path, expected: np.ndarray, tmp_path: Path, form: str) -> None:
+def test_both_halves_of_a_pair(fit: Fit, pictures: Path, expected: np.ndarray, tmp_path: Path, form: str) -> None:
     support = in_form(pictures / "support", tmp_path / "support", form)
     test = in_form(pictures / "test", tmp_path / "test", form)
     classifier = fit(support, bands=BANDS.get(form))
@@ -129,9 +130,9 @@ def test_both_halves_of_a_pair(pictures: Path, expected: np.ndarray, tmp_path: P
         assert np.abs(classifier.predict_proba(files(pictures / "test")) - expected).max() < 0.02
 
 
-def test_arrays_are_images(pictures: Path, expected: np.ndarray) -> None:
+def test_arrays_are_images(fit: Fit, pictures: Path, expected: np.ndarray) -> None:
     pairs = [(np.asarray(Image.open(file)), file.parent.name) for file in files(pictures / "support")]
-    classifier = fit(pairs)  # type: ignore[arg-type]
+    classifier = fit(pairs)
     arrays = [np.asarray(Image.open(file)) for file in files(pictures / "test")]
     assert np.abs(classifier.predict_proba(arrays) - expected).max() < 1e-6
     result = classifier.evaluate([(array, pairs[0][1]) for array in arrays])
@@ -145,11 +146,11 @@ def test_arrays_are_images(pictures: Path, expected: np.ndarray) -> None:
 
 
 @pytest.fixture(scope="module")
-def many(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(pictures: Path, tiny_clip: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("many")
     for part in ("support", "test"):
         in_form(pictures / part, root / part, "many bands")
-    asked = ["--model", "nano", "--recipe", "gaussian", "--device", "cpu", "--bands", "4,3,2"]
+    asked = ["--model", tiny_clip, "--recipe", "gaussian", "--device", "cpu", "--bands", "4,3,2"]
     done = run("fit", root / "support", "--out", root / "adapter", *asked, "--eval", root / "test", code=0)
     (root / "said.txt").write_text(done.output)
     return root
@@ -171,11 +172,11 @@ def test_said_once_saved_and_used_by_all(many: Path, tmp_path: Path) -> None:
     assert "Bands 4, 3, 2 are taken as red" in (tmp_path / "a.html").read_text()
 
 
-def test_bands_that_are_wanted_and_not_said(many: Path, tmp_path: Path) -> None:
-    asked = ["--model", "nano", "--recipe", "probes", "--out", tmp_path / "a"]
+def test_bands_that_are_wanted_and_not_said(many: Path, tiny_clip: str, tmp_path: Path) -> None:
+    asked = ["--model", tiny_clip, "--recipe", "probes", "--out", tmp_path / "a"]
     done = run("fit", many / "support", *asked, code=2)
     assert "has 13 bands and does not say which are red, green and blue: fit with --bands" in done.output
-    assert "Loading nano" not in done.output, "said before the model is loaded"
+    assert "Loading" not in done.output, "said before the model is loaded"
     assert "band 14 is wanted" in run("fit", many / "support", *asked, "--bands", "14,1,2", code=2).output
     assert "--bands is 'red'" in run("fit", many / "support", *asked, "--bands", "red", code=2).output
 
@@ -194,34 +195,36 @@ def test_an_adapter_without_a_rule(many: Path, tmp_path: Path) -> None:
             read_adapter(tmp_path / "adapter")
 
 
-def test_larger_images_on_request(pictures: Path, many: Path, tmp_path: Path) -> None:
+def test_larger_images_on_request(tiny_clip: str, pictures: Path, many: Path, tmp_path: Path) -> None:
     some = next((pictures / "test").rglob("*.png"))
-    run("fit", pictures / "support", "--out", tmp_path / "a", "--model", "nano", "--recipe", "gaussian", code=0)
+    run("fit", pictures / "support", "--out", tmp_path / "a", "--model", tiny_clip, "--recipe", "gaussian", code=0)
     refused = run("predict", tmp_path / "a", some, "--max-pixels", 719, code=2)
     assert "30 x 24 is 0 megapixels" in refused.output and "--max-pixels 720" in refused.output
     run("predict", tmp_path / "a", some, "--max-pixels", 720, code=0)
-    asked = ["--out", tmp_path / "b", "--model", "nano", "--recipe", "probes", "--max-pixels", 719]
+    asked = ["--out", tmp_path / "b", "--model", tiny_clip, "--recipe", "probes", "--max-pixels", 719]
     assert "--max-pixels 720" in run("fit", pictures / "support", *asked, code=2).output
 
 
-def test_the_benchmark_reads_the_same(pictures: Path, many: Path, tmp_path: Path) -> None:
+def test_the_benchmark_reads_the_same(
+    backbone: Backbone, tiny_clip: str, pictures: Path, many: Path, tmp_path: Path
+) -> None:
     found = []
     for folder, bands in ((pictures / "test", None), (many / "test", (4, 3, 2))):
         pool = open_pool(str(folder))
         drawn = draw_episodes(pool, 3, 1, 1, 2)
         plan, _ = make_plan(
-            [(pool, drawn)], ["prototypes"], "nano", precision="float32", device="cpu", backbone=backbone(),
+            [(pool, drawn)], ["prototypes"], tiny_clip, precision="float32", device="cpu", backbone=backbone,
             bands=bands, cache=tmp_path / "cache.db",
         )  # fmt: skip
         data = plan.definitions[0][0]["dataset"]
         assert ("reading" in data) == (bands is not None), "what is of 8 bits keeps its hash"
-        frozen = FrozenModel(backbone(), "cdfsl", "float32", Cache(tmp_path / "cache.db"))
+        frozen = FrozenModel(backbone, "cdfsl", "float32", Cache(tmp_path / "cache.db"))
         images = FileImages(list(plan.settings[0].files.values()), frozen)
         found.append((images.features, images.plain()))
-        runner = EpisodeRunner(plan, backbone())
+        runner = EpisodeRunner(plan, backbone)
         assert [result.probabilities.shape for result in runner.run(Job(0, (0, 1), (0,)))] == [(3, 3)] * 2
         runner.close()
     assert data["reading"]["bands"] == [4, 3, 2] and data["reading"]["stretches"]
     assert np.array_equal(found[0][0], found[1][0]) and np.array_equal(found[0][1], found[1][1])
     with pytest.raises(DataError, match="does not say which are red"):
-        make_plan([(pool, drawn)], ["prototypes"], "nano", device="cpu", backbone=backbone())
+        make_plan([(pool, drawn)], ["prototypes"], tiny_clip, device="cpu", backbone=backbone)

@@ -71,11 +71,11 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-def test_what_was_planted_is_found(data, monkeypatch):
+def test_what_was_planted_is_found(data, tiny_clip, monkeypatch):
     monkeypatch.chdir(data)
     monkeypatch.setenv("ATHA_CACHE", str(data / "cache"))
     before = {path: path.read_bytes() for path in (data / "data").glob("*/*")}
-    command = ["data", "audit", "data", "--model", "nano"]
+    command = ["data", "audit", "data", "--model", tiny_clip]
     done = run(*command, "--html", "a.html", "--csv", "a.csv", "--write", "left.csv")
     assert done.exit_code == 0, done.output
     assert "1 with several labels" in done.stdout and "flipped.png" in done.stdout
@@ -101,13 +101,13 @@ def test_what_was_planted_is_found(data, monkeypatch):
     assert before == {path: path.read_bytes() for path in (data / "data").glob("*/*")}
 
 
-def test_copies_across_parts(data, monkeypatch):
+def test_copies_across_parts(data, tiny_clip, monkeypatch):
     monkeypatch.chdir(data)
     monkeypatch.setenv("ATHA_CACHE", str(data / "cache"))
     lines = ["path,label,split", "data/red_thing/one.png,red,train", "data/red_thing/mirrored.jpg,red,test"]
     lines += [f"data/GreenThing/0_{number}.png,green,train" for number in range(4)]
     Path("table.csv").write_text("\n".join(lines))
-    classifier = atha.Classifier.from_pretrained("nano", recipe="probes")
+    classifier = atha.Classifier.from_pretrained(tiny_clip, recipe="probes")
     found = atha.audit("table.csv", classifier)
     assert [sorted(one.parts) for one in found.copies] == [["test", "train"]]
     kept = {Path(file).name: part for file, _, part, _ in found.cleaned()}

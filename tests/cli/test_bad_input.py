@@ -6,7 +6,6 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from typer.testing import Result
 from commands import run
 from saved_adapters import change_tensors
 
-NANO = Path(str(resources.files("atha"))) / "backbones" / "nano"
-FIT = ["fit", "support", "--out", "new", "--model", "nano", "--set", "training.steps=1"]
+FIT = ["fit", "support", "--out", "new", "--set", "training.steps=1", "--model", "tiny"]
 
 Refused = Callable[..., str]
 
@@ -37,19 +35,20 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter(tmp_path_factory: pytest.TempPathFactory, tiny_clip: str) -> Path:
     """An adapter for the classes cat and dog; for copying."""
     folder = tmp_path_factory.mktemp("fitted")
     support(folder / "support")
-    made = run("fit", folder / "support", "--out", folder / "adapter", *FIT[4:])
+    made = run("fit", folder / "support", "--out", folder / "adapter", *FIT[4:-1], tiny_clip)
     assert made.exit_code == 0, made.output
     return folder / "adapter"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a support set of cat and dog."""
+def here(tmp_path: Path, tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a model and a support set of cat and dog."""
     monkeypatch.chdir(tmp_path)
+    Path("tiny").symlink_to(tiny_clip)
     support(tmp_path / "support")
     return tmp_path
 
@@ -295,7 +294,7 @@ def test_diverging_training(here: Path, refused: Refused) -> None:
     # `refused` looks for what is left in the parent of --out, hidden folders too.
     naming = ("loss", "step 2", "lower")
     refused(*FIT, "--set", "training.lora.lr=1e30", "--set", "training.steps=20", naming=naming)
-    assert {path.name for path in here.iterdir()} == {"support"}
+    assert {path.name for path in here.iterdir()} == {"support", "tiny"}
 
 
 # fit: --out
@@ -470,7 +469,7 @@ MODELS = [
 
 @pytest.mark.parametrize(("break_it", "naming"), MODELS, ids=[case[0].__name__ for case in MODELS])
 def test_model_folder(here: Path, refused: Refused, break_it: Callable[[Path], None], naming: tuple[str, ...]) -> None:
-    break_it(Path(shutil.copytree(NANO, here / "broken")))
+    break_it(Path(shutil.copytree("tiny", here / "broken")))
     refused(*FIT, "--model", "broken", naming=("broken", *naming))
 
 
@@ -576,14 +575,14 @@ def test_info_of_a_broken_record(saved: Path, refused: Refused, change: dict[str
     refused("info", "adapter", naming=("atha.json", "copy the adapter again"))
 
 
-def test_backbone_of_other_weights(saved: Path, here: Path, refused: Refused) -> None:
+def test_backbone_of_other_weights(saved: Path, here: Path, tiny_clip: str, refused: Refused) -> None:
     from safetensors.torch import load_file, save_file
 
-    shutil.copytree(NANO, here / "other")
+    shutil.copytree("tiny", here / "other")
     weights = load_file(here / "other" / "model.safetensors")
     weights["visual_projection.weight"] += 0.01
     save_file(weights, here / "other" / "model.safetensors", metadata={"format": "pt"})
-    refused("predict", "adapter", "support", "--model", "other", naming=("'nano'", "'other'", "--model"))
+    refused("predict", "adapter", "support", "--model", "other", naming=(tiny_clip, "'other'", "--model"))
 
 
 # predict: images and table

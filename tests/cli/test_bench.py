@@ -28,7 +28,7 @@ OPTIONS = {
     "shot": "1",
     "query": "2",
     "episodes": "3",
-    "model": "nano",
+    "model": "tiny",
     "workers": "1",
     "store": "new.db",
 }
@@ -60,10 +60,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with the images as ``pool``."""
+def here(tmp_path: Path, images: Path, tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with the images as ``pool`` and a model."""
     folder = tmp_path / "here"
     shutil.copytree(images, folder / "pool")
+    (folder / "tiny").symlink_to(tiny_clip)
     monkeypatch.chdir(folder)
     return folder
 
@@ -143,7 +144,7 @@ def test_run_makes_a_store(here: Path) -> None:
     result = run("bench", "run", *options())
     assert result.exit_code == 0, result.output
     assert "6 results written" in result.stderr
-    assert "pool, 3-way 1-shot, 2 queries, nano" in result.stdout
+    assert "pool, 3-way 1-shot, 2 queries, tiny" in result.stdout
     assert "zero-shot" in result.stdout
     after = snapshot(here)
     assert set(after) - set(before) == {"new.db"}, "no log of the database is left"
@@ -296,7 +297,7 @@ def test_two_names_of_one_folder_are_one_data_set(here: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(images: Path, tiny_clip: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two methods, whose classes have names that are markup elsewhere; for reading."""
     root = tmp_path_factory.mktemp("made")
     for name, odd in zip(COLOURS, ("a|b", "<script>", "50%_x"), strict=True):
@@ -304,7 +305,7 @@ def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = os.environ.get("ATHA_CACHE")
     os.environ["ATHA_CACHE"] = str(root / "cache")
     try:
-        bench(dataset=root / "odd", store=root / "made.db", method="zero-shot,prototypes,linear-probe")
+        bench(model=tiny_clip, dataset=root / "odd", store=root / "made.db", method="zero-shot,prototypes,linear-probe")
     finally:
         os.environ.pop("ATHA_CACHE")
         if before is not None:

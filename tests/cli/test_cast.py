@@ -43,9 +43,10 @@ def read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working directory, with images of the cast and an adapter of them."""
+def here(tmp_path_factory: pytest.TempPathFactory, tiny_clip: str) -> Path:
+    """The working directory, with images of the cast, a model and an adapter of them."""
     folder = tmp_path_factory.mktemp("cast")
+    (folder / "tiny").symlink_to(tiny_clip)
     noise = np.random.default_rng(0)
     for part in ("support", "test", "more"):
         for name in CLASSES:
@@ -59,7 +60,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(folder)
     try:
         fitted = run(
-            "fit", "support", "--out", "adapter", "--model", "nano", "--recipe", "recipe.toml", "--eval", "test"
+            "fit", "support", "--out", "adapter", "--model", "tiny", "--recipe", "recipe.toml", "--eval", "test"
         )
     finally:
         os.chdir(before)
@@ -152,7 +153,7 @@ def test_suggest_and_label(there: Path) -> None:
     files = [os.path.normpath(from_csv(row[0])) for row in rows]
     assert files and all(os.path.lexists(file) for file in files)
     run("suggest", "test", "--adapter", "adapter")
-    json.loads(run("suggest", "test", "--model", "nano", "--labels", "support", "--json").stdout)
+    json.loads(run("suggest", "test", "--model", "tiny", "--labels", "support", "--json").stdout)
     for name in CLASSES[:1] + CLASSES[5:]:
         (there / "one.json").write_text(json.dumps([name, "other"]))
         run("label", "test", "--out", "l.csv", "--classes", "one.json", "--no-browser", code=2)
@@ -160,8 +161,8 @@ def test_suggest_and_label(there: Path) -> None:
 
 def test_audit(there: Path) -> None:
     made = ("--html", "a.html", "--csv", "a.csv", "--write", "kept.csv")
-    run("data", "audit", "test", "--model", "nano", *made)
-    json.loads(run("data", "audit", "test", "--model", "nano", "--json").stdout)
+    run("data", "audit", "test", "--model", "tiny", *made)
+    json.loads(run("data", "audit", "test", "--model", "tiny", "--json").stdout)
     check_page(there / "a.html")
     assert len(cells((there / "a.csv").read_text("utf-8"))) > 1
     header, *rows = cells((there / "kept.csv").read_text("utf-8"))
@@ -208,7 +209,7 @@ def test_data_check_and_its_list(there: Path) -> None:
 
 
 def test_bench(there: Path) -> None:
-    run("bench", "run", "--store", "r.db", "--dataset", "test", "--model", "nano", "--workers", "1", *QUICK)
+    run("bench", "run", "--store", "r.db", "--dataset", "test", "--model", "tiny", "--workers", "1", *QUICK)
     for form in ("table", "markdown", "latex", "csv", "json"):
         shown = run("bench", "report", "r.db", "--per-class", "--format", form).stdout
         run("bench", "compare", "r.db", "--baseline", "zero-shot", "--format", form)

@@ -11,12 +11,13 @@ from conftest import COLOURS, write_images
 
 
 @pytest.fixture
-def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def full(tmp_path: Path, tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    Path("tiny").symlink_to(tiny_clip)
     return write_images(tmp_path / "full", COLOURS, 3)
 
 
-FIT = ["fit", "full", "--out", "adapter", "--model", "nano", "--recipe", "prototypes"]
+FIT = ["fit", "full", "--out", "adapter", "--model", "tiny", "--recipe", "prototypes"]
 
 
 def test_some_of_each_class(full: Path) -> None:

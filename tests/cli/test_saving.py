@@ -10,7 +10,7 @@ from atha.adapter.files import read_adapter
 from atha.cli import common
 from commands import run
 
-FIT = ["--model", "nano", "--recipe", "prototypes"]
+FIT = ["--recipe", "prototypes", "--model"]
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     return disk
 
 
-def test_a_full_disk_costs_no_training(support: Path, tmp_path: Path, full: list[Path]) -> None:
+def test_a_full_disk_costs_no_training(support: Path, tiny_clip: str, tmp_path: Path, full: list[Path]) -> None:
     full.append(tmp_path / "disk")
     out = tmp_path / "disk" / "adapter"
-    result = run("fit", support, "--out", out, *FIT, code=2)
+    result = run("fit", support, "--out", out, *FIT, tiny_clip, code=2)
     sentence = result.stderr.strip().splitlines()[-1]
     assert sentence.startswith(f"Error: cannot write {out} (No space left on device)")
     assert list(out.parent.iterdir()) == []
@@ -43,12 +43,12 @@ def test_a_full_disk_costs_no_training(support: Path, tmp_path: Path, full: list
 
 
 def test_somebody_who_is_there_is_asked(
-    support: Path, tmp_path: Path, full: list[Path], monkeypatch: pytest.MonkeyPatch
+    support: Path, tiny_clip: str, tmp_path: Path, full: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full += [tmp_path / "disk", tmp_path / "temporary", Path("/dev/shm")]
     monkeypatch.setattr(common, "is_interactive", lambda: True)
     answers = f"{tmp_path / 'disk' / 'other'}\n{tmp_path / 'elsewhere'}\n"
-    arguments = ["fit", str(support), "--out", str(tmp_path / "disk" / "adapter"), *FIT]
+    arguments = ["fit", str(support), "--out", str(tmp_path / "disk" / "adapter"), *FIT, tiny_clip]
     result = run(*arguments, answers=answers, code=0)
     assert result.stderr.count("No space left on device") == 2
     assert "elsewhere" in result.stdout

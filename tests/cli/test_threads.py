@@ -22,10 +22,10 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
 
 
-def test_threads_are_used_and_noted(support: Path, tmp_path: Path) -> None:
+def test_threads_are_used_and_noted(support: Path, tiny_clip: str, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     torch.set_num_threads(2)
-    run("fit", support, "--out", out, "--model", "nano", "--recipe", "prototypes", "--threads", 1, code=0)
+    run("fit", support, "--out", out, "--model", tiny_clip, "--recipe", "prototypes", "--threads", 1, code=0)
     assert torch.get_num_threads() == read_adapter(out).record.run.threads == 1
     assert "cpu with 1 thread;" in (out / "README.md").read_text()
 

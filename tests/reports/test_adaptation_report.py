@@ -29,7 +29,7 @@ LIMIT = 5_000_000
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tiny_clip, tmp_path_factory):
     root = tmp_path_factory.mktemp("hostile")
     write_images(root / "support", COLOURS, 2)
     test = write_images(root / "test", COLOURS, 5, seed=1)
@@ -38,7 +38,7 @@ def place(tmp_path_factory):
         Image.fromarray(rng.integers(0, 255, (40, 90, 3), dtype=np.uint8)).save(test / name / EVIL_FILE)
     (test / "blue" / "broken.png").write_bytes(b"not an image")
     recipe = atha.Recipe.load("paper", ["training.steps=2", "training.precision=float32"])
-    clf = atha.Classifier.from_pretrained("nano", recipe=recipe).fit(root / "support")
+    clf = atha.Classifier.from_pretrained(tiny_clip, recipe=recipe).fit(root / "support")
     clf.save_pretrained(root / "adapter")
     clf.save_pretrained(root / "bare", keep_support=False)
     return root
@@ -97,9 +97,9 @@ def test_numbers_are_those_of_the_evaluation(place, report):
         assert str(result.share) in words
 
 
-def test_a_loaded_adapter_has_the_baselines_of_the_fitted_one(place):
+def test_a_loaded_adapter_has_the_baselines_of_the_fitted_one(place, tiny_clip):
     recipe = atha.Recipe.load("paper", ["training.steps=1", "training.precision=float32"])
-    fitted = atha.Classifier.from_pretrained("nano", recipe=recipe).fit(place / "support")
+    fitted = atha.Classifier.from_pretrained(tiny_clip, recipe=recipe).fit(place / "support")
     loaded = atha.Classifier.from_pretrained(place / "adapter")
     assert np.array_equal(fitted.support.features, loaded.support.features)
     assert np.array_equal(fitted.support.labels, loaded.support.labels)
@@ -134,9 +134,9 @@ def test_a_damaged_record_of_the_support_set_is_named(place, tmp_path):
         atha.Classifier.from_pretrained(tmp_path / "adapter")
 
 
-def test_no_adaptation_no_report():
+def test_no_adaptation_no_report(tiny_clip):
     with pytest.raises(DataError, match="no adaptation to report on"):
-        adaptation_report(atha.Classifier.from_pretrained("nano", classes=["a", "b"]), [])
+        adaptation_report(atha.Classifier.from_pretrained(tiny_clip, classes=["a", "b"]), [])
 
 
 def run_cli(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

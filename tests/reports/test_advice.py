@@ -49,10 +49,10 @@ def test_nothing_is_said_of_better_baselines_that_are_not():
 
 
 @pytest.mark.parametrize("baseline", ["linear probe", "zero-shot"])
-def test_what_is_advised_to_those_who_have_a_blend_is_that_baseline(baseline, support, test_folder):
+def test_what_is_advised_to_those_who_have_a_blend_is_that_baseline(baseline, tiny_clip, support, test_folder):
     step = next_steps({baseline: PERFECT, "blend": MODEL}, "blend", class_needs(MODEL, COUNTS))[0]
     assert f"the {baseline} alone" in step and "better than the blend" in step and "auto" not in step
     _, preset, _, override = shlex.split(step.removeprefix("Fit again with ").partition(", which")[0])
-    clf = atha.Classifier.from_pretrained("nano", recipe=atha.Recipe.load(preset, [override])).fit(support)
+    clf = atha.Classifier.from_pretrained(tiny_clip, recipe=atha.Recipe.load(preset, [override])).fit(support)
     found = clf.compare(test_folder)
     assert np.array_equal(found["adapted"].predicted, found[baseline].predicted)

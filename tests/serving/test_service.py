@@ -44,10 +44,10 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def classifier(support: Path) -> atha.Classifier:
+def classifier(support: Path, tiny_clip: str) -> atha.Classifier:
     """A blend of probes: members that vote, and several views."""
     recipe = atha.Recipe.load("probes", ["training.precision=float32"])
-    return atha.Classifier.from_pretrained("nano", recipe=recipe, device="cpu").fit(support)
+    return atha.Classifier.from_pretrained(tiny_clip, recipe=recipe, device="cpu").fit(support)
 
 
 class Slow:

@@ -13,8 +13,8 @@ from atha.serving import create_app, of_classifier
 from cast import CLASSES, FILES, obeyed
 
 
-def test_names_are_shown_and_never_obeyed() -> None:
-    app = create_app(of_classifier(Classifier.from_pretrained("nano", list(CLASSES), device="cpu")), maps=True)
+def test_names_are_shown_and_never_obeyed(tiny_clip: str) -> None:
+    app = create_app(of_classifier(Classifier.from_pretrained(tiny_clip, list(CLASSES), device="cpu")), maps=True)
     file = io.BytesIO()
     Image.new("RGB", (20, 20), "red").save(file, "PNG")
     photo = file.getvalue()

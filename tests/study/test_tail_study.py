@@ -62,7 +62,7 @@ def test_what_cannot_be_studied_is_refused(base, ratios, strength, words):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(tiny_clip, tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     target = open_pool(str(write_images(root / "<script>", COLOURS, 4)))
     source = open_pool(str(write_images(root / "source", COLOURS, 5, seed=3)))
@@ -72,7 +72,7 @@ def small(tmp_path_factory):
     out = root / "out"
 
     def study():
-        plan, backbone = prepare(design, sources, "nano", out, precision="float32", device="cpu")
+        plan, backbone = prepare(design, sources, tiny_clip, out, precision="float32", device="cpu")
         found = run_accuracy(design, plan, out / "study.db", lambda plan, jobs: run_here(plan, jobs, backbone))
         look_inside(design, found, plan, backbone, source, out / "inside")
         return found
@@ -80,11 +80,11 @@ def small(tmp_path_factory):
     return design, out, study, study(), source, sources
 
 
-def test_a_model_without_tokens_is_refused_before_anything_is_written(small, tmp_path, monkeypatch):
+def test_a_model_without_tokens_is_refused_before_anything_is_written(small, tiny_clip, tmp_path, monkeypatch):
     design, *_, sources = small
     monkeypatch.setattr(ClipBackbone, "unalignable", "has no patch tokens")
-    with pytest.raises(BackboneError, match="nano has no patch tokens"):
-        prepare(design, sources, "nano", tmp_path / "out", cache=tmp_path / "out" / "cache.db")
+    with pytest.raises(BackboneError, match="has no patch tokens"):
+        prepare(design, sources, tiny_clip, tmp_path / "out", cache=tmp_path / "out" / "cache.db")
     assert not (tmp_path / "out").exists()
 
 
@@ -122,7 +122,7 @@ def test_measurements_are_of_the_state_they_are_called_by(small):
     for row in (pretrained, plain, pushed, full):
         for side in ("source", "target", "support"):
             curves = np.array(row["curves"][side])
-            assert curves.shape == (8, 64)
+            assert curves.shape == (3, 16)
             assert (np.diff(curves, axis=1) >= 0).all()
         assert 0 <= row["gap"] <= 2
         assert row["cka"]["source and target"] <= 1 + 1e-9

@@ -89,9 +89,9 @@ def give(session: Session, photos: list[Path], count: int) -> None:
         session.label(pick.place, truth(photos[pick.place]), pick.how)
 
 
-def test_rounds(desk: Desk, photos: list[Path]):
+def test_rounds(desk: Desk, tiny_clip: str, photos: list[Path]):
     said: list[str] = []
-    one = Adapting(desk, "nano", "auto", {}, told=said.append, module="fits")
+    one = Adapting(desk, tiny_clip, "auto", {}, told=said.append, module="fits")
     session = labelled(photos, 19)
     assert not one.step(session) and "from 20 labels on" in one.say(session)
     give(session, photos, 20)
@@ -115,17 +115,17 @@ def test_rounds(desk: Desk, photos: list[Path]):
 @pytest.mark.parametrize(
     ("module", "why"), [("refuses", "the loss is not finite: take fewer steps"), ("dies", "is there enough memory?")]
 )
-def test_fits_that_cannot_be_made(desk: Desk, photos: list[Path], module: str, why: str):
+def test_fits_that_cannot_be_made(desk: Desk, tiny_clip: str, photos: list[Path], module: str, why: str):
     said: list[str] = []
-    one = Adapting(desk, "nano", "auto", {}, told=said.append, module=module)
+    one = Adapting(desk, tiny_clip, "auto", {}, told=said.append, module=module)
     session = labelled(photos, 24)
     until(lambda: one.step(session) or said)
     assert session.adapted is None and why in said[0] and why in one.say(session) and "24 labels" in said[0]
     assert not one.step(session) and one._asking is None, "not again with the same labels"
 
 
-def test_no_round_without_enough_to_compare_on(desk: Desk, photos: list[Path]):
-    one = Adapting(desk, "nano", "auto", {}, module="dies")
+def test_no_round_without_enough_to_compare_on(desk: Desk, tiny_clip: str, photos: list[Path]):
+    one = Adapting(desk, tiny_clip, "auto", {}, module="dies")
     session = labelled(photos, 0)
     for place in range(40):
         session.label(place, place % 3, "typical")
@@ -149,15 +149,17 @@ def test_the_process_ends_with_whoever_asked(tmp_path: Path):
     closed.end()
 
 
-def test_it_takes_over_while_somebody_labels(desk: Desk, photos: list[Path], monkeypatch: pytest.MonkeyPatch):
+def test_it_takes_over_while_somebody_labels(
+    desk: Desk, tiny_clip: str, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("ATHA_CACHE", str(desk.journal.table.parent / "cache"))
     said: list[str] = []
-    adapting = Adapting(desk, "nano", "auto", {}, told=said.append, module="fits")
+    adapting = Adapting(desk, tiny_clip, "auto", {}, told=said.append, module="fits")
 
-    def nano() -> atha.Classifier:
-        return atha.Classifier.from_pretrained("nano", recipe="probes", device="cpu")
+    def model() -> atha.Classifier:
+        return atha.Classifier.from_pretrained(tiny_clip, recipe="probes", device="cpu")
 
-    learner = Learner(desk, nano, {}, 0.5, adapting=adapting)
+    learner = Learner(desk, model, {}, 0.5, adapting=adapting)
     desk.told = learner.tell
     learner.start()
     for number in range(30):

@@ -1,7 +1,7 @@
 """What learns behind the page: on photos and a model, and with whatever is pressed meanwhile."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +42,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     made.close()
 
 
-def nano() -> atha.Classifier:
-    return atha.Classifier.from_pretrained("nano", recipe="probes", device="cpu")
+@pytest.fixture
+def model(tiny_clip: str) -> Callable[[], atha.Classifier]:
+    return lambda: atha.Classifier.from_pretrained(tiny_clip, recipe="probes", device="cpu")
 
 
 def label(desk: Desk, count: int, start: int = 0) -> None:
@@ -53,10 +54,12 @@ def label(desk: Desk, count: int, start: int = 0) -> None:
         desk.press(f"press-{number:05}", photo["place"], "label", TRUE[name], photo["seen"])
 
 
-def test_it_learns_while_somebody_labels_and_goes_on(photos: list[Path], journal: Journal):
+def test_it_learns_while_somebody_labels_and_goes_on(
+    photos: list[Path], journal: Journal, model: Callable[[], atha.Classifier]
+):
     desk = Desk(photos, journal)
     label(desk, 3)  # nothing is learned yet
-    learner = Learner(desk, nano, {}, 0.5)
+    learner = Learner(desk, model, {}, 0.5)
     desk.told = learner.tell
     learner.start()
     until(lambda: desk.learned.looked == len(photos))
@@ -80,7 +83,7 @@ def test_it_learns_while_somebody_labels_and_goes_on(photos: list[Path], journal
     assert said == {os.path.normpath(journal.table.parent / mark.path): mark.label for mark in journal.marks}
 
     again = Desk(photos, journal)
-    other = Learner(again, nano, {}, 0.5)
+    other = Learner(again, model, {}, 0.5)
     again.told = other.tell
     other.start()
     until(lambda: again.learned.accuracy is not None)
@@ -110,7 +113,9 @@ def test_labels_are_taken_where_nothing_can_be_learned(photos: list[Path], journ
     assert len(journal.marks) == 1
 
 
-def test_memory_does_not_grow_with_the_labels(photos: list[Path], journal: Journal, monkeypatch: pytest.MonkeyPatch):
+def test_memory_does_not_grow_with_the_labels(
+    photos: list[Path], journal: Journal, model: Callable[[], atha.Classifier], monkeypatch: pytest.MonkeyPatch
+):
     """Of estimates that are compared no more, the predictions of the whole pile are dropped."""
     from atha.labelling import estimate
     from atha.labelling.model import Texts
@@ -122,7 +127,7 @@ def test_memory_does_not_grow_with_the_labels(photos: list[Path], journal: Journ
     texts = rng.normal(size=(3, 8))
     session = Session(list(CLASSES), Texts(texts / np.linalg.norm(texts, axis=1, keepdims=True), 10.0), 40)
     session.add_features(range(40), rng.normal(size=(40, 8)))
-    learner = Learner(Desk(photos, journal), nano, {}, 0.25)
+    learner = Learner(Desk(photos, journal), model, {}, 0.25)
     for place in range(3 * back):
         session.label(place, place % 3, "random")
         if place > 1:
