@@ -144,6 +144,18 @@ def test_commands_of_documents_are_ones_that_there_are():
     assert seen > 80
 
 
+def test_commands_of_a_page_can_be_run_one_after_the_other():
+    """None refuses its work because one before it has made what it is to make."""
+    made, twice = set(), []
+    for page, words in commands_of_documents():
+        if "--out" in words and "--overwrite" not in words and words[1] != "label":  # which goes on with a table
+            place = page, words[words.index("--out") + 1].rstrip("/")
+            twice += [place] if place in made else []
+            made.add(place)
+    assert not twice
+    assert len(made) > 20
+
+
 def test_the_page_of_commands_has_every_option():
     page = reference.commands_page()
     for name, command in COMMANDS.items():
