@@ -6,9 +6,9 @@ Every product is made with a fixed number of rows by one core, see `atha.models.
 import copy
 import os
 import pickle
-import subprocess
-import sys
+import signal
 import threading
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +29,7 @@ from atha.models.adaptation import Adaptation
 from atha.models.forms import prediction_encoder
 from atha.models.inference import group_size, in_groups
 from atha.recipe import Recipe
-from conftest import write_images
+from conftest import COLOURS, write_images
 from tiny_models import NANO_FOLDER
 
 CLASSES = ["red thing", "a green thing", "blue"]
@@ -38,7 +38,9 @@ VISION = {"patch_size": 16, "num_hidden_layers": 2}
 TEXT = {"num_hidden_layers": 1, "vocab_size": 2048, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 
 
+@cache
 def backbone_of(size: str):
+    """One of each size, which nothing changes."""
     nano = atha.load_backbone("nano")
     if size == "nano":
         return nano
@@ -75,6 +77,12 @@ def threads(request):
 @pytest.fixture(scope="module")
 def made():
     return {}
+
+
+@pytest.fixture(scope="module")
+def one_each(tmp_path_factory):
+    """A support set of one image of each class."""
+    return write_images(tmp_path_factory.mktemp("one_each"), COLOURS, 1)
 
 
 @pytest.mark.numbers
@@ -184,16 +192,16 @@ def test_all_threads_are_for_one_group_at_a_time(monkeypatch):
         ),
     ],
 )
-def test_many_threads_and_a_fit_meanwhile(support, precision, size, calls):
+def test_many_threads_and_a_fit_meanwhile(one_each, precision, size, calls):
     """Two classifiers over one loaded backbone, from eight threads, while a third is fitted on it."""
     backbone = backbone_of(size)
     frozen = Recipe.load("lora", {"training.precision": precision})
     one, other = classifier_of(backbone, precision), atha.Classifier(backbone, classes=CLASSES, recipe=frozen)
     steps = 2 if (size, precision) == ("nano", "float32") else 1
     quick = Recipe.load("released-fixed", {"training.steps": steps, "training.precision": precision})
-    images = photos(8)
+    images = photos(4)
     expected = [one.predict_proba(images), other.predict_proba(images)]
-    alone = atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images)
+    alone = atha.Classifier(backbone, recipe=quick).fit(one_each).predict_proba(images)
     wrong = []
 
     def ask(number: int) -> None:
@@ -207,7 +215,7 @@ def test_many_threads_and_a_fit_meanwhile(support, precision, size, calls):
     workers = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(8)]
     for worker in workers:
         worker.start()
-    fitted = atha.Classifier(backbone, recipe=quick).fit(support).predict_proba(images)
+    fitted = atha.Classifier(backbone, recipe=quick).fit(one_each).predict_proba(images)
     for worker in workers:
         worker.join(timeout=300)
         assert not worker.is_alive()
@@ -215,11 +223,11 @@ def test_many_threads_and_a_fit_meanwhile(support, precision, size, calls):
     assert np.array_equal(fitted, alone)
 
 
-def test_who_predicts_while_it_is_fitted_anew_has_the_one_before_or_the_new_one(support, tmp_path):
+def test_who_predicts_while_it_is_fitted_anew_has_the_one_before_or_the_new_one(tiny_clip, support, tmp_path):
     """Never the classes of one and the weights of the other."""
     fewer = write_images(tmp_path / "fewer", {"red thing": (200, 60, 60), "blue thing": (60, 60, 200)}, 2)
     image = photos(1)
-    clf = atha.Classifier(atha.load_backbone("nano"), recipe="prototypes").fit(support)
+    clf = atha.Classifier.from_pretrained(tiny_clip, recipe="prototypes").fit(support)
     right = {tuple(clf.predict_proba(image)[0])}
     right.add(tuple(clf.fit(fewer).predict_proba(image)[0]))
     seen, ended = set(), threading.Event()
@@ -230,7 +238,7 @@ def test_who_predicts_while_it_is_fitted_anew_has_the_one_before_or_the_new_one(
 
     worker = threading.Thread(target=ask, daemon=True)
     worker.start()
-    for _ in range(2):
+    for _ in range(3):
         clf.fit(support), clf.fit(fewer)
     ended.set()
     worker.join(timeout=300)
@@ -255,24 +263,29 @@ def test_copies_and_other_processes(support, tmp_path):
         pickle.dumps(nameless)
 
 
-FORKED = """
-import os
-import numpy as np, torch
-from PIL import Image
-import atha
-torch.set_num_threads(2)
-clf = atha.Classifier.from_pretrained("nano", classes=["a dark thing", "a bright thing"])
-images = [Image.new("RGB", (64, 64), (40 * number, 90, 9)) for number in range(6)]
-found = clf.predict_proba(images)
-child = os.fork()
-if child == 0:
-    os._exit(0 if np.array_equal(clf.predict_proba(images), found) else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_process_answers_too():
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_answers_too(monkeypatch):
     """A server may predict once before it forks its workers: threads that make groups do not come along."""
-    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=240, check=True)
-    assert found.stdout.strip() == "0"
+    before, classes = torch.get_num_threads(), ["a dark thing", "a bright thing"]
+    images = [Image.new("RGB", (64, 64), (40 * number, 90, 9)) for number in range(6)]
+    clf = atha.Classifier(backbone_of("nano"), classes=classes)
+    torch.set_num_threads(2)
+    try:
+        found = clf.predict_proba(images)
+        child = os.fork()
+        if child == 0:
+            same = False
+            try:
+                same = np.array_equal(clf.predict_proba(images), found)
+            finally:
+                os._exit(0 if same else 1)  # whatever happens, without the tests that are left
+        ended = None
+        try:
+            ended = os.waitpid(child, 0)[1]
+        finally:
+            if ended is None:
+                os.kill(child, signal.SIGKILL)
+    finally:
+        torch.set_num_threads(before)
+    assert os.waitstatus_to_exitcode(ended) == 0
