@@ -34,20 +34,22 @@ VERBS = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tiny_clip: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Support and test images, and an adapter of each method; not to be changed."""
     root = tmp_path_factory.mktemp("kinds")
     write_images(root / "support", COLOURS, 2)
     write_images(root / "test", COLOURS, 3, seed=1)
     for name in METHODS:
-        fit(root / "support", name).save_pretrained(root / name)
+        fit(tiny_clip, root / "support", name).save_pretrained(root / name)
     recipe = Recipe.load("paper", ["training.steps=1"])
-    Classifier.from_pretrained("nano", recipe=recipe, device="cpu").fit(root / "support").save_pretrained(root / "atha")
+    Classifier.from_pretrained(tiny_clip, recipe=recipe, device="cpu").fit(root / "support").save_pretrained(
+        root / "atha"
+    )
     return root
 
 
-def fit(support: Path, name: str) -> Classifier:
-    return Classifier.from_pretrained("nano", device="cpu")._learn(support, make_method(name)[0].fit, 0)
+def fit(model: str, support: Path, name: str) -> Classifier:
+    return Classifier.from_pretrained(model, device="cpu")._learn(support, make_method(name)[0].fit, 0)
 
 
 @pytest.fixture
@@ -64,9 +66,9 @@ def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 
 @pytest.mark.parametrize(("name", "kind"), METHODS.items())
-def test_loaded_predicts_the_same_bits(place: Path, name: str, kind: str) -> None:
+def test_loaded_predicts_the_same_bits(tiny_clip: str, place: Path, name: str, kind: str) -> None:
     files = sorted((place / "test").rglob("*.png"))
-    made, loaded = fit(place / "support", name), Classifier.from_pretrained(place / name, device="cpu")
+    made, loaded = fit(tiny_clip, place / "support", name), Classifier.from_pretrained(place / name, device="cpu")
     assert np.array_equal(loaded.predict_proba(files), made.predict_proba(files))
     assert loaded.record.kind == loaded._fitted.kind == kind
     assert loaded.strengths is None
@@ -133,9 +135,9 @@ def test_tensors_that_do_not_fit(
     assert naming in str(caught.value)
 
 
-def test_a_function_cannot_be_saved(place: Path) -> None:
+def test_a_function_cannot_be_saved(tiny_clip: str, place: Path) -> None:
     with pytest.raises(AdapterError, match=r"ByScores cannot be saved: give a fitted model of .*linear"):
-        Classifier.from_pretrained("nano", device="cpu")._learn(place / "support", lambda asked: ByScores(len), 0)
+        Classifier.from_pretrained(tiny_clip, device="cpu")._learn(place / "support", lambda asked: ByScores(len), 0)
 
 
 def test_kinds_are_told_apart() -> None:

@@ -15,17 +15,24 @@ from atha.adapter.files import read_adapter
 from atha.adapter.hub import FILES, parse
 from atha.errors import AdapterError
 from commands import run
+from conftest import COLOURS, write_images
 
 NAME = "some-org/leaves"
 PLACE = f"hub:{NAME}"
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory, support: Path, test_folder: Path) -> Path:
+def adapter(tmp_path_factory: pytest.TempPathFactory, support: Path) -> Path:
     folder = tmp_path_factory.mktemp("hub") / "adapter"
     clf = atha.Classifier.from_pretrained("nano", recipe="prototypes", device="cpu").fit(support)
     clf.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def one_each(tmp_path: Path) -> Path:
+    """A test image of each class."""
+    return write_images(tmp_path / "test", COLOURS, 1, seed=1)
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield made
 
 
-def test_sent_and_used(hub: FakeHub, adapter: Path, test_folder: Path, tmp_path: Path) -> None:
+def test_sent_and_used(hub: FakeHub, adapter: Path, one_each: Path) -> None:
     refused = run("push", adapter, NAME)
     assert refused.exit_code == 2 and "nothing was sent" in refused.stderr and NAME not in hub.private
     assert "atha.safetensors" in refused.stdout and "support.safetensors" in refused.stderr
@@ -60,17 +67,17 @@ def test_sent_and_used(hub: FakeHub, adapter: Path, test_folder: Path, tmp_path:
     assert PLACE in card and "support.safetensors" not in card
 
     hub.commit(NAME, files | {"pytorch_model.bin": b"pickle", "setup.py": b"raise SystemExit"})
-    local = [line.split("\t")[:2] for line in run("predict", adapter, test_folder).stdout.splitlines()]
+    local = [line.split("\t")[:2] for line in run("predict", adapter, one_each).stdout.splitlines()]
     for place in (PLACE, f"{PLACE}@{commit}", f"{PLACE}@main"):
-        far = run("predict", place, test_folder)
+        far = run("predict", place, one_each)
         assert [line.split("\t")[:2] for line in far.stdout.splitlines()] == local, far.output
     assert not [path for path in hub.asked if path.endswith((".bin", ".py"))]
     classifier = atha.Classifier.from_pretrained(PLACE, device="cpu")
     assert classifier.support is None
     assert np.isfinite(classifier.predict_proba([Image.new("RGB", (9, 9))])).all()
-    assert run("evaluate", PLACE, test_folder).exit_code == 0
+    assert run("evaluate", PLACE, one_each).exit_code == 0
     assert json.loads(run("info", PLACE, "--json").stdout)["backbone"]["name"] == "nano"
-    onto = run("add", PLACE, test_folder, "--out", PLACE)
+    onto = run("add", PLACE, one_each, "--out", PLACE)
     assert onto.exit_code == 2 and "is on the model hub" in onto.stderr
 
 
