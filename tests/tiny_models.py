@@ -28,9 +28,16 @@ VISION |= {"image_size": 32, "patch_size": 8}
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 
 
-def save_clip(folder: Path) -> None:
-    text = TEXT | {"vocab_size": 2048, "max_position_embeddings": 40, "bos_token_id": 0, "eos_token_id": 1}
-    config = transformers.CLIPConfig(vision_config=VISION, text_config=text | {"pad_token_id": 1}, projection_dim=16)
+def save_clip(folder: Path, blocks: int = 3) -> None:
+    text = TEXT | {
+        "num_hidden_layers": blocks,
+        "vocab_size": 2048,
+        "max_position_embeddings": 40,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    vision, text = VISION | {"num_hidden_layers": blocks}, text | {"pad_token_id": 1}
+    config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
     transformers.CLIPModel(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(NANO_FOLDER / name, folder)

@@ -21,6 +21,7 @@ from atha.export.base import Subject
 from atha.methods.probes import PROBES
 from atha.models.graph import Nearer, Probabilities
 
+BLOCKS = 2
 FEW = ["training.steps=2", "training.lora.lr=0.01"]
 EVERYTHING = [
     f"blend.members={json.dumps(['text', 'adapted', *PROBES])}",
@@ -35,6 +36,15 @@ def fitted(model, recipe, support, *changes) -> atha.Classifier:
 
 def subject_of(classifier) -> Subject:
     return Subject.of(classifier._now)
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory) -> str:
+    """One of two blocks: a graph takes its time by the block."""
+    folder = tmp_path_factory.mktemp("tiny") / "clip"
+    torch.manual_seed(0)
+    tiny_models.save_clip(folder, blocks=BLOCKS)
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +171,11 @@ def test_int8_with_weights_in_a_file_of_their_own(tiny_clip, support, photos, tm
     assert (made.folder / "model.onnx.data").is_file()
     about = made.proof["int8"]
     assert about["calibration_images"] == len(photos)
-    assert about["products"] == 6 * 3
+    assert about["products"] == 6 * BLOCKS
     assert made.proof["compared"].keys() >= {"largest_difference", "labels_agree", "support_pictures_right"}
     assert any("int8" in sentence for sentence in made.sentences())
     stored = [value for value in onnx.load(made.folder / "model.onnx").graph.initializer if value.data_type == 3]
-    assert len([value for value in stored if len(value.dims) == 2]) == 6 * 3
+    assert len([value for value in stored if len(value.dims) == 2]) == 6 * BLOCKS
 
 
 def test_transformers_loads_lora(tiny_clip, support, photos, tmp_path):
