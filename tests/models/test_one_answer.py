@@ -6,7 +6,8 @@ Every product is made with a fixed number of rows by one core, see `atha.models.
 import copy
 import os
 import pickle
-import signal
+import subprocess
+import sys
 import threading
 from functools import cache
 from types import SimpleNamespace
@@ -263,29 +264,24 @@ def test_copies_and_other_processes(support, tmp_path):
         pickle.dumps(nameless)
 
 
+FORKED = """
+import os
+import numpy as np, torch
+from PIL import Image
+import atha
+torch.set_num_threads(2)
+clf = atha.Classifier.from_pretrained("nano", classes=["a dark thing", "a bright thing"])
+images = [Image.new("RGB", (64, 64), (40 * number, 90, 9)) for number in range(6)]
+found = clf.predict_proba(images)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(clf.predict_proba(images), found) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_process_answers_too(monkeypatch):
+def test_a_forked_process_answers_too():
     """A server may predict once before it forks its workers: threads that make groups do not come along."""
-    before, classes = torch.get_num_threads(), ["a dark thing", "a bright thing"]
-    images = [Image.new("RGB", (64, 64), (40 * number, 90, 9)) for number in range(6)]
-    clf = atha.Classifier(backbone_of("nano"), classes=classes)
-    torch.set_num_threads(2)
-    try:
-        found = clf.predict_proba(images)
-        child = os.fork()
-        if child == 0:
-            same = False
-            try:
-                same = np.array_equal(clf.predict_proba(images), found)
-            finally:
-                os._exit(0 if same else 1)  # whatever happens, without the tests that are left
-        ended = None
-        try:
-            ended = os.waitpid(child, 0)[1]
-        finally:
-            if ended is None:
-                os.kill(child, signal.SIGKILL)
-    finally:
-        torch.set_num_threads(before)
-    assert os.waitstatus_to_exitcode(ended) == 0
+    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=240, check=True)
+    assert found.stdout.strip() == "0"

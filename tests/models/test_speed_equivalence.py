@@ -25,7 +25,7 @@ from atha.tuners.dropout import keep_bytes, keep_mask, mask_for, masked, random_
 
 pytestmark = pytest.mark.numbers
 
-STEPS = 8
+STEPS = 20
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 TEXT = VISION | {"vocab_size": 64, "max_position_embeddings": 12}
 VISION = VISION | {"image_size": 32, "patch_size": 8}
@@ -243,7 +243,7 @@ def stack_prompts(count):
 )
 def test_a_stack_of_episodes_is_each_of_them(family, preset, overrides):
     """Losses and trained values are those of one episode at a time, dropout included."""
-    recipe, seeds = recipe_for(preset, *overrides), [3, 4, 5]
+    recipe, seeds = recipe_for(preset, *overrides, "training.steps=8"), [3, 4, 5]
     supports = [Support(VISION["image_size"], seed) for seed in seeds]
     texts = stack_prompts(len(seeds)) if family == "clip" else [prompts()] * len(seeds)
     backbone = made(family)
