@@ -54,6 +54,7 @@ def survive(
     episodes: int,
     rng: random.Random,
     pause: float = 2.0,
+    model: str = "nano",
 ) -> dict[str, object]:
     """Run to the end undisturbed in one process, then again with kills; compare.
 
@@ -65,12 +66,13 @@ def survive(
         episodes: of each run.
         rng: moments and victims.
         pause: seconds at most between a new result and the kill.
+        model: that is run.
 
     Returns:
         Whether the stores are equal, and what happened: ``left_behind`` are processes that outlived their driver.
     """
     command = [
-        sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--model", "nano",
+        sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--model", model,
         "--method", METHODS, "--set", "training.steps=2", "--precision", "float32",
         "--way", "3", "--shot", "1", "--query", "3", "--episodes", str(episodes),
     ]  # fmt: skip

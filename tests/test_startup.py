@@ -37,12 +37,13 @@ MISTAKES = {
 }
 
 
-def imported(statements: str) -> tuple[set[str], str]:
-    """The heavy ones among the modules of a fresh process after ``statements``, and what it printed."""
-    code = f"{statements}\nimport sys\nprint('LOADED', *(name for name in {HEAVY} if name in sys.modules))"
+def imported(*stages: str) -> list[tuple[set[str], str]]:
+    """The heavy ones among the modules of a fresh process after each of some statements, and what these printed."""
+    look = f"import sys\nprint('LOADED', *(name for name in {HEAVY} if name in sys.modules), 'END')"
+    code = "\n".join(f"{statements}\n{look}" for statements in stages)
     found = subprocess.run([sys.executable, "-c", code], stdout=-1, stderr=subprocess.STDOUT, text=True, check=True)
-    text, _, names = found.stdout.rpartition("LOADED")
-    return set(names.split()), text
+    parts = [part.rpartition("LOADED") for part in found.stdout.split("END\n")[:-1]]
+    return [(set(names.split()), text) for text, _, names in parts]
 
 
 def commands(lines: list[str]) -> str:
@@ -57,48 +58,50 @@ def commands(lines: list[str]) -> str:
 
 
 def test_import_is_light():
-    loaded, _ = imported("import atha\nassert atha.__version__ and 'Classifier' in dir(atha)")
+    [(loaded, _)] = imported("import atha\nassert atha.__version__ and 'Classifier' in dir(atha)")
     assert loaded == set()
 
 
 def test_help_is_light():
-    loaded, text = imported(commands(HELP))
+    [(loaded, text)] = imported(commands(HELP))
     assert loaded == set()
     assert text.count("Usage") == len(HELP) - 1
 
 
 def test_mistakes_are_told_before_anything_is_loaded():
     """In half a second, and not after the six that torch and transformers take."""
-    loaded, text = imported(commands(list(MISTAKES)))
+    [(loaded, text)] = imported(commands(list(MISTAKES)))
     assert all(sentence in text for sentence in MISTAKES.values()), text
     assert not loaded & {"torch", "torchvision", "transformers", "peft", "sklearn", "scipy"}
 
 
-def test_predicting_needs_few_libraries(support, test_folder, tmp_path):
+def test_predicting_needs_few_libraries(tiny_clip, support, test_folder, tmp_path):
     """Two seconds of CPU and not six: neither PEFT nor torchvision, nor transformers for the texts of a CLIP; and two
     less for learning, without torch's compiler."""
-    out = tmp_path / "adapter"
-    learn = f"fit {support} --model nano --recipe lora --set training.steps=1 --out {out}"
-    loaded, text = imported(commands([learn]))
-    assert "Error" not in text
-    assert not loaded & {"accelerate", "peft", "torch._dynamo", "torchvision", "transformers", "datasets", "ray"}
-    photo = next(test_folder.glob("*/*.png"))
-    loaded, text = imported(commands([f"predict {out} {photo}", f"evaluate {out} {test_folder}"]))
-    assert "Error" not in text
+    out, photo = tmp_path / "adapter", next(test_folder.glob("*/*.png"))
+    classes = tmp_path / "classes.json"
+    classes.write_text('["cat", "dog"]')
+    statements = f"import atha\nclf = atha.Classifier.from_pretrained({tiny_clip!r}, classes={list('ab')})"
+    (explained, shown), (learned, told) = imported(
+        f"{commands([f'explain nano {photo} --classes {classes}'])}\n{statements}\nclf.predict([{str(photo)!r}])",
+        commands([f"fit {support} --model {tiny_clip} --recipe lora --set training.steps=1 --out {out}"]),
+    )
+    assert "Error" not in shown + told
+    assert "tokenizers" in explained
+    assert not explained & {"transformers", "huggingface_hub", "peft", "torchvision", "scipy", "sklearn"}
+    assert not learned & {"accelerate", "peft", "torch._dynamo", "torchvision", "transformers", "datasets", "ray"}
+    (loaded, text), (explained, shown) = imported(
+        commands([f"predict {out} {photo}", f"evaluate {out} {test_folder}"]),
+        commands([f"explain {out} {photo} --out {tmp_path / 'maps.png'}"]),
+    )
+    assert "Error" not in text + shown
     assert "accuracy" in text
     assert {"torch", "PIL", "safetensors"} <= loaded
     assert not loaded & {"accelerate", "huggingface_hub", "peft", "scipy", "sklearn", "tokenizers", "torchvision"}
     assert not loaded & {"transformers", "datasets", "pandas", "ray"}
-    classes = tmp_path / "classes.json"
-    classes.write_text('["cat", "dog"]')
-    explained = [f"explain {out} {photo} --out {tmp_path / 'maps.png'}", f"explain nano {photo} --classes {classes}"]
-    statements = f"import atha\nclf = atha.Classifier.from_pretrained('nano', classes={list('ab')})"
-    loaded, text = imported(f"{commands(explained)}\n{statements}\nclf.predict([{str(photo)!r}])")
-    assert "Error" not in text
-    assert "tokenizers" in loaded
-    assert not loaded & {"transformers", "huggingface_hub", "peft", "torchvision", "scipy", "sklearn"}
+    assert not explained & {"transformers", "huggingface_hub", "peft", "torchvision", "scipy", "sklearn"}
 
 
 def test_what_is_heavy_is_seen():
     """That nothing was found above says something: the same look finds what is there."""
-    assert {"numpy", "jaxtyping", "PIL"} <= imported("import atha, atha.data\natha.Evaluation")[0]
+    assert {"numpy", "jaxtyping", "PIL"} <= imported("import atha, atha.data\natha.Evaluation")[0][0]

@@ -44,15 +44,17 @@ class Deadly(ZeroShot):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, tiny_clip, monkeypatch) -> Path:
+    """Images, beside a model."""
     monkeypatch.setenv("ATHA_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "tiny").symlink_to(tiny_clip)
     return write_images(tmp_path / "pool", COLOURS, 6)
 
 
 def planned(folder: Path, methods=("zero-shot", "atha:paper"), episodes=4):
-    pool = open_pool(str(folder))
+    pool, model = open_pool(str(folder)), str(folder.parent / "tiny")
     options = Options(overrides=("training.steps=1",))
-    return make_plan([(pool, draw_episodes(pool, 3, 1, 2, episodes))], methods, "nano", options=options)
+    return make_plan([(pool, draw_episodes(pool, 3, 1, 2, episodes))], methods, model, options=options)
 
 
 def stored(path: Path, plan, executor, **options) -> dict:
@@ -219,7 +221,9 @@ def test_ray_gives_the_same_and_replaces_dead_workers(folder, tmp_path):
 
 def test_killed_runs_end_as_undisturbed_ones(folder, tmp_path):
     """Two workers, of which one is killed, and then the driver; benchmarks/kills.py is the same with fifty."""
-    found = kills_module().survive(folder, tmp_path, 2, "local", 8, random.Random(3), pause=0.2)
+    found = kills_module().survive(
+        folder, tmp_path, 2, "local", 8, random.Random(3), pause=0.1, model=str(tmp_path / "tiny")
+    )
     assert found["equal"], found
     assert found["results"] == 24
     assert found["left_behind"] == 0
@@ -231,7 +235,8 @@ def test_killed_runs_end_as_undisturbed_ones(folder, tmp_path):
 def test_ctrl_c_ends_a_run_with_one_sentence(folder, tmp_path, moment):
     store = tmp_path / "a.db"
     command = [
-        sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--model", "nano", "--way", "3",
+        sys.executable, "-m", "atha", "bench", "run", "--dataset", str(folder), "--way", "3",
+        "--model", str(tmp_path / "tiny"),
         "--method", "zero-shot", "--shot", "1", "--query", "2", "--episodes", "1000", "--workers", "2",
         "--store", str(store),
     ]  # fmt: skip
