@@ -1,7 +1,7 @@
 """What changes parameters by their gradients: torch's own kernels, without its optimiser classes.
 
-Making one of these imports torch's compiler, two seconds of every fit that nothing here has a use for; the functions
-that they call import nothing.
+Making one of these imports torch's compiler, one or two seconds of every fit that nothing here has a use for; the
+functions that they call import nothing.
 """
 
 from collections.abc import Sequence
