@@ -40,7 +40,8 @@ def state(clf):
 def test_fit_repeats_bit_for_bit(backbone, precision, support, test_folder):
     # The second step shows whether the first one's dropout and update repeat.
     quick = Recipe.load(QUICK, {"training.precision": precision, "training.steps": 2})
-    classifier = atha.Classifier(backbone, recipe=quick)
+    # On sizes that are used, where they take no emulation.
+    classifier = atha.Classifier(atha.load_backbone("nano") if precision == "float32" else backbone, recipe=quick)
     files = sorted(test_folder.glob("*/*.png"))[::3]
     torch.manual_seed(1)
     classifier.fit(support, seed=3)
