@@ -37,40 +37,37 @@ class Optimiser:
     @torch.no_grad()
     def step(self) -> None:
         """Change each parameter that has a gradient."""
-        reached: list[Tensor] = [one for one in self.param_groups[0]["params"] if one.grad is not None]
-        if self._recipe.name == "sgd":
-            self._descend(reached)
-        else:
-            self._adapt(reached)
+        reached = [one for one in self.param_groups[0]["params"] if one.grad is not None]
+        gradients = [one.grad for one in reached]
+        if reached and self._recipe.name == "sgd":
+            self._descend(reached, gradients)
+        elif reached:
+            self._adapt(reached, gradients)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for one in self.param_groups[0]["params"]:
             one.grad = None
 
-    def _adapt(self, reached: list[Tensor]) -> None:
+    def _adapt(self, reached: list[Tensor], gradients: list[Tensor]) -> None:
         # One kernel for all parameters where torch has it: they are many and small.
-        fused = bool(reached) and reached[0].device.type in ("cpu", "cuda")
+        fused = reached[0].device.type in ("cpu", "cuda")
         for one in reached:
             if one not in self._moments:
                 count = torch.zeros((), dtype=torch.float32, device=one.device if fused else "cpu")
                 self._moments[one] = torch.zeros_like(one), torch.zeros_like(one), count
         means, squares, counts = ([self._moments[one][which] for one in reached] for which in range(3))
         adamw(
-            reached, _gradients(reached), means, squares, [], counts,
-            fused=fused or None, amsgrad=False, beta1=0.9, beta2=0.999, eps=1e-8, lr=self.lr,
+            reached, gradients, means, squares, [], counts,
+            fused=fused, amsgrad=False, beta1=0.9, beta2=0.999, eps=1e-8, lr=self.lr,
             weight_decay=self._recipe.weight_decay, maximize=False,
         )  # fmt: skip
 
-    def _descend(self, reached: list[Tensor]) -> None:
+    def _descend(self, reached: list[Tensor], gradients: list[Tensor]) -> None:
         momentum = [self._momentum.get(one) for one in reached]
         sgd(
-            reached, _gradients(reached), momentum,
+            reached, gradients, momentum,
             weight_decay=self._recipe.weight_decay, momentum=self._recipe.momentum, lr=self.lr,
             dampening=0.0, nesterov=False, maximize=False,
         )  # fmt: skip
         self._momentum.update(zip(reached, momentum, strict=True))
-
-
-def _gradients(parameters: list[Tensor]) -> list[Tensor]:
-    return [one.grad for one in parameters if one.grad is not None]
