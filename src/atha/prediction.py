@@ -20,7 +20,6 @@ from atha.data.images import (
     ImageProblem,
     ImageReader,
     SeveralImages,
-    content_hash,
     each_image,
     image_name,
 )
@@ -124,9 +123,10 @@ class Predictor:
         def load(image: ImageInput) -> _Viewed:
             name = image_name(image)
             try:
-                view = self.reader.make(image, self.views.plain)
-                # After it is read: what is no image may go on for gigabytes.
-                if known and content_hash(image) in known:
+                if not known:
+                    return _Viewed(name, self.reader.make(image, self.views.plain))
+                view, digest = self.reader.make_hashed(image, self.views.plain)
+                if digest in known:
                     return _Viewed(name, ImageProblem(name, "the same image is in the support set"))
                 return _Viewed(name, view)
             except ImageProblem as problem:

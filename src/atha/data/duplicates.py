@@ -191,9 +191,10 @@ def _look(files: Sequence[Path], near: bool, tell: Progress, workers: int, reade
 
 def _look_at(file: Path, near: bool, reader: ImageReader) -> _Looked:
     try:
-        # First: what is no image may go on for gigabytes.
-        thumbnail = reader.make(file, _thumbnail, at_least=2 * _SIDE) if near else None
-        return _Looked(content_hash(file), thumbnail)
+        if not near:
+            return _Looked(content_hash(file))
+        thumbnail, digest = reader.make_hashed(file, _thumbnail, at_least=2 * _SIDE)
+        return _Looked(digest, thumbnail)
     except ImageProblem as problem:
         return _Looked(problem=problem.reason)
 

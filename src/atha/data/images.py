@@ -133,6 +133,17 @@ class ImageReader:
                     return use(decode_apart(Path(source), self.reading, limits, shrink))
                 return use(_render(found, self.reading, shrink, at_least, self._tell))
 
+    def make_hashed(
+        self, source: ImageInput, use: Callable[[Image.Image], Made], at_least: int | None = None
+    ) -> tuple[Made, str]:
+        """As `make`, and the `content_hash` of the image: after it, as what is no image may go on for gigabytes.
+
+        Raises:
+            ImageProblem: as for `open_image`.
+        """
+        made = self.make(source, use, at_least)
+        return made, content_hash(source)
+
     def look(self, source: ImageInput, use: Callable[[Opened], Made]) -> Made:
         """Something found out about an image as its file has it, within the budget of memory.
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from PIL import Image
 
 from atha.data import LabelledImages, Sample
-from atha.data.images import ImageProblem, ImageReader, content_hash, image_name
+from atha.data.images import ImageProblem, ImageReader, image_name
 from atha.data.loading import load_ahead
 from atha.data.problems import two_labels
 from atha.errors import AthaWarning, DataError
@@ -60,7 +60,7 @@ def decode_support(
 
     def load(sample: Sample) -> tuple[Made, str] | ImageProblem:
         try:
-            return reader.make(sample.image, make), content_hash(sample.image)
+            return reader.make_hashed(sample.image, make)
         except ImageProblem as problem:
             return problem
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from atha.data.cache import Cache
-from atha.data.images import ImageProblem, ImageReader, content_hash
+from atha.data.images import ImageProblem, ImageReader
 from atha.data.loading import load_ahead
 from atha.data.views import Views
 from atha.models.frozen import Frozen, processor_settings
@@ -112,8 +112,8 @@ class PhotoFeatures:
 
     def _load(self, file: Path) -> tuple[str, UInt8[Tensor, "3 H W"]] | ImageProblem:
         try:
-            view = self.reader.make(file, self._views.plain)  # first: what is no image may go on for gigabytes
-            return content_hash(file), view
+            view, digest = self.reader.make_hashed(file, self._views.plain)
+            return digest, view
         except ImageProblem as problem:
             return problem
 
