@@ -11,15 +11,14 @@ from atha.cli import app
 typer.testing._get_command = cache(typer.testing._get_command)
 
 
-def run(*arguments: object, code: int | None = None, columns: int = 200, answers: str | None = None) -> Result:
+def run(*arguments: object, code: int | None = None, answers: str | None = None) -> Result:
     """Run one command.
 
     Args:
         arguments: as in a shell, of any type that is its text.
         code: that it must end with; None allows any.
-        columns: of the terminal.
         answers: what is typed.
     """
-    result = CliRunner().invoke(app, list(map(str, arguments)), input=answers, env={"COLUMNS": str(columns)})
+    result = CliRunner().invoke(app, list(map(str, arguments)), input=answers, env={"COLUMNS": "200"})
     assert code in (None, result.exit_code), result.output
     return result

@@ -129,7 +129,7 @@ PRESETS = [(kind, preset) for kind in tiny_models_file.KINDS for preset in prese
 @pytest.mark.numbers
 @pytest.mark.parametrize(("kind", "preset"), PRESETS)
 def test_fit_lowers_the_loss_and_saves(loaded, kind, preset, support, tmp_path):
-    settings = ["training.steps=4", "training.lora.lr=5e-3", f"training.precision={PRECISION[preset]}"]
+    settings = ["training.steps=8", "training.lora.lr=5e-3", f"training.precision={PRECISION[preset]}"]
     recipe = Recipe.load(preset, [*settings, "lora.dropout=0"])
     clf = atha.Classifier(loaded(kind), recipe=recipe)
     clf.fit(support)
@@ -155,7 +155,7 @@ ZEROED = ("paper", "released-fixed")  # of other towers, each one of them
 )
 def test_strengths_at_zero_equal_lora_alone_bit_for_bit(loaded, kind, preset, support):
     """Through training too, dropout on: not a bit of loss, weights or probabilities differs."""
-    steps = ["training.steps=2", "training.lora.lr=1e-2", f"training.precision={PRECISION[preset]}"]
+    steps = ["training.steps=3", "training.lora.lr=1e-2", f"training.precision={PRECISION[preset]}"]
     zero = [*steps, "alignment.pull=0", "alignment.push=0", "alignment.learn=false"]
     files = sorted(support.glob("*/*.png"))
     made = []
