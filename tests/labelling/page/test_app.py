@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from atha.data.images import ImageReader
 from atha.labelling.drawing import draw
 from atha.labelling.page.app import create_app
-from atha.labelling.page.desk import PATIENCE, Desk, Learned
+from atha.labelling.page.desk import HELD, PATIENCE, Desk, Learned
 from atha.labelling.page.journal import Journal
 from atha.labelling.page.thumbnails import Thumbnails
 from atha.web.access import Access
@@ -217,6 +217,22 @@ def test_a_disk_that_is_full_loses_nothing(desk: Desk, monkeypatch: pytest.Monke
     assert tab.press(photo).status_code == 200 and len(rows(desk)) == 1
 
 
+def test_what_is_taken_back_is_shown_first_and_no_tab_holds_ever_more(desk: Desk):
+    tab = Tab(client(desk), "tab-0001")
+    tab.post("/next")
+    shown = []
+    for _ in range(4):
+        shown.append(tab.held[0]["place"])
+        assert tab.press(tab.held[0]).status_code == 200
+    gave_way = {one["place"] for one in tab.held}
+    for place in reversed(shown):
+        assert tab.undo(tab.status["last"]).status_code == 200
+        assert tab.held[0]["place"] == place and len(tab.held) <= HELD
+    while tab.held:
+        assert tab.press(tab.held[0]).status_code == 200
+    assert len(_labels(desk)) == COUNT and gave_way <= set(_labels(desk)), "those that gave way come again"
+
+
 ACTION = st.tuples(
     st.integers(0, 1), st.sampled_from(["label", "label", "none", "skip", "undo", "fix", "leave", "reload"])
 )
@@ -224,6 +240,7 @@ ACTION = st.tuples(
 
 @settings(max_examples=15, deadline=None)
 @given(actions=st.lists(ACTION, max_size=30))
+@example(actions=[(0, "reload"), (0, "label"), (0, "label"), (0, "undo"), (0, "undo"), (0, "label")])
 def test_two_tabs_in_any_order(tmp_path_factory: pytest.TempPathFactory, files: list[Path], actions: list[Any]):
     folder = tmp_path_factory.mktemp("tabs")
     journal = Journal(folder / "labels.csv", CLASSES)
