@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from atha.backbones import configuration, open_clip_files, tokenizer_files
 from atha.backbones.folders import check_inside, check_keys
+from atha.backbones.open_clip_tokenizer import CONFIG
 from atha.backbones.processor_files import read_processor
 from atha.backbones.tokenizer import read_tokenizer
 from atha.data.processor import ImageProcessor
@@ -54,7 +55,7 @@ class Checkpoint:
         if not (self.folder / configuration.FILE).is_file():
             if (self.folder / "atha.json").is_file():
                 self._fail("has no config.json", "this is an adapter, use it with predict or evaluate")
-            if (self.folder / open_clip_files.CONFIG).is_file():
+            if (self.folder / CONFIG).is_file():
                 self._fail("is one of open_clip", f"give it as {open_clip_files.FOLDER}{name}")
             self._fail("has no config.json", "give a folder in Hugging Face format")
         for file in _SMALL_FILES:

@@ -4,14 +4,14 @@ import difflib
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atha.backbones import tokenizer_files
-from atha.backbones.folders import check_inside, check_keys, is_inside
+from atha.backbones.folders import check_inside, check_keys
+from atha.backbones.open_clip_tokenizer import CONFIG, TOKENIZER_FILES, open_clip_tokenizer
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, is_fault, reason
 from atha.texts import TextError, read_json
@@ -32,16 +32,12 @@ EXAMPLES = (
     "open_clip:hf-hub:imageomics/bioclip",
     "open_clip:local-dir:FOLDER",
 )
-CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 # By the names under which the hub has them, the usual one first.
 _HUB_WEIGHTS = (WEIGHTS, "open_clip_pytorch_model.safetensors", "model.safetensors")
 _FORMS = (
     "open_clip:ARCH/PRETRAINED, open_clip:ARCH/FILE.safetensors, open_clip:hf-hub:ORG/NAME or open_clip:local-dir:PATH"
 )
-# What a configuration may say of a tokenizer. open_clip hands all of it on, and some would open files or run code.
-_TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
 _OF_IMAGES = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -97,7 +93,13 @@ def load_open_clip(name: str, revision: str | None = None, local_files_only: boo
             if re.search(r"[:/\\]", str(config.get("vision_cfg", {}).get("timm_model_name") or "")):
                 raise BackboneError(f"its {CONFIG} names a tower outside itself: get the model from a source you trust")
             _check_size(config, source.weights.stat().st_size)
-            tokenizer = _tokenizer(config.get("text_cfg", {}), source)
+            local = source.model.startswith(_FOLDER_FORM)
+            tokenizer = open_clip_tokenizer(
+                config.get("text_cfg", {}),
+                Path(source.model.removeprefix(_FOLDER_FORM)) if local else None,
+                source.home,
+                source.revision,
+            )
             options = {} if source.quick_gelu is None else {"force_quick_gelu": source.quick_gelu}
             model = open_clip.create_model(
                 source.model, load_weights=False, pretrained_text=False, output_dict=False, **options
@@ -204,7 +206,7 @@ def _weights_in(folder: Path) -> Path:
         raise BackboneError(f"there is no model folder {folder}, check the path")
     if not (folder / CONFIG).is_file():
         raise BackboneError(f"model folder {folder} has no {CONFIG}: give a folder as open_clip saves it")
-    for file in (CONFIG, *_TOKENIZER_FILES):
+    for file in (CONFIG, *TOKENIZER_FILES):
         check_inside(folder, file, f"model folder {folder}")
     try:
         config = read_json(folder / CONFIG)
@@ -276,71 +278,6 @@ def _download(repository: str, files: tuple[str, ...], name: str, revision: str 
         f"{repository} on the model hub has no {files[0]}, and pickle files are not opened: convert its weights in a "
         f"folder with its {CONFIG}, as docs/how-to/models.md shows, and give that as {FOLDER}PATH"
     )
-
-
-def _tokenizer(text: Mapping[str, Any], source: _Source) -> Any:
-    """open_clip's tokenizer, made by ourselves: what is in a configuration must neither run code nor open files."""
-    import transformers
-    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-
-    settings = text.get("tokenizer_kwargs") or {}
-    if unknown := sorted(set(settings) - _TOKENIZER_SETTINGS):
-        raise BackboneError(
-            f"its {CONFIG} has the tokenizer setting '{unknown[0]}', which is not one of "
-            f"{', '.join(sorted(_TOKENIZER_SETTINGS))}: get the model from a source you trust"
-        )
-    length = text.get("context_length", 77)
-    if tower := text.get("hf_model_name"):
-        # open_clip reads this without saying what to do about code in it; found to be plain here, it is so there.
-        _of_hub(lambda: transformers.AutoConfig.from_pretrained(tower, trust_remote_code=False), "hf_model_name", tower)
-    named = text.get("hf_tokenizer_name")
-    if not named:
-        return SimpleTokenizer(context_length=length, **settings)
-    folder = Path(source.model.removeprefix(_FOLDER_FORM))
-    if not (source.model.startswith(_FOLDER_FORM) and any((folder / file).is_file() for file in _TOKENIZER_FILES)):
-        folder = _of_hub(lambda: _tokenizer_folder(named, source), "hf_tokenizer_name", named)
-    config = folder / "config.json"
-    kind = read_json(config).get("model_type") if config.is_file() and is_inside(folder, config.name) else None
-    return _of_hub(
-        lambda: tokenizer_files.of_own_files(
-            folder,
-            kind if isinstance(kind, str) else None,
-            lambda own: HFTokenizer(
-                own,
-                context_length=length,
-                tokenizer_mode=text.get("tokenizer_mode"),
-                trust_remote_code=False,
-                local_files_only=True,
-                **settings,
-            ),
-        ),
-        "hf_tokenizer_name",
-        named,
-    )
-
-
-def _tokenizer_folder(named: str, source: _Source) -> Path:
-    """The folder of a tokenizer, or that of the hub's cache."""
-    from huggingface_hub import snapshot_download
-
-    if Path(named).is_dir():
-        return Path(named)
-    files = [*tokenizer_files.FILES, tokenizer_files.SETTINGS, "config.json"]
-    return Path(
-        snapshot_download(named, revision=source.revision if named == source.home else None, allow_patterns=files)
-    )
-
-
-def _of_hub(load: Callable[[], Any], key: str, named: str) -> Any:
-    try:
-        return load()
-    except BackboneError:
-        raise
-    except Exception as error:  # of the network, of the hub, of its library
-        raise BackboneError(
-            f"its {CONFIG} names '{named}' as {key}, which cannot be read ({reason(error)}): check the network, or put "
-            "the path of a folder that has it there"
-        ) from None
 
 
 def _load_weights(model: Any, file: Path, open_clip: Any) -> None:

@@ -27,7 +27,8 @@ from torch import Tensor
 from atha.backbones.clip import ClipBackbone
 from atha.backbones.configuration import ClipConfig, explain
 from atha.backbones.folders import check_inside
-from atha.backbones.open_clip_files import CONFIG, image_processor
+from atha.backbones.open_clip_files import image_processor
+from atha.backbones.open_clip_tokenizer import CONFIG
 from atha.backbones.openai_names import ELSEWHERE, WHOLE, check_names, count_blocks, from_openai, to_openai
 from atha.backbones.processor_files import FILE as PROCESSOR
 from atha.backbones.processor_files import read_processor
