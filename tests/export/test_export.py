@@ -166,11 +166,15 @@ def test_names_are_data(blend, tmp_path):
 
 def test_int8_with_weights_in_a_file_of_their_own(tiny_clip, support, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_graph, "LARGEST", 0)
-    classifier = fitted(tiny_clip, "paper", support)
-    made = classifier.export(tmp_path / "out", quantize="int8", calibrate=photos)
+    classifier, broken = fitted(tiny_clip, "paper", support), tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    with pytest.warns(atha.AthaWarning, match=rf"not calibrated on 1 of {len(photos) + 1} images: .*broken\.png"):
+        made = classifier.export(tmp_path / "out", quantize="int8", calibrate=[broken, *photos])
     assert (made.folder / "model.onnx.data").is_file()
     about = made.proof["int8"]
     assert about["calibration_images"] == len(photos)
+    assert about["calibration_images_unreadable"] == 1
+    assert "broken.png" not in (made.folder / "proof.json").read_text(), "a name of this machine"
     assert about["products"] == 6 * BLOCKS
     assert made.proof["compared"].keys() >= {"largest_difference", "labels_agree", "support_pictures_right"}
     assert any("int8" in sentence for sentence in made.sentences())

@@ -118,7 +118,8 @@ def describe(proof: Mapping[str, Any]) -> list[str]:
         size, speed = int8["bytes"], int8["ms_an_image"]
         said.append(
             f"int8: {size['int8'] / 1e6:.1f} MB instead of {size['float32'] / 1e6:.1f}, {speed['int8']:.1f} ms an "
-            f"image instead of {speed['float32']:.1f}, calibrated on {int8['calibration_images']} images."
+            f"image instead of {speed['float32']:.1f}, calibrated on {int8['calibration_images']} images"
+            + (f"; {unread} could not be read." if (unread := int8["calibration_images_unreadable"]) else ".")
         )
         if not int8["calibration_images"]:
             said.append("Without calibration images it is to be run on one image at a time.")

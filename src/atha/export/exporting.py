@@ -1,5 +1,6 @@
 """`export`: a classifier written in a format, compared with what was written, and put in its place."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -9,7 +10,7 @@ from typing import Any
 import atha
 from atha.adapter.record import to_json
 from atha.data.images import ImageInput, ImageProblem
-from atha.errors import ExportError
+from atha.errors import AthaWarning, ExportError
 from atha.export import FORMATS, PROOF, check
 from atha.export.base import Format, Options, Subject, Told, plain_subject
 from atha.export.companions import describe, preprocessing, write_companions, write_readme
@@ -76,13 +77,15 @@ def export(
     check(format, out, quantize, calibrate, overwrite)
     exporter: type[Format] = import_module(FORMATS[format].module).Exporter
     subject = plain_subject(subject) if plain else subject
-    views = _views(subject, calibrate)
+    views, unread = _views(subject, calibrate)
     made = exporter(subject, Options(quantize, views, accept_difference), told)
     preprocessing(subject)
     made.check()
     with whole_folder(out) as folder:
         told("Exporting", 0, 1)
         about = made.write(folder)
+        if "int8" in about:
+            about["int8"]["calibration_images_unreadable"] = unread
         told("Exporting", 1, 1)
         write_companions(folder, made)
         pictures = Pictures.of(subject)
@@ -119,15 +122,21 @@ def _describe(made: Any, about: Any, compared: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _views(subject: Subject, images: Sequence[ImageInput] | None) -> list[Any]:
-    """Plain views of images to calibrate on; those that cannot be read are passed over."""
-    views = []
+def _views(subject: Subject, images: Sequence[ImageInput] | None) -> tuple[list[Any], int]:
+    """Plain views of images to calibrate on, and how many images cannot be read."""
+    views, problems = [], []
     for image in images or ():
         try:
             views.append(subject.reader.make(image, subject.views.plain))
-        except ImageProblem as error:
-            problem = error
+        except ImageProblem as problem:
+            problems.append(problem)
     if images is not None and not views:
-        why = f" ({problem})" if images else ""
+        why = f" ({problems[-1]})" if problems else ""
         raise ExportError(f"there are no images to calibrate on{why}: give a folder of some, such as the support set")
-    return views
+    if problems:
+        warnings.warn(
+            f"not calibrated on {len(problems)} of {len(problems) + len(views)} images: {problems[0]}",
+            AthaWarning,
+            stacklevel=3,
+        )
+    return views, len(problems)
