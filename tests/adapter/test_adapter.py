@@ -338,6 +338,13 @@ def test_hub_model_is_pinned_to_its_commit(
     assert np.array_equal(loaded.predict_proba(QUERY), classifier.predict_proba(QUERY))
 
 
+def test_backbone_that_is_not_where_it_is_said_to_be(of_folder: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    away = tmp_path / "nowhere"
+    with pytest.raises(AdapterError, match=rf"cannot be loaded from --model {away}: ") as caught:
+        Classifier.from_pretrained(of_folder[0], backbone=str(away), device="cpu")
+    assert "say where" not in str(caught.value), "which is what was done"
+
+
 @pytest.mark.parametrize("part", ["visual_projection.weight", "text_model.embeddings.token_embedding.weight"])
 def test_backbone_whose_weights_changed(
     tmp_path: Path, model: Path, of_folder: tuple[Path, np.ndarray], part: str

@@ -221,7 +221,11 @@ def load_backbone_of(saved: Saved, elsewhere: str | None = None, download: bool 
             local_files_only=not elsewhere and not download,
         )
     except BackboneError as error:
-        mend = "say where it is with --model" + ("" if elsewhere or download else ", or let it come with --download")
+        if elsewhere:
+            raise AdapterError(
+                f"the backbone of {saved.folder} cannot be loaded from --model {elsewhere}: {error}"
+            ) from None
+        mend = "say where it is with --model" + ("" if download else ", or let it come with --download")
         raise AdapterError(f"the backbone of {saved.folder} cannot be loaded, {mend}: {error}") from None
     if loaded.fingerprint() != made_for.fingerprint:
         raise AdapterError(

@@ -1,9 +1,7 @@
 """Where open_clip's models come from: an architecture and a tag or a file, the hub, or a folder. Safetensors only."""
 
 import difflib
-import logging
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from atha.backbones.folders import check_inside, check_keys
 from atha.backbones.open_clip_tokenizer import CONFIG, TOKENIZER_FILES, open_clip_tokenizer
 from atha.data.processor import ImageProcessor
 from atha.errors import BackboneError, is_fault, reason
+from atha.quiet import quiet
 from atha.texts import TextError, read_json
 
 PREFIX = "open_clip:"
@@ -87,7 +86,7 @@ def load_open_clip(name: str, revision: str | None = None, local_files_only: boo
 
     source = _locate(name, revision, open_clip, local_files_only)
     try:
-        with _quiet(), _offline(local_files_only):
+        with quiet(), _offline(local_files_only):
             config = open_clip.get_model_config(source.model)
             check_keys(config, CONFIG, name)
             if re.search(r"[:/\\]", str(config.get("vision_cfg", {}).get("timm_model_name") or "")):
@@ -353,17 +352,3 @@ def _offline(wanted: bool) -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No word on weights that are loaded a moment later."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

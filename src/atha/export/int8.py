@@ -20,7 +20,7 @@ from torch import Tensor
 
 from atha.errors import ExportError
 from atha.export.base import Subject
-from atha.export.quiet import quiet
+from atha.quiet import quiet
 
 _PRODUCTS = ("MatMul", "Gemm")
 _TIMED = 5

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atha.export import GRAPH, INPUT, OUTPUT
 from atha.export.base import Format, Script, Subject
-from atha.export.quiet import quiet
+from atha.quiet import quiet
 
 #: Bytes of weights beyond which they are in a file of their own: a file of ONNX itself has less than 2 GiB.
 LARGEST = (1 << 31) - (1 << 24)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atha.export.base import Format, Script
-from atha.export.quiet import quiet
+from atha.quiet import quiet
 
 FILE = "model.pt2"
 

@@ -1,4 +1,4 @@
-"""What the exporters of torch and onnxruntime say while they work, which is for their own developers."""
+"""What libraries say while they work, which is for their own developers."""
 
 import logging
 import warnings
