@@ -119,8 +119,6 @@ class Desk:
             wanted = set(keep)
             self._put_back(place for place in mine.places if place not in wanted)
             mine.places = [place for place in mine.places if place in wanted and not self._is_marked(place)]
-            self._put_back(mine.places[HELD:])
-            del mine.places[HELD:]
             while len(mine.places) < min(count, HELD) and (place := self._take()) is not None:
                 mine.places.append(place)
             return [self.describe(place) for place in mine.places]
@@ -179,12 +177,15 @@ class Desk:
             return self.describe(place)
 
     def hold(self, tab: str, place: int) -> None:
-        """Let no other tab show a photo, and this one before what it holds."""
+        """Let no other tab show a photo, and this one before all others; for one too many, another gives way."""
         with self._lock:
             for other in self._tabs.values():
                 if place in other.places:
                     return
-            self._tab(tab).places.insert(0, place)
+            mine = self._tab(tab).places
+            mine.insert(0, place)
+            self._put_back(mine[HELD:])
+            del mine[HELD:]
 
     def add_class(self, press: str, label: str) -> None:
         """Make a class.

@@ -124,7 +124,7 @@
   function named(what) {
     const key = JSON.stringify(what);
     if (!state.pending || state.pending.key !== key) state.pending = { key, press: random() };
-    return { ...what, press: state.pending.press, tab: state.tab, keep: state.photos.map((photo) => photo.place).slice(0, 4) };
+    return { ...what, press: state.pending.press, tab: state.tab, keep: state.photos.map((photo) => photo.place) };
   }
 
   async function send(path, what, done) {
@@ -165,7 +165,6 @@
     send("/undo", { expected: state.status.last }, (found) => {
       const shown = found.shown;
       state.fixing = null;
-      if (shown && !shown.kind) state.photos = [shown, ...state.photos.filter((photo) => photo.place !== shown.place)];
       say(shown && shown.kind ? "Undone: an earlier photo is as it was before." : "Undone: here it is again.");
     });
   }
@@ -325,7 +324,7 @@
     if (state.busy || document.hidden) return;
     const sent = state.sent; // what was answered before a press would show its photo again
     try {
-      const response = await ask("/next", { tab: state.tab, keep: state.photos.map((photo) => photo.place).slice(0, 4) });
+      const response = await ask("/next", { tab: state.tab, keep: state.photos.map((photo) => photo.place) });
       const found = response.ok ? await response.json() : null;
       if (found && sent === state.sent) {
         take(found);
