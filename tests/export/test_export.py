@@ -22,6 +22,7 @@ from atha.methods.probes import PROBES
 from atha.models.graph import Nearer, Probabilities
 
 BLOCKS = 2
+PRECISE = "training.precision=float32"  # by name: exports are, and a classifier is where bfloat16 is no faster
 FEW = ["training.steps=2", "training.lora.lr=0.01"]
 EVERYTHING = [
     f"blend.members={json.dumps(['text', 'adapted', *PROBES])}",
@@ -30,7 +31,7 @@ EVERYTHING = [
 
 
 def fitted(model, recipe, support, *changes) -> atha.Classifier:
-    chosen = atha.Recipe.load(recipe, [*(FEW if recipe not in ("probes", "gda") else []), *changes])
+    chosen = atha.Recipe.load(recipe, [PRECISE, *(FEW if recipe not in ("probes", "gda") else []), *changes])
     return atha.Classifier.from_pretrained(model, recipe=chosen).fit(support)
 
 
@@ -198,6 +199,25 @@ def test_transformers_loads_lora(tiny_clip, support, photos, tmp_path):
         said = classify(str(photo), candidate_labels=texts["texts"], hypothesis_template=texts["template"])
         scores = {one["label"]: one["score"] for one in said}
         assert np.abs(np.array([scores[text] for text in texts["texts"]]) - row).max() < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [
+        ("lora", []),
+        ("lora", ["prompt.learn_context=true"]),
+        ("auto", ['blend.members=["text"]', 'blend.views=["plain"]']),
+        ("auto", ['blend.members=["adapted"]', 'blend.views=["plain"]', "alignment=null"]),
+    ],
+)
+def test_a_checkpoint_is_of_the_classifier_in_float32(
+    recipe, changes, precision, tiny_clip, support, tmp_path, no_other_process
+):
+    classifier = fitted(tiny_clip, recipe, support, *changes, f"training.precision={precision}")
+    made = classifier.export(tmp_path / "out", "transformers")
+    assert made.largest_difference < 1e-5
+    assert made.proof["precision"] == {"classifier": precision, "export": "float32"}
 
 
 def test_what_a_checkpoint_cannot_hold_is_said_measured_and_asked_for(blend, tmp_path, no_other_process):

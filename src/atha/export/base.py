@@ -71,6 +71,8 @@ class Subject:
             training = recipe.training.model_copy(update={"precision": "float32"})
             recipe, frozen = recipe.model_copy(update={"training": training}), Frozen(frozen.backbone, "float32")
             fitted = restore(fitted.definition(), dict(fitted.state()), recipe, frozen)
+            # A checkpoint has no features of class texts but those that its own text tower makes.
+            fitted = fitted.with_texts(frozen, now.classes.texts, recipe.prompt.template)
         record, support = (None, None) if now.learned is None else (now.learned.record, now.learned.support)
         return cls(fitted, frozen, now.views, now.reader, now.classes, recipe, record, support, precision)
 

@@ -177,6 +177,16 @@ class Fitted(ABC):
             "texts alone: use --format onnx or torch"
         )
 
+    def with_texts(self, frozen: Frozen, texts: Sequence[str], template: str) -> "Fitted":
+        """The same model, with what was made of its class texts made again; most make nothing of them.
+
+        Args:
+            frozen: the backbone, in the precision that they are to be read in.
+            texts: N class texts.
+            template: of the class texts.
+        """
+        return self
+
     def release(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of what is held for speed; it is made again when it is wanted again."""
 

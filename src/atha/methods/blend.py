@@ -20,6 +20,7 @@ from atha.methods.base import Counterpart, Fitted, restore, unit
 from atha.methods.images import Images
 from atha.methods.probes import PROBES
 from atha.methods.scores import OnFeatures, centred
+from atha.methods.zero_shot import zero_shot
 from atha.models.frozen import Frozen
 from atha.models.graph import FrozenFeatures
 from atha.probability import softmax
@@ -96,14 +97,23 @@ class Blend(Fitted, kind="blend"):
         if name is None:
             return super().counterpart(frozen)
         own = self.parts[name]
-        nearest = Counterpart(Tuners(), frozen.logit_scale) if name == TEXT else own.fitted.counterpart(frozen)
         others = [other for other, part in self.parts.items() if part.weight and other != name]
+        # The scores of texts in a blend are bare cosines.
+        texts = Counterpart(Tuners(), frozen.logit_scale if others else 1.0)
+        nearest = texts if name == TEXT else own.fitted.counterpart(frozen)
         left_out = [*nearest.left_out, *([f"the members {', '.join(others)} are left out"] if others else [])]
         if name == TEXT and self.aspects != ("plain",):
             left_out.append("views but the plain one are left out")
         # By itself, as sure as it is in the sum; beside others, as sure as it is by itself.
         factor = 1.0 if others else own.weight / own.scale
         return Counterpart(nearest.tuners, factor * nearest.scale, tuple(left_out))
+
+    def with_texts(self, frozen: Frozen, texts: Sequence[str], template: str) -> "Blend":
+        """See `Fitted`; of its members."""
+        made = {name: part.fitted.with_texts(frozen, texts, template) for name, part in self.parts.items()}
+        if TEXT in made:
+            made[TEXT] = zero_shot(frozen.text_features(texts, template), 1.0)
+        return replace(self, parts={name: replace(part, fitted=made[name]) for name, part in self.parts.items()})
 
     def plain(self) -> "Blend":
         """The same blend, looking at the plain aspect alone: as many forward passes fewer."""

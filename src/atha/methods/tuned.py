@@ -1,7 +1,7 @@
 """Methods that train tuners in the backbone: everything about them is in a recipe."""
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal
@@ -122,6 +122,12 @@ class FittedRecipe(Fitted, kind="recipe"):
         moved = self.strengths is not None and any(map(any, self.strengths))
         left_out = ("alignment of tokens at run time is left out",) if moved else ()
         return Counterpart(self.tuners, self.adaptation.scale, left_out)
+
+    @torch.no_grad()
+    def with_texts(self, frozen: Frozen, texts: Sequence[str], template: str) -> "FittedRecipe":
+        """See `Fitted`; in the recipe's precision."""
+        made = self.encoder.texts(frozen.backbone.prompts(texts, template))
+        return replace(self, adaptation=replace(self.adaptation, texts=made))
 
     def release(self) -> None:
         """Weights in the precision of the products."""
