@@ -27,9 +27,9 @@ def variants(whole: Recipe) -> Iterator[Recipe]:
         return Recipe.load(whole, {key.replace("__", "."): value for key, value in changes.items()} | {"name": what})
 
     name, members = whole.name, whole.blend.members
-    for one in members:
-        left = [other for other in members if other != one]
-        yield changed(f"{name}-without-{one}", blend__members=left)
+    for member in members:
+        left = [other for other in members if other != member]
+        yield changed(f"{name}-without-{member}", blend__members=left)
     if ADAPTED in members:
         yield changed(f"{name}-without-alignment", alignment=None)
     yield changed(f"{name}-all-views", blend__views=list(VIEWS))

@@ -71,13 +71,14 @@ def measure(folder: str, images: int, classes: int) -> tuple[float, float, int]:
     prompts = backbone.prompts(names(options), recipe.prompt.template)
     tuners = Tuners.start(backbone, recipe, prompts)
     encoder = training_encoder(backbone, [tuners], resolve_precision("auto", backbone.device))
+    support: Any = Support()
     wall, busy = [], []
 
     def tick(*_: Any) -> None:
         wall.append(time.perf_counter())
         busy.append(time.process_time())
 
-    train(encoder, prompts, [Support()], recipe, tick)  # type: ignore[arg-type]
+    train(encoder, prompts, [support], recipe, tick)
     steps = [statistics.median(after - before for before, after in pairwise(clock)) for clock in (wall, busy)]
     return steps[0], steps[1], machine.peak_memory() or 0
 

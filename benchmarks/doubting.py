@@ -28,6 +28,7 @@ from atha.doubt import held_out_strangeness, misfits_of, strangeness
 from atha.labelling.model import Texts, fit_model
 from atha.methods.automatic import fit_on_features
 from atha.methods.examples import Examples
+from atha.methods.scores import OnFeatures
 from atha.recipe import Recipe
 from atha.rejection import Rejection
 from labelling import Set
@@ -47,7 +48,7 @@ def draw(data: Set, shot: int, kept: Sequence[int], seed: int) -> tuple[np.ndarr
 
 
 def half(values: Sequence[float]) -> float:
-    return 1.96 * float(np.std(values, ddof=1)) / np.sqrt(len(values))
+    return float(1.96 * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def unknown(folder: Path, sets: Sequence[str], seeds: range) -> None:
@@ -100,6 +101,7 @@ def label_set_sizes(folder: Path, sets: Sequence[str], seeds: range) -> None:
                 scores = sum(
                     part.weight / part.scale * (own - own.mean(1, keepdims=True))
                     for part in fitted.parts.values()
+                    if isinstance(part.fitted, OnFeatures)
                     for own in [part.fitted.score(data.features[rest])]
                 )
                 found = label_sets(np.asarray(scores), misfits_of(fitted, labels), 0.9)

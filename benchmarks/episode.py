@@ -196,14 +196,14 @@ def ours(options: argparse.Namespace) -> Timing:
     watch: Stopwatch | None = None
     setup = 0.0
 
-    def progress(step: int, *_: Any) -> None:
+    def progress(_: Any) -> None:
         nonlocal watch, setup
         if watch is None:  # the first step is set-up's end and its own: what is made at the first use is set-up
             setup, watch = time.perf_counter() - before, Stopwatch(options)
         else:
             watch.tick()
 
-    classifier.fit(list(zip(support, labels, strict=True)), progress=progress)
+    classifier.fit(list(zip(support, labels, strict=True)), callbacks=[progress])
     assert watch is not None
     fitted = time.perf_counter()
     classifier.predict_proba(query)
@@ -221,7 +221,7 @@ def plain(options: argparse.Namespace, precision: str, compiled: bool = False) -
     if options.views == "five-view":
         support = [image for image in support for _ in range(5)]
     before = time.perf_counter()
-    model = CLIPModel.from_pretrained(options.folder)
+    model: Any = CLIPModel.from_pretrained(options.folder)
     processor = CLIPImageProcessor.from_pretrained(options.folder)
     tokenizer = AutoTokenizer.from_pretrained(options.folder)
     config = peft.LoraConfig(

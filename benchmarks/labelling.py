@@ -16,11 +16,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.optimize  # noqa: F401 - its threads are limited, too
 import sklearn.cluster  # noqa: F401 - the same
-from PIL import Image, ImageFilter, ImageOps
+from image_sets import DIGITS, TINY, digits
+from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from atha.labelling.choosing import margin_doubt
@@ -30,13 +32,10 @@ from atha.methods.base import unit
 
 ASPECTS = ("plain", "flip", "nearer")
 FOLDERS = ("isic2018", "rsscn7_aerial_scenes", "corn_leaf_disease", "eurosat", "chestx")
-TINY = {
-    "tiny_plain": lambda image: image,
-    "tiny_inverted": ImageOps.invert,
-    "tiny_edges": lambda image: image.filter(ImageFilter.FIND_EDGES),
-}
 LABELLED = ("isic2018", "rsscn7_aerial_scenes", "corn_leaf_disease", "digits", *TINY)
 STEP, MOST = 10, 150
+# How many paths each simulation takes.
+PATHS = {"features": 2, "curves": 2, "cold": 1, "adapt": 2, "size": 0, "show": 1}
 
 
 @dataclass(frozen=True)
@@ -208,7 +207,7 @@ def show(file: Path) -> None:
         shares.append(need["ours"] / steps[place])
         print(f"  labels for random's accuracy at {steps[place]}:", need)
     print(f"\nmean share of random's labels: {np.mean(shares):.2f}")
-    looks = {row["set"]: [] for row in rows}
+    looks: dict[str, list[Any]] = {row["set"]: [] for row in rows}
     for row in rows:
         looks[row["set"]] += row["looks"]
     for name, one in [*looks.items(), ("all", [look for some in looks.values() for look in some])]:
@@ -251,7 +250,6 @@ def size(count: int = 50_000, width: int = 512) -> None:
 
 def features(source: Path, out: Path) -> None:
     import torch
-    from sklearn.datasets import load_digits
 
     from atha.backbones import load_backbone
     from atha.data.aspects import ASPECTS as VIEWS
@@ -268,12 +266,12 @@ def features(source: Path, out: Path) -> None:
 
     def keep(name: str, images: Sequence[Image.Image], labels: Sequence[int], texts: Sequence[str]) -> None:
         plain = torch.stack([views.plain(image) for image in images])
-        made = {
+        made: dict[str, Any] = {
             aspect: np.concatenate([frozen.features(VIEWS[aspect](part), views) for part in plain.split(64)])
             for aspect in ASPECTS
         }
-        named = {"labels": np.array(labels), "texts": frozen.text_features(texts, recipe.prompt.template)}
-        np.savez(out / f"{name}.npz", scale=frozen.logit_scale, **named, **made)
+        made |= {"labels": np.array(labels), "texts": frozen.text_features(texts, recipe.prompt.template)}
+        np.savez(out / f"{name}.npz", scale=frozen.logit_scale, **made)
 
     def folders(root: Path, chosen: Sequence[int] | None = None) -> tuple[list[Image.Image], list[int], list[str]]:
         there = sorted(path for path in root.iterdir() if path.is_dir())
@@ -285,11 +283,8 @@ def features(source: Path, out: Path) -> None:
 
     for name in FOLDERS:
         keep(name, *folders(source / name))
-    digits = load_digits()
-    pixels = (digits.images * 15.9375).astype(np.uint8)
-    large = [Image.fromarray(one).resize((64, 64), Image.Resampling.NEAREST).convert("RGB") for one in pixels]
-    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    keep("digits", large, digits.target.tolist(), [f"digit {word}" for word in words])
+    shown, numbers = zip(*digits(), strict=True)
+    keep("digits", shown, numbers, [f"digit {word}" for word in DIGITS])
     some = np.sort(np.random.default_rng(0).permutation(200)[:20]).tolist()
     images, labels, names = folders(source / "tiny_imagenet_val", some)
     for name, change in TINY.items():
@@ -298,23 +293,25 @@ def features(source: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["features", "curves", "cold", "adapt", "size", "show"])
+    parser.add_argument("what", choices=sorted(PATHS))
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--sets", nargs="+", default=LABELLED)
     parser.add_argument("--seeds", nargs=2, type=int, default=(0, 20))
     options = parser.parse_args()
-    seeds = range(*options.seeds)
+    paths, seeds = options.paths, range(*options.seeds)
+    if len(paths) != PATHS[options.what]:
+        parser.error(f"{options.what} takes {PATHS[options.what]} paths and {len(paths)} are given: see above")
     with threadpool_limits(1):
         if options.what == "features":
-            features(*options.paths)
+            features(paths[0], paths[1])
         elif options.what == "curves":
-            curves(*options.paths, options.sets, seeds)
+            curves(paths[0], paths[1], options.sets, seeds)
         elif options.what == "cold":
-            cold(*options.paths, seeds)
+            cold(paths[0], seeds)
         elif options.what == "adapt":
-            adapt(*options.paths, options.sets, seeds)
+            adapt(paths[0], paths[1], options.sets, seeds)
         elif options.what == "show":
-            show(*options.paths)
+            show(paths[0])
         else:
             size()
 

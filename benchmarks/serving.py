@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -36,6 +37,8 @@ import atha
 BOUNDARY = "b7Xq"
 KIND = f"multipart/form-data; boundary={BOUNDARY}"
 HOSTILE_CONNECTIONS = 8
+#: Status, body and seconds.
+Reply = tuple[int, dict[str, Any], float]
 
 
 @contextmanager
@@ -66,10 +69,10 @@ def post(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, dict
     return reply.status, json.loads(reply.read())
 
 
-def send(port: int, requests: list[list[Path]], connections: int) -> tuple[list[tuple[int, dict, float]], float]:
+def send(port: int, requests: list[list[Path]], connections: int) -> tuple[list[Reply], float]:
     """Replies with their seconds, and the seconds of all."""
 
-    def line(own: list[tuple[int, list[Path]]]) -> list[tuple[int, tuple[int, dict, float]]]:
+    def line(own: list[tuple[int, list[Path]]]) -> list[tuple[int, Reply]]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         found = []
         for place, files in own:
