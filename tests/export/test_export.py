@@ -13,7 +13,7 @@ from PIL import Image
 
 import atha
 import tiny_models
-from atha import export
+from atha import devices, export
 from atha.data.aspects import ASPECTS
 from atha.errors import AdapterError, ExportError
 from atha.export import GRAPH, companions, exporting, onnx_graph, proof
@@ -218,6 +218,20 @@ def test_a_checkpoint_is_of_the_classifier_in_float32(
     made = classifier.export(tmp_path / "out", "transformers")
     assert made.largest_difference < 1e-5
     assert made.proof["precision"] == {"classifier": precision, "export": "float32"}
+
+
+def test_a_checkpoint_of_what_was_fitted_in_bfloat16_and_is_used_in_float32(
+    tiny_clip, support, tmp_path, monkeypatch, no_other_process
+):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(devices, "_cpu_multiplies_bfloat16", lambda: True)
+        fitted(tiny_clip, "lora", support, "training.precision=auto").save_pretrained(tmp_path / "adapter")
+    monkeypatch.setattr(devices, "_cpu_multiplies_bfloat16", lambda: False)
+    classifier = atha.Classifier.from_pretrained(tmp_path / "adapter")
+    assert classifier.record.run.precision == "bfloat16"
+    made = classifier.export(tmp_path / "out", "transformers")
+    assert made.proof["precision"]["classifier"] == "float32"
+    assert made.largest_difference < 1e-5
 
 
 def test_what_a_checkpoint_cannot_hold_is_said_measured_and_asked_for(blend, tmp_path, no_other_process):

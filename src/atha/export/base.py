@@ -71,8 +71,6 @@ class Subject:
             training = recipe.training.model_copy(update={"precision": "float32"})
             recipe, frozen = recipe.model_copy(update={"training": training}), Frozen(frozen.backbone, "float32")
             fitted = restore(fitted.definition(), dict(fitted.state()), recipe, frozen)
-            # A checkpoint has no features of class texts but those that its own text tower makes.
-            fitted = fitted.with_texts(frozen, now.classes.texts, recipe.prompt.template)
         record, support = (None, None) if now.learned is None else (now.learned.record, now.learned.support)
         return cls(fitted, frozen, now.views, now.reader, now.classes, recipe, record, support, precision)
 
@@ -156,6 +154,7 @@ class Format(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[Sequence[str]]  # libraries, those of predict.py
+    reads_texts: ClassVar[bool] = False  # whether the product makes features of class texts itself, in float32
 
     @property
     @abstractmethod
@@ -186,3 +185,9 @@ class Format(ABC):
 def plain_subject(subject: Subject) -> Subject:
     """The same, looking at the plain view alone."""
     return replace(subject, fitted=subject.fitted.plain())
+
+
+def subject_with_texts(subject: Subject) -> Subject:
+    """The same, with class texts read in float32, in whatever precision they were read when it was fitted."""
+    template = subject.recipe.prompt.template
+    return replace(subject, fitted=subject.fitted.with_texts(subject.frozen, subject.classes.texts, template))

@@ -53,6 +53,7 @@ class Exporter(Format):
 
     name = "transformers"
     needs = ("numpy", "Pillow", "torch", "transformers")
+    reads_texts = True
 
     @property
     def script(self) -> Script:

@@ -12,7 +12,7 @@ from atha.adapter.record import to_json
 from atha.data.images import ImageInput, ImageProblem
 from atha.errors import AthaWarning, ExportError
 from atha.export import FORMATS, PROOF, check
-from atha.export.base import Format, Options, Subject, Told, plain_subject
+from atha.export.base import Format, Options, Subject, Told, plain_subject, subject_with_texts
 from atha.export.companions import describe, preprocessing, write_companions, write_readme
 from atha.export.proof import Pictures, compare, compare_program, judge
 from atha.files import whole_folder
@@ -77,6 +77,7 @@ def export(
     check(format, out, quantize, calibrate, overwrite)
     exporter: type[Format] = import_module(FORMATS[format].module).Exporter
     subject = plain_subject(subject) if plain else subject
+    subject = subject_with_texts(subject) if exporter.reads_texts else subject
     views, unread = _views(subject, calibrate)
     made = exporter(subject, Options(quantize, views, accept_difference), told)
     preprocessing(subject)
