@@ -37,9 +37,10 @@ def main() -> None:
     for number, (image, label) in enumerate(digits()):
         save(image, options.out / "digits" / DIGITS[label] / f"{number:04}.png")
     for file in sorted(options.tiny.glob("*/*")):
-        with Image.open(file) as image:
-            for name, change in TINY.items():
-                save(change(image.convert("RGB")), options.out / name / file.parent.name / f"{file.stem}.png")
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+        for name, change in TINY.items():
+            save(change(image), options.out / name / file.parent.name / f"{file.stem}.png")
 
 
 def save(image: Image.Image, file: Path) -> None:

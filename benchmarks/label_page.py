@@ -137,7 +137,8 @@ def measure(page: Page, process: int, given: argparse.Namespace, begun: float) -
         time.sleep(1)
     status = json.loads(page.ask("status"))["status"]
     print(f"looked at {status['looked']:>6,} photos {time.perf_counter() - begun:7.2f} s", flush=True)
-    names, seconds = list(COLOURS), list[float]()
+    names = list(COLOURS)
+    seconds: list[float] = []
     while len(seconds) < given.labels:
         if not held["photos"]:
             time.sleep(0.05)
