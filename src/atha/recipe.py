@@ -192,6 +192,11 @@ class BlendRecipe(Part):
     views: list[AspectGroup] | Literal["auto"] = "auto"
     """What members on frozen features look at; the plain view is always among them."""
 
+    @property
+    def decides(self) -> bool:
+        """Whether something is left to be decided from the support images."""
+        return isinstance(self.weights, str) or isinstance(self.views, str)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if len(set(self.members)) < len(self.members):

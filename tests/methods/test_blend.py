@@ -11,9 +11,11 @@ import atha
 from atha.data.aspects import ASPECTS, aspects_of
 from atha.errors import RecipeError
 from atha.methods import automatic
+from atha.methods.base import unit
 from atha.methods.blend import ADAPTED, Blend
 from atha.methods.evidence import above_chance, folds, held_out, log_likelihood, weigh
 from atha.methods.probes import PROBES
+from atha.methods.scores import centred
 from atha.probability import softmax
 from atha.recipe import Recipe, presets
 
@@ -45,23 +47,38 @@ def test_held_out_answers_know_nothing_of_their_fold():
     assert np.isnan(found[where < 0]).all()
 
 
-def test_weights_are_the_best_by_a_grid():
+@pytest.mark.parametrize("together", [0.0, 0.7])
+def test_weights_are_the_best_by_a_grid(together):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 60)
     scores = np.stack([2 * np.eye(4)[labels] + rng.normal(size=(60, 4)), rng.normal(size=(60, 4))])
-    found = weigh(scores, labels, [1.0, 1.0], [0.5, 2.0])
+    found = weigh(scores, labels, [1.0, 1.0], [0.5, 2.0], together)
+    # Independent weights around a common shift; its best value for given weights, by itself.
+    shifts = np.linspace(-3, 3, 601) if together else np.zeros(1)
 
     def losses(weights):
-        away = (weights - 1) / [0.5, 2.0]
+        away = (weights[:, None] - 1 - shifts[:, None]) / [0.5, 2.0]
+        prior = (away**2).sum(axis=-1) + (shifts / (together or 1)) ** 2
         joint = np.tensordot(weights, scores, 1).reshape(-1, 4)
         likely = log_likelihood(joint, np.tile(labels, len(weights))).reshape(len(weights), -1)
-        return (away**2).sum(axis=1) / 2 - likely.sum(axis=1)
+        return prior.min(axis=1) / 2 - likely.sum(axis=1)
 
     grid = np.stack(np.meshgrid(np.linspace(0, 2, 41), np.linspace(0, 2, 41)), axis=-1).reshape(-1, 2)
-    assert losses(np.array([found]))[0] <= losses(grid).min() + 1e-9
+    assert losses(np.array([found]))[0] <= losses(grid).min() + 1e-3 * bool(together) + 1e-9
     assert found[0] > 0.8 and found[1] < 0.3, "who knows the classes is trusted, who knows nothing is not"
     few = weigh(scores[:, :1], labels[:1], [1.0, 1.0], [0.1, 0.1])
     np.testing.assert_allclose(few, 1, atol=0.05)
+
+
+def test_how_sure_a_blend_is_says_nothing_of_one_member_beside_another():
+    """Both give the same answers, of which too many are wrong to be as sure."""
+    labels = np.tile(np.arange(4), 5)
+    scores = np.repeat(3 * np.eye(4)[(labels + (np.arange(20) % 3 == 0)) % 4][None], 2, axis=0)
+    alone = weigh(scores, labels, [1.0, 0.5], [0.2, 0.2])
+    found = weigh(scores, labels, [1.0, 0.5], [0.2, 0.2], 10.0)
+    assert alone.sum() < 1.2 and found.sum() < 1.2
+    np.testing.assert_allclose(found[0] / found[1], 2, rtol=0.02)
+    assert alone[0] / alone[1] > 3, "by themselves they lose the same, and the smaller one loses more of itself"
 
 
 def test_above_chance():
@@ -182,6 +199,52 @@ def test_weights_follow_held_out_answers(fitted):
     assert all(part.accuracy is not None for part in parts.values())
 
 
+def known_by(features, labels, texts, scale=10.0):
+    """A support set, of features of the plain aspect alone."""
+    one = {"plain": unit(np.asarray(features, float))}
+    return automatic._Task(one, np.asarray(labels), unit(np.asarray(texts, float)), scale, 0)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_class_texts_have_to_earn_their_place_where_others_can_be_asked(right):
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(4), 3)
+    ways = np.eye(8)
+    features = ways[labels] + 0.3 * rng.normal(size=(12, 8))
+    texts = ways[:4] if right else ways[4:] + 0.3 * rng.normal(size=(4, 8))
+    known = known_by(features, labels, texts)
+    asked = centred(known.features["plain"] @ known.texts.T)
+    asked /= asked.std(axis=1).mean()
+    found = automatic._decide(known, ("plain",), ["prototypes"], asked)
+    assert found["text"].images == found["prototypes"].images == 12
+    if right:
+        assert found["text"].weight > 1 and found["text"].accuracy == 1
+    else:
+        assert found["text"].weight == 0 and "too little" in found["text"].why
+        without = automatic._decide(known, ("plain",), ["prototypes"], None)
+        assert found["prototypes"].weight == without["prototypes"].weight
+        one = automatic._decide(known_by(features[::3], labels[::3], texts), ("plain",), ["prototypes"], -asked[::3])
+        assert "support images" in one["text"].why, "at one image a class, it is taken for what it says"
+
+
+def test_training_has_most_to_find_where_class_texts_are_sure_and_wrong():
+    """None where they say nothing, and none where they are right."""
+    ways = np.eye(8)
+    labels = np.repeat(np.arange(4), 2)
+    features = ways[labels] + 0.05
+    found = {
+        name: automatic._to_find(known_by(features, labels, texts, scale), ("plain",))
+        for name, texts, scale in (
+            ("right", ways[:4], 10.0),
+            ("wrong", np.roll(ways[:4], 1, axis=0), 10.0),
+            ("vague", np.roll(ways[:4], 1, axis=0), 0.1),
+            ("half right", ways[[0, 1, 3, 2]], 10.0),
+        )
+    }
+    assert found["right"] == 0 and found["vague"] == 0 and found["wrong"] == 1
+    np.testing.assert_allclose(found["half right"], 1 - (0.5 - 0.25) / 0.75)
+
+
 def test_one_image_a_class_says_nothing_of_probes(tiny_clip, photos):
     one = [(file, file.parent.name) for file in sorted(photos.glob("*/0.png"))]
     clf = atha.Classifier.from_pretrained(tiny_clip, recipe="probes").fit(one)
@@ -213,6 +276,20 @@ def test_recipes_of_blends():
     ):
         with pytest.raises(RecipeError, match=words):
             Recipe.load("probes", wrong)
+
+
+@pytest.mark.parametrize("shot", [1, 4])
+def test_prior_of_what_is_adapted(shot):
+    """It grows with the images, and with what training may find."""
+    ways = np.eye(8)
+    labels = np.repeat(np.arange(4), shot)
+    features = ways[labels] + 0.05
+    right, wrong = (
+        automatic._beside_each_other(known_by(features, labels, texts), ("plain",))
+        for texts in (ways[:4], np.roll(ways[:4], 1, axis=0))
+    )
+    np.testing.assert_allclose(right, [0.75, 0.5 * shot**0.3])
+    np.testing.assert_allclose(wrong, [0.15, 0.5 * shot**0.3 + 1.25])
 
 
 def test_weights_of_what_is_adapted(tiny_clip, photos, monkeypatch):

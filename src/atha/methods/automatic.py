@@ -4,7 +4,11 @@
   have learned nothing and can always be asked; what is adapted is trained on halves, and probes on the same halves, so
   that like is compared with like.
 - Weights are those that make these answers likely, drawn to a prior (`atha.methods.evidence.weigh`). Where class texts
-  are right, the prior of probes is smaller; with one image a class, class texts alone have any evidence.
+  are right, the prior of probes is smaller; with one image a class, class texts alone have any evidence. From two on,
+  class texts count only where they say clearly more than chance: held-out answers of probes that are often wrong make
+  the weights of these small, and beside small weights a weight of texts that is due to a few images outvotes them.
+- What is adapted has a prior that grows with the number of images, as it learns most from more of them, and where class
+  texts tell the images apart and are wrong about them; what it answers when trained on halves says little more.
 - Aspects are the plain one, its mirror image and a nearer one; quarter turns are added where turned support images are
   still nearest to their own class and class texts, which were learned from upright photographs, say little. From two
   images a class on, held-out answers decide where they differ by more than a standard error.
@@ -28,6 +32,7 @@ from atha.methods.blend import Blend, Part, joined
 from atha.methods.evidence import (
     FOLDS,
     GIVE_WAY,
+    TEXT_EARNS,
     TEXT_SPREAD,
     above_chance,
     accuracy_of,
@@ -43,11 +48,19 @@ from atha.methods.scores import OnFeatures, centred, scale_of
 from atha.methods.zero_shot import zero_shot
 from atha.recipe import ADAPTED, TEXT, BlendRecipe
 
+#: Of the decisions, and part of what defines results: it changes with what is decided.
+RULE = 2
 #: Scores of a member, whose scale is 1, are likely to be multiplied by this.
 _PRIOR, _SPREAD = 1.0, 0.4
-#: Of what is adapted, and what the sum of all others is multiplied by beside it: at one image a class, and beyond.
-_ADAPTED_ONE, _BESIDE_ONE = 0.5, 0.75
-_ADAPTED, _BESIDE = 1.0, 0.6
+#: Of what is adapted at one image a class, the power of their number by which it grows, and what the sum of all others
+#: is multiplied by beside it.
+_ADAPTED, _GROWTH, _BESIDE = 0.5, 0.3, 0.75
+#: What is added to the first, and taken from the last as a share, where there is all to find; see `_to_find`.
+_ADAPTED_FINDS, _BESIDE_FINDS = 1.25, 0.8
+#: Spread of each of the two, and of both at once.
+_SPREAD_BESIDE, _TOGETHER = 0.2, 0.3
+#: Standard deviation of logits over the classes, of class texts that say nothing of the images, and of such that do.
+_VAGUE, _SHARP = 1.0, 1.5
 #: Turned support images of which this share is nearest to its own class say that the domain has no upright.
 _TURNED = 0.7
 _UPRIGHT_TEXTS = 0.5
@@ -260,22 +273,25 @@ def _decide(
     labels, rows = task.labels, task.folds(FOLDS) >= 0
     trust = 0.0 if asked is None else above_chance(asked, labels)
     likely = _PRIOR * (1 - GIVE_WAY * trust)
-    if rows.any() and probes:
-        scores = [task.held_out(name, aspects, FOLDS)[rows] for name in probes]
-        prior, spread = [likely] * len(probes), [_SPREAD] * len(probes)
-        if asked is not None:
-            scores, prior, spread = [*scores, asked[rows]], [*prior, 0.0], [*spread, TEXT_SPREAD]
-        weights = weigh(np.stack(scores), labels[rows], prior, spread)
-        return {
-            name: _Weight(float(weight), accuracy_of(one, labels[rows]), len(one), "by held-out answers")
-            for name, weight, one in zip([*probes, TEXT], weights, scores, strict=False)
-        }
     found: dict[str, _Weight] = {}
     if asked is not None:
         weight = float(weigh(asked[None], labels, [0.0], [TEXT_SPREAD])[0])
+        earned = float((log_likelihood(weight * asked, labels) + np.log(task.classes)).sum())
         if not probes:  # the only one to answer, if need be
             weight = max(weight, 1e-3)
         found[TEXT] = _Weight(weight, accuracy_of(asked, labels), len(labels), "by its answers on the support images")
+    if rows.any() and probes:
+        scores = {name: task.held_out(name, aspects, FOLDS)[rows] for name in probes}
+        prior, spread = [likely] * len(probes), [_SPREAD] * len(probes)
+        if asked is not None:
+            accuracy, why = accuracy_of(asked[rows], labels[rows]), "it says too little of the support images"
+            found[TEXT] = _Weight(0.0, accuracy, int(rows.sum()), why)
+            if earned >= TEXT_EARNS:
+                scores[TEXT], prior, spread = asked[rows], [*prior, 0.0], [*spread, TEXT_SPREAD]
+        weights = weigh(np.stack(list(scores.values())), labels[rows], prior, spread)
+        for weight, (name, one) in zip(weights.tolist(), scores.items(), strict=True):
+            found[name] = _Weight(weight, accuracy_of(one, labels[rows]), len(one), "by held-out answers")
+        return found
     for name in probes:
         why = "the prior, less where class texts are right" if trust else "the prior"
         found[name] = _Weight(likely, why=f"{why}: {_UNASKED}")
@@ -314,9 +330,10 @@ def _decide_adapted(
     if not others:
         return {ADAPTED: _Weight(_PRIOR, why="it is the only member")}, None
     labels, parts = task.labels, halves(task.labels, task.seed)
+    prior = _beside_each_other(task, aspects)
     if not parts:
-        own = _Weight(_ADAPTED_ONE, why=f"the prior: {_UNASKED}")
-        beside = {name: replace(one, weight=one.weight * _BESIDE_ONE) for name, one in others.items()}
+        own = _Weight(prior[1], why=f"the prior: {_UNASKED}")
+        beside = {name: replace(one, weight=one.weight * prior[0]) for name, one in others.items()}
         return beside | {ADAPTED: own}, None
     mine = np.full((len(labels), task.classes), np.nan)
     for part in parts:
@@ -326,8 +343,27 @@ def _decide_adapted(
         mine[out] = centred(half.scores(support.images.take(out))) / scale
         half.release()
     rows, rest = np.any(parts, axis=0), _answers(task, aspects, others, asked, 2)
-    size, weight = weigh(np.stack([rest[rows], mine[rows]]), labels[rows], [_BESIDE, _ADAPTED], [_SPREAD, _SPREAD])
+    both = np.stack([rest[rows], mine[rows]])
+    size, weight = weigh(both, labels[rows], prior, [_SPREAD_BESIDE] * 2, _TOGETHER)
     why = "by answers of each half on the other"
     own = _Weight(float(weight), accuracy_of(mine[rows], labels[rows]), int(rows.sum()), why)
     weights = {name: replace(one, weight=one.weight * float(size)) for name, one in others.items()} | {ADAPTED: own}
     return weights, float(size) * rest + float(weight) * mine
+
+
+def _beside_each_other(task: _Task, aspects: tuple[str, ...]) -> tuple[float, float]:
+    """Prior of what the sum of all others is multiplied by, and of the weight of what is adapted."""
+    finds, shot = _to_find(task, aspects), len(task.labels) / task.classes
+    return _BESIDE * (1 - _BESIDE_FINDS * finds), _ADAPTED * shot**_GROWTH + _ADAPTED_FINDS * finds
+
+
+def _to_find(task: _Task, aspects: tuple[str, ...]) -> float:
+    """How much training is likely to find that no other member knows, 0 to 1.
+
+    Training starts from class texts. Where they tell images apart, the model knows the classes; as far as it is wrong
+    about these images all the same, it is their domain that it does not know, and that can be learned from few images.
+    Where class texts say nothing, training starts from nothing, and where they are right, they are a member already.
+    """
+    logits = task.scale * task.seen(aspects).features @ task.texts.T
+    known = float(np.clip((scale_of(logits) - _VAGUE) / (_SHARP - _VAGUE), 0, 1))
+    return known * (1 - above_chance(logits, task.labels))

@@ -21,6 +21,8 @@ FOLDS = 5
 GIVE_WAY = 0.6
 #: Of the weight of class texts, which may be worthless: they start at nothing, and evidence takes them far.
 TEXT_SPREAD = 3.0
+#: By how much class texts have to raise the logarithm of the likelihood of all labels, where others can be asked too.
+TEXT_EARNS = 1.5
 
 
 def folds(labels: Int[np.ndarray, "n"], count: int, seed: int) -> Int[np.ndarray, "n"]:
@@ -65,6 +67,7 @@ def weigh(
     labels: Int[np.ndarray, "n"],
     prior: Sequence[float],
     spread: Sequence[float],
+    together: float = 0.0,
 ) -> Float[np.ndarray, "M"]:
     """Weights of the sum of members' scores that make the labels most likely, drawn to a prior.
 
@@ -76,17 +79,20 @@ def weigh(
         labels: class indices.
         prior: weights without evidence.
         spread: standard deviation of each weight around it.
+        together: that of all weights at once, as a share of the prior: how sure the blend is says nothing of what its
+            members are worth beside each other, and where all are wrong about the same images only this gets smaller.
     """
     from scipy.optimize import minimize
 
-    start, width, rows = np.asarray(prior, float), np.asarray(spread, float), np.arange(len(labels))
+    start, rows = np.asarray(prior, float), np.arange(len(labels))
+    precision = np.linalg.inv(np.diag(np.square(spread)) + together**2 * np.outer(start, start))
     right = scores[:, rows, labels].sum(1)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         logarithms = log_softmax(np.tensordot(weights, scores, 1))
         expected = (np.exp(logarithms)[None] * scores).sum((1, 2))
-        away = (weights - start) / width
-        return float(away @ away / 2 - logarithms[rows, labels].sum()), expected - right + away / width
+        away = precision @ (weights - start)
+        return float((weights - start) @ away / 2 - logarithms[rows, labels].sum()), expected - right + away
 
     found = minimize(loss, start, jac=True, bounds=[(0, None)] * len(start), method="L-BFGS-B")
     return np.asarray(found.x)

@@ -16,7 +16,7 @@ from atha.alignment import Watcher
 from atha.data.views import SupportSet, crop_source
 from atha.devices import resolve_precision
 from atha.errors import DataError
-from atha.methods.automatic import fit_blend, halves, needs_halves
+from atha.methods.automatic import RULE, fit_blend, halves, needs_halves
 from atha.methods.base import Counterpart, Fitted, Method, Options, Support, cosines, text_anchors
 from atha.methods.images import Images
 from atha.models.adaptation import Adaptation, adapt, adapt_together
@@ -274,8 +274,10 @@ class Tuned(Method):
             yield FittedRecipe(self.recipe, adaptation, frozen)
 
     def definition(self) -> dict[str, Any]:
-        """The resolved recipe; precision and template are in it."""
-        return {"recipe": self.recipe.model_dump(mode="json", exclude={"name"})}
+        """The resolved recipe; precision and template are in it. What it leaves open, a rule decides."""
+        blend = self.recipe.blend
+        decided = {} if blend is None or not blend.decides else {"rule": RULE}
+        return {"recipe": self.recipe.model_dump(mode="json", exclude={"name"}), **decided}
 
     def label(self, name: str) -> str:
         """By the recipe's name, which ends in + where keys were changed, and not by its file's place."""
