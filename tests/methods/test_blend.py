@@ -10,7 +10,7 @@ from support_sets import task
 import atha
 from atha.data.aspects import ASPECTS, aspects_of
 from atha.errors import RecipeError
-from atha.methods import automatic
+from atha.methods import automatic, make_method
 from atha.methods.base import unit
 from atha.methods.blend import ADAPTED, Blend
 from atha.methods.evidence import above_chance, folds, held_out, log_likelihood, weigh
@@ -290,6 +290,15 @@ def test_prior_of_what_is_adapted(shot):
     )
     np.testing.assert_allclose(right, [0.75, 0.5 * shot**0.3])
     np.testing.assert_allclose(wrong, [0.15, 0.5 * shot**0.3 + 1.25])
+
+
+def test_results_of_another_rule_are_other_results(tmp_path):
+    """Where something is decided; what a recipe says in full is defined by itself."""
+    numbers = {"blend.weights": {"text": 1, "prototypes": 1, "gaussian": 1}, "blend.views": ["plain"]}
+    (tmp_path / "said.json").write_text(Recipe.load("probes", numbers).model_dump_json(), "utf-8")
+    for name, decides in (("auto", True), ("probes", True), (tmp_path / "said.json", False), ("paper", False)):
+        _, definition = make_method(f"atha:{name}")
+        assert definition.get("rule") == (automatic.RULE if decides else None)
 
 
 def test_weights_of_what_is_adapted(tiny_clip, photos, monkeypatch):
