@@ -241,6 +241,9 @@ def test_training_has_most_to_find_where_class_texts_are_sure_and_wrong():
             ("half right", ways[[0, 1, 3, 2]], 10.0),
         )
     }
+    all_alike = known_by(ways[labels] + 30 * ways[1], labels, np.roll(ways[:4], 1, axis=0))
+    assert above_chance(10 * all_alike.features["plain"] @ all_alike.texts.T, labels) == 0
+    assert automatic._to_find(all_alike, ("plain",)) == 0, "they are sure of one class, whatever the image"
     assert found["right"] == 0 and found["vague"] == 0 and found["wrong"] == 1
     np.testing.assert_allclose(found["half right"], 1 - (0.5 - 0.25) / 0.75)
 

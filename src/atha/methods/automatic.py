@@ -59,8 +59,9 @@ _ADAPTED, _GROWTH, _BESIDE = 0.5, 0.3, 0.75
 _ADAPTED_FINDS, _BESIDE_FINDS = 1.25, 0.8
 #: Spread of each of the two, and of both at once.
 _SPREAD_BESIDE, _TOGETHER = 0.2, 0.3
-#: Standard deviation of logits over the classes, of class texts that say nothing of the images, and of such that do.
-_VAGUE, _SHARP = 1.0, 1.5
+#: Standard deviation of logits over the classes, of class texts that say nothing of the images, and of such that do;
+#: it counts for no more than this times that over the images, as what is said of all images tells none apart.
+_VAGUE, _SHARP, _OF_IMAGES = 1.0, 1.5, 2.5
 #: Turned support images of which this share is nearest to its own class say that the domain has no upright.
 _TURNED = 0.7
 _UPRIGHT_TEXTS = 0.5
@@ -360,10 +361,12 @@ def _beside_each_other(task: _Task, aspects: tuple[str, ...]) -> tuple[float, fl
 def _to_find(task: _Task, aspects: tuple[str, ...]) -> float:
     """How much training is likely to find that no other member knows, 0 to 1.
 
-    Training starts from class texts. Where they tell images apart, the model knows the classes; as far as it is wrong
-    about these images all the same, it is their domain that it does not know, and that can be learned from few images.
-    Where class texts say nothing, training starts from nothing, and where they are right, they are a member already.
+    Training starts from class texts. Where these are sure of images, and not of the same class for all, the model knows
+    the classes; as far as it is wrong all the same, it is their domain that it does not know, and that can be learned
+    from few images. Where class texts say nothing, training starts from nothing, and where they are right, they are a
+    member already.
     """
-    logits = task.scale * task.seen(aspects).features @ task.texts.T
-    known = float(np.clip((scale_of(logits) - _VAGUE) / (_SHARP - _VAGUE), 0, 1))
-    return known * (1 - above_chance(logits, task.labels))
+    logits = centred(task.scale * task.seen(aspects).features @ task.texts.T)
+    between_images = float(np.sqrt(logits.var(axis=0, ddof=1).mean()))
+    sure = min(scale_of(logits), _OF_IMAGES * between_images)
+    return float(np.clip((sure - _VAGUE) / (_SHARP - _VAGUE), 0, 1)) * (1 - above_chance(logits, task.labels))
