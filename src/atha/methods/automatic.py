@@ -285,7 +285,7 @@ def _decide(
         scores = {name: task.held_out(name, aspects, FOLDS)[rows] for name in probes}
         prior, spread = [likely] * len(probes), [_SPREAD] * len(probes)
         if asked is not None:
-            accuracy, why = accuracy_of(asked[rows], labels[rows]), "it says too little of the support images"
+            accuracy, why = accuracy_of(asked[rows], labels[rows]), "it says too little"
             found[TEXT] = _Weight(0.0, accuracy, int(rows.sum()), why)
             if earned >= TEXT_EARNS:
                 scores[TEXT], prior, spread = asked[rows], [*prior, 0.0], [*spread, TEXT_SPREAD]
