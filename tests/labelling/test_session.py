@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atha.errors import DataError
-from atha.labelling.choosing import different, directions, typical, unsure
+from atha.labelling.choosing import different, directions, named, typical, unsure
 from atha.labelling.estimate import Estimate, Look, advise
 from atha.labelling.model import Texts
 from atha.labelling.session import Session
@@ -134,13 +134,43 @@ def test_a_class_without_a_label_is_looked_for():
     for place in np.flatnonzero(truth < 2)[:: 200 // 8].tolist():
         one.label(place, int(truth[place]), "typical")
     hows = [pick.how for pick in one.next(12)]
-    assert (hows.count("different"), hows.count("typical"), hows.count("unsure")) == (4, 5, 0)
+    assert {how: hows.count(how) for how in set(hows)} == {"named": 3, "different": 3, "typical": 3, "random": 3}
     far = np.vstack([directions(features), -np.ones((1, WIDTH)) / 4])
     taken = np.arange(len(far)) < 50
     assert different(far, taken, ~taken, 3, 0) == different(far, taken, ~taken, 3, 0)
     assert len(set(different(far, taken, ~taken, 30, 0))) == 30 and not set(different(far, taken, ~taken, 30, 0)) & {0}
     label(one, truth, 60)
     assert min(one.counts) > 0 and {pick.how for pick in one.next(12)} == {"unsure", "random"}
+
+
+def test_the_text_of_a_class_without_a_label_finds_it():
+    features, truth = pile(noise=0.1)
+    one = session(features)
+    # The text of the rarest class is nearest to its images, and less near to them than all other texts are.
+    texts = np.ones((len(SIZES), WIDTH)) / 4
+    texts[3] = features[truth == 3].mean(0) - features.mean(0)
+    one.texts = Texts(texts / np.linalg.norm(texts, axis=1, keepdims=True), 20.0)
+    for place in np.flatnonzero(truth < 3)[::40].tolist():
+        one.label(place, int(truth[place]), "own")
+    assert one.counts[3] == 0
+    sought = [int(truth[pick.place]) for pick in one.next(12) if pick.how == "named"]
+    assert len(sought) == 3 and sought[0] == 3 and sought.count(3) >= 2
+    one, hows = session(features), []  # one at a time there are as many
+    for _ in range(20):
+        (pick,) = one.next(1)
+        one.label(pick.place, 0, pick.how)
+        hows.append(pick.how)
+    assert 4 <= hows.count("named") <= 5 and hows.count("random") == 5
+
+
+def test_a_text_is_measured_by_itself_and_beside_the_others():
+    # Text 1 is nearest to every image; text 0 stands out on image 2, and on image 0 less than text 2 does.
+    cosines = np.array([[0.30, 0.90, 0.50], [0.10, 0.80, 0.10], [0.28, 0.70, 0.10], [0.05, 0.85, 0.12]])
+    free = np.ones(4, dtype=bool)
+    assert named(cosines, [0], free) == [2]
+    assert named(cosines, [0, 2, 0], free)[:2] == [2, 0]
+    assert named(cosines, [0], free & (np.arange(4) != 2)) != [2]
+    assert sorted(named(np.ones((4, 3)), [1] * 9, free)) == [0, 1, 2, 3] and named(cosines, [], free) == []
 
 
 def test_advice():

@@ -3,9 +3,9 @@
 - With few labels, what a model is unsure of is what is odd, and labels of it teach little. Images are clustered, into
   as many clusters as there will be labels, and the most typical image of the largest cluster without a label is taken
   (TypiClust, Hacohen et al. 2022, arXiv:2202.02794).
-- As long as a class has no label, half of the images are typical ones and half are drawn that are far from all labelled
-  ones, like the seeds of k-means++ (Arthur and Vassilvitskii 2007) but with more weight on distance: a model does not
-  doubt what it does not know.
+- As long as a class has no label, some of the images are those that its text stands out on among all texts, beside
+  typical ones and, later, as many that are drawn far from all labelled ones, like the seeds of k-means++ (Arthur and
+  Vassilvitskii 2007) but with more weight on distance: a model does not doubt what it does not know.
 - Later, of the images that the model doubts most, several times as many as are wanted, those are taken that are in the
   middle of as many clusters, weighted by the doubt: no two of a choice are alike (Zhdanov 2019, arXiv:1901.05954).
 
@@ -69,6 +69,31 @@ def typical(
         left[place] = False
         labelled[best] += 1
         size[best] -= 1
+    return chosen
+
+
+def named(cosines: Float[np.ndarray, "n N"], wanted: Sequence[int], free: Bool[np.ndarray, "n"]) -> list[int]:
+    """Images that the texts of some classes stand out on, one image for each class that is named.
+
+    A text is near all images or far from all of them, more or less: what tells is how near it is to one image, measured
+    by how near it is to all, and beside the other texts.
+
+    Args:
+        cosines: of images and class texts.
+        wanted: classes, as often as images of them are wanted.
+        free: which images may be chosen.
+
+    Returns:
+        Places of the images; fewer than are wanted if fewer are free.
+    """
+    told = (cosines - cosines.mean(0)) / np.maximum(cosines.std(0), 1e-6)
+    told -= np.log(np.exp(told).sum(1, keepdims=True))
+    chosen: list[int] = []
+    left = free.copy()
+    for label in wanted[: int(free.sum())]:
+        place = int(np.where(left, told[:, label], -np.inf).argmax())
+        chosen.append(place)
+        left[place] = False
     return chosen
 
 

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-How = Literal["random", "typical", "different", "unsure", "own"]
-"""Why an image was labelled: at random, as typical, as unlike all others, as doubted by the model, or as wished."""
+How = Literal["random", "typical", "named", "different", "unsure", "own"]
+"""Why an image was labelled: at random, as typical, as near the text of a class without a label, as unlike all others,
+as doubted by the model, or as wished."""
 
 
 def draw(size: int, seed: int) -> Int[np.ndarray, "n"]:

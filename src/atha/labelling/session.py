@@ -25,8 +25,9 @@ from atha.methods.base import unit
 SHARE = 0.25
 """Of the images that are offered, those that are drawn at random."""
 
-#: Labels of a class, in the mean, until which typical images are chosen, and different ones while a class has none.
-_COLD, _SOUGHT = 2, 10
+#: Labels of a class, in the mean, until which typical images are chosen, and until which a class without one is sought;
+#: and of the images that are chosen, those that are sought by its text.
+_COLD, _SOUGHT, _NAMED = 2, 10, 0.3
 
 
 @dataclass(frozen=True)
@@ -321,18 +322,25 @@ class Session:
         known, open_ = taken[back], free[back]
         seed = int(np.random.default_rng([self.seed, 1, len(self._labels) + len(waiting)]).integers(1 << 31))
         model, labels, classes = self.model, sum(self.counts), len(self.classes)
-        found: list[tuple[int, How]] = []
-        seeking = bool(classes) and labels < _SOUGHT * classes and min(self.counts) == 0
-        if model is not None and labels >= _COLD * classes and not seeking:
+        missing = [place for place in range(classes) if not self.counts[place]] if labels < _SOUGHT * classes else []
+        if model is not None and labels >= _COLD * classes and not missing:
             doubt, asked = self._doubt(model, back, open_, count)
-            found = [(place, "unsure") for place in choosing.unsure(rows, doubt, asked, count, seed)]
-        else:
-            far = count // 2 if labels >= _COLD * classes > 0 else 0
-            found = [(place, "typical") for place in choosing.typical(rows, known, open_, count - far, seed)]
-            near = [place for place, _ in found]
-            known[near], open_[near] = True, False
-            found += [(place, "different") for place in choosing.different(rows, known, open_, far, seed)]
-        return [(int(back[place]), how) for place, how in found]
+            return [(int(back[place]), "unsure") for place in choosing.unsure(rows, doubt, asked, count, seed)]
+        found: list[tuple[int, How]] = []
+
+        def take(places: Sequence[int], how: How) -> None:
+            found.extend((int(back[place]), how) for place in places)
+            known[places], open_[places] = True, False
+
+        if missing:
+            before = round((len(self._labels) + len(waiting)) * (1 - self.share))
+            turns = range(int(before * _NAMED), int((before + count) * _NAMED))
+            wanted = [missing[turn % len(missing)] for turn in turns]
+            take(choosing.named(self.features[back] @ self.texts.features.T, wanted, open_), "named")
+        far = (count - len(found)) // 2 if labels >= _COLD * classes > 0 else 0
+        take(choosing.typical(rows, known, open_, count - len(found) - far, seed), "typical")
+        take(choosing.different(rows, known, open_, far, seed), "different")
+        return found
 
     def _doubt(
         self, model: LinearModel, back: Int[np.ndarray, "k"], open_: Bool[np.ndarray, "k"], count: int

@@ -41,8 +41,8 @@ class Suggestion:
 
     Attributes:
         file: as it was found.
-        chosen: ``random``, ``typical``, ``different`` or ``unsure``; to be kept with the label: the estimate is made of
-            random ones.
+        chosen: ``random``, ``typical``, ``named``, ``different`` or ``unsure``; to be kept with the label: the estimate
+            is made of random ones.
         guess: the class that it is taken for by now; empty while nothing is known.
         probability: of that class; not a number while nothing is known.
     """
@@ -106,7 +106,8 @@ def suggest(
 ) -> Suggestions:
     """Choose photos to label next, and estimate how good the labels are that are there.
 
-    Typical photos first, so that few labels cover what there is; then those that a model is unsure of and that differ
+    Typical photos first, so that few labels cover what there is, and those that the text of a class without a label
+    stands out on; then those that a model is unsure of and that differ
     from what is labelled; and always a share at random, on which alone the estimate rests: photos that were chosen for
     the model are harder than the rest, and an estimate of them would be too low. Nothing is trained in the backbone.
 
