@@ -26,7 +26,7 @@ def axe() -> Path | None:
 
 
 def barriers(page: Any) -> list[str]:
-    """What axe finds on a page that is serious or critical; none where it is not installed.
+    """What axe finds on a page that is moderate, serious or critical; none where it is not installed.
 
     Args:
         page: of playwright, whose rules about scripts are bypassed.
@@ -38,7 +38,7 @@ def barriers(page: Any) -> list[str]:
     return [
         f"{one['id']}: {node['html'][:120]}: {node['failureSummary']}"
         for one in found
-        if one["impact"] in ("serious", "critical")
+        if one["impact"] in ("moderate", "serious", "critical")
         for node in one["nodes"]
     ]
 
