@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from atha.methods.base import unit
+from atha.probability import log_softmax
 
 #: Times as many images as are wanted, of those that are doubted most, are what is chosen from.
 DOUBTED = 5
@@ -86,8 +87,7 @@ def named(cosines: Float[np.ndarray, "n N"], wanted: Sequence[int], free: Bool[n
     Returns:
         Places of the images; fewer than are wanted if fewer are free.
     """
-    told = (cosines - cosines.mean(0)) / np.maximum(cosines.std(0), 1e-6)
-    told -= np.log(np.exp(told).sum(1, keepdims=True))
+    told = log_softmax((cosines - cosines.mean(0)) / np.maximum(cosines.std(0), 1e-6))
     chosen: list[int] = []
     left = free.copy()
     for label in wanted[: int(free.sum())]:
