@@ -33,8 +33,22 @@ def test_images_that_cannot_be_read_are_no_measure(tmp_path, monkeypatch):
         clf.fit(tmp_path)
 
 
-def test_planned():
+@pytest.fixture(scope="module")
+def backbone():
+    return atha.load_backbone("nano")
+
+
+def test_planned(backbone):
     labels = np.repeat([0, 1], [4, 2])
-    assert planned(Recipe.load("paper", ["training.steps=8"]), labels, 0) == [(8, 6)]
-    assert planned(Recipe.load("paper", ["training.steps=8", "training.batch_size=4"]), labels, 0) == [(8, 4)]
-    assert planned(Recipe.load("auto", ["training.steps=8"]), labels, 0) == [(8, 6), (6, 3), (6, 3)]
+    assert planned(Recipe.load("paper", ["training.steps=8"]), labels, 0, backbone) == [(8, 6)]
+    assert planned(Recipe.load("paper", ["training.steps=8", "training.batch_size=4"]), labels, 0, backbone) == [(8, 4)]
+    assert planned(Recipe.load("auto", ["training.steps=8"]), labels, 0, backbone) == [(8, 6), (6, 6)]
+    small = Recipe.load("auto", ["training.steps=8", "training.batch_size=2"])
+    assert planned(small, labels, 0, backbone) == [(8, 2), (6, 4)]
+
+
+def test_halves_that_are_not_alike_are_planned_one_after_the_other(backbone):
+    labels = np.repeat([0, 1], [3, 2])
+    assert planned(Recipe.load("auto", ["training.steps=8"]), labels, 0, backbone) == [(8, 5), (6, 2), (6, 3)]
+    anywhere = Recipe.load("auto", ["training.steps=8", 'lora.projections=["v", "out"]'])
+    assert planned(anywhere, np.repeat([0, 1], [4, 2]), 0, backbone) == [(8, 6), (6, 3), (6, 3)]

@@ -87,7 +87,11 @@ def expect(
         crops = [crop for _, (_, crop, _) in good if crop is not None]
         some = ViewedImages(plain, views, frozen, crops)
         few = Support(some, labels[[place for place, _ in good]], texts, recipe.prompt.template, seed)
-        seconds += _step(recipe, few) * sum(steps * size for steps, size in planned(recipe, labels, seed)) / len(good)
+        seconds += (
+            _step(recipe, few)
+            * sum(steps * size for steps, size in planned(recipe, labels, seed, frozen.backbone))
+            / len(good)
+        )
     least, most = duration(seconds), duration(_WITHIN * seconds)
     return f"{told}: fitting them will take {least} to {most}, by what {len(good)} of them took; {mend}"
 

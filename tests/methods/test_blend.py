@@ -10,7 +10,7 @@ from support_sets import task
 import atha
 from atha.data.aspects import ASPECTS, aspects_of
 from atha.errors import RecipeError
-from atha.methods import automatic, make_method
+from atha.methods import automatic, make_method, tuned
 from atha.methods.base import unit
 from atha.methods.blend import ADAPTED, Blend
 from atha.methods.evidence import above_chance, folds, held_out, log_likelihood, weigh
@@ -305,15 +305,37 @@ def test_results_of_another_rule_are_other_results(tmp_path):
         assert definition.get("rule") == (automatic.RULE if decides else None)
 
 
+def test_halves_trained_in_one_pass_say_what_they_say_one_after_the_other(tiny_clip, tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    for name, colour in (("red", (200, 60, 60)), ("green", (60, 200, 60)), ("blue", (60, 60, 200))):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            noisy = (np.array(colour) + rng.integers(-60, 60, (48, 64, 3))).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(tmp_path / name / f"{number}.png")
+    changes = {"training.steps": 8, "training.precision": "float32"}
+    passes = []
+    real = tuned.adapt_together
+    monkeypatch.setattr(tuned, "adapt_together", lambda *args: passes.append(len(args[3])) or real(*args))
+    once = fit(tiny_clip, "auto", tmp_path, **changes)
+    monkeypatch.setattr(tuned, "can_stack", lambda *_: False)
+    twice = fit(tiny_clip, "auto", tmp_path, **changes)
+    assert passes == [2]
+    for name, part in once._fitted.parts.items():
+        other = twice._fitted.parts[name]
+        assert part.weight == pytest.approx(other.weight, rel=1e-4) and part.accuracy == other.accuracy
+    np.testing.assert_allclose(once._fitted.answers, twice._fitted.answers, rtol=1e-3, atol=1e-4)
+    assert once.history == twice.history
+
+
 def test_weights_of_what_is_adapted(tiny_clip, photos, monkeypatch):
     """Halves are trained for fewer steps, each on the images that it is not asked about."""
     seen = []
     real = automatic._decide_adapted
 
     def spy(task, seen_features, others, asked, support, train):
-        def watched(support, *, on_half):
-            seen.append((len(support.labels), on_half))
-            return train(support, on_half=on_half)
+        def watched(supports, *, on_halves):
+            seen.extend((len(half.labels), on_halves) for half in supports)
+            return train(supports, on_halves=on_halves)
 
         return real(task, seen_features, others, asked, support, watched)
 

@@ -18,7 +18,7 @@ The numbers below were set on isic2018, RSSCN7, corn leaves, EuroSAT and Tiny-Im
 Shapes: n support images, N classes, E joint width.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -116,8 +116,8 @@ def scaled(name: str, examples: Examples) -> Callable[[Float[np.ndarray, "Q E"]]
 class Train(Protocol):
     """Fits what is adapted."""
 
-    def __call__(self, support: Support, *, on_half: bool) -> Fitted:
-        """Train on a support set, or on half of one: for fewer steps, as the answers alone are wanted."""
+    def __call__(self, supports: Sequence[Support], *, on_halves: bool) -> Iterable[Fitted]:
+        """Train on each support set; on halves of one for fewer steps, as the answers alone are wanted."""
 
 
 def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
@@ -141,7 +141,7 @@ def fit_blend(recipe: BlendRecipe, support: Support, train: Train) -> Blend:
     seen = task.seen(aspects)
     members, scales = _on_features(recipe, seen, text)
     if ADAPTED in recipe.members:
-        members[ADAPTED] = train(support, on_half=False)
+        (members[ADAPTED],) = train([support], on_halves=False)
         scales[ADAPTED] = scale_of(members[ADAPTED].scores(support.images))
     asked = centred(text.score(seen.features)) / scales[TEXT] if TEXT in recipe.members else None
     answers: np.ndarray | None = None
@@ -218,7 +218,7 @@ def _on_features(recipe: BlendRecipe, seen: Examples, text: OnFeatures) -> tuple
     return dict(members), {name: scale_of(member.score(seen.features)) for name, member in members.items()}
 
 
-def _trains_nothing(support: Support, *, on_half: bool) -> Fitted:
+def _trains_nothing(supports: Sequence[Support], *, on_halves: bool) -> Iterable[Fitted]:
     raise AssertionError("the recipe has an adapted member and the blend has none")
 
 
@@ -337,10 +337,10 @@ def _decide_adapted(
         beside = {name: replace(one, weight=one.weight * prior[0]) for name, one in others.items()}
         return beside | {ADAPTED: own}, None
     mine = np.full((len(labels), task.classes), np.nan)
-    for part in parts:
-        out, kept = np.flatnonzero(part).tolist(), np.flatnonzero(~part).tolist()
-        half = train(support.take(kept), on_half=True)
-        scale = scale_of(half.scores(support.images.take(kept)))
+    sets = [support.take(np.flatnonzero(~part).tolist()) for part in parts]
+    for part, learned, half in zip(parts, sets, train(sets, on_halves=True), strict=True):
+        out = np.flatnonzero(part).tolist()
+        scale = scale_of(half.scores(learned.images))
         mine[out] = centred(half.scores(support.images.take(out))) / scale
         half.release()
     rows, rest = np.any(parts, axis=0), _answers(task, aspects, others, asked, 2)

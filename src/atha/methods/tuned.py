@@ -1,9 +1,9 @@
 """Methods that train tuners in the backbone: everything about them is in a recipe."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from atha import defaults
 from atha.alignment import Watcher
+from atha.backbones import Backbone
 from atha.data.views import SupportSet, crop_source
 from atha.devices import resolve_precision
 from atha.errors import DataError
@@ -150,39 +151,38 @@ def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = Non
     """
     if recipe.blend is None:
         return train_recipe(recipe, support, observer)
-    steps = [count for count, _ in planned(recipe, support.labels, support.seed)]
-    before = accumulate(steps, initial=0)
+    steps = sum(each for each, _ in planned(recipe, support.labels, support.seed, support.frozen.backbone))
+    before = count(1)
 
-    def train(support: Support, *, on_half: bool) -> FittedRecipe:
-        done, own = next(before), _shorter(recipe) if on_half else recipe
-        if observer is None:
-            return train_recipe(own, support)
-
+    def train(supports: Sequence[Support], *, on_halves: bool) -> Iterable[FittedRecipe]:
         def counted(now: TrainingStep, tuners: Sequence[Tuners]) -> None:
-            observer(TrainingStep(done + now.step, sum(steps), now.loss, on_half), tuners)
+            if observer is not None:
+                observer(TrainingStep(next(before), steps, now.loss, on_halves), tuners)
 
-        return train_recipe(own, support, counted)
+        return train_each(_shorter(recipe) if on_halves else recipe, supports, counted)
 
     return fit_blend(recipe.blend, support, train)
 
 
-def planned(recipe: Recipe, labels: Int[np.ndarray, "n"], seed: int) -> list[tuple[int, int]]:
+def planned(recipe: Recipe, labels: Int[np.ndarray, "n"], seed: int, backbone: Backbone) -> list[tuple[int, int]]:
     """What `fit_recipe` trains, one after the other: the steps of each, and the images that go through a step.
 
     Args:
         recipe: that trains something.
         labels: class indices of the support set.
         seed: of it.
+        backbone: that is trained in.
     """
-    trainings = [(recipe, labels)]
+    trainings = [(recipe, [labels])]
     if recipe.blend is not None and needs_halves(recipe.blend):
-        trainings += [(_shorter(recipe), labels[~part]) for part in halves(labels, seed)]
+        own, parts = _shorter(recipe), [labels[~part] for part in halves(labels, seed)]
+        trainings += [(own, parts)] if _go_together(backbone, own, parts) else [(own, [part]) for part in parts]
     return [
         (
-            own.training.resolve_steps(int(np.bincount(some).max())),
-            min(own.training.batch_size or len(some), len(some)),
+            own.training.resolve_steps(int(np.bincount(parts[0]).max())),
+            sum(min(own.training.batch_size or len(some), len(some)) for some in parts),
         )
-        for own, some in trainings
+        for own, parts in trainings
     ]
 
 
@@ -208,6 +208,40 @@ def train_recipe(recipe: Recipe, support: Support, observer: Observer | None = N
     prompts = backbone.prompts(support.texts, recipe.prompt.template)
     adaptation = adapt(backbone, recipe, prompts, support_set(recipe, support), observer)
     return FittedRecipe(recipe, adaptation, support.frozen)
+
+
+def train_each(
+    recipe: Recipe, supports: Sequence[Support], observer: Observer | None = None
+) -> Generator[FittedRecipe]:
+    """Train what a recipe says on several support sets of one backbone, each by itself.
+
+    They go through the frozen weights in one pass where that can be: see `adapt_together`.
+
+    Args:
+        recipe: the resolved one.
+        supports: what to learn from.
+        observer: told of every step, of each training or of all that go together.
+
+    Yields:
+        For each support set what `train_recipe` returns; one that was trained by itself before the next is trained.
+
+    Raises:
+        RecipeError, BackboneError, TrainingError: as for `train_recipe`.
+    """
+    frozen = supports[0].frozen
+    if not _go_together(frozen.backbone, recipe, [support.labels for support in supports]):
+        yield from (train_recipe(recipe, support, observer) for support in supports)
+        return
+    prompts = [frozen.backbone.prompts(support.texts, recipe.prompt.template) for support in supports]
+    sets = [support_set(recipe, support) for support in supports]
+    for adaptation in adapt_together(frozen.backbone, recipe, prompts, sets, observer):
+        yield FittedRecipe(recipe, adaptation, frozen)
+
+
+def _go_together(backbone: Backbone, recipe: Recipe, labels: Sequence[Int[np.ndarray, "n"]]) -> bool:
+    """Whether several support sets, of these class indices, can be trained on in one pass."""
+    alike = len({(len(some), int(np.bincount(some).max())) for some in labels}) == 1
+    return len(labels) > 1 and alike and can_stack(backbone, recipe)
 
 
 def support_set(recipe: Recipe, support: Support) -> SupportSet:
@@ -264,14 +298,7 @@ class Tuned(Method):
 
     def fit_each(self, supports: Sequence[Support]) -> Generator[Fitted]:
         """Train on all episodes' support images in one pass, where backbone and recipe allow it."""
-        frozen = supports[0].frozen
-        if len(supports) == 1 or self.recipe.blend is not None or not can_stack(frozen.backbone, self.recipe):
-            yield from super().fit_each(supports)
-            return
-        labelled = [support_set(self.recipe, support) for support in supports]
-        prompts = [frozen.backbone.prompts(support.texts, self.template) for support in supports]
-        for adaptation in adapt_together(frozen.backbone, self.recipe, prompts, labelled):
-            yield FittedRecipe(self.recipe, adaptation, frozen)
+        return super().fit_each(supports) if self.recipe.blend is not None else train_each(self.recipe, supports)
 
     def definition(self) -> dict[str, Any]:
         """The resolved recipe; precision and template are in it. What it leaves open, a rule decides."""

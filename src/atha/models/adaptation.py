@@ -86,7 +86,11 @@ def adapt(
 
 
 def adapt_together(
-    backbone: Backbone, recipe: Recipe, prompts: Sequence[Prompts], supports: Sequence[SupportSet]
+    backbone: Backbone,
+    recipe: Recipe,
+    prompts: Sequence[Prompts],
+    supports: Sequence[SupportSet],
+    observer: Observer | None = None,
 ) -> list[Adaptation]:
     """`adapt` for several episodes in one pass over the frozen weights: the same up to rounding, and faster.
 
@@ -99,6 +103,7 @@ def adapt_together(
         recipe: see `atha.models.forms.can_stack`.
         prompts: tokenised class texts of each episode, as many classes in each.
         supports: of each episode, as many images in each.
+        observer: told of every step, with the mean loss.
 
     Raises:
         RecipeError: the tuners do not fit the backbone.
@@ -106,7 +111,7 @@ def adapt_together(
     """
     precision = resolve_precision(recipe.training.precision, backbone.device)
     encoder, whole = stacked(backbone, recipe, precision, prompts, [support.seed for support in supports])
-    losses = train(encoder, whole, supports, recipe)
+    losses = train(encoder, whole, supports, recipe, observer)
     each = zip(encoder.tuners, prompts, supports, losses, strict=True)
     return [_finished(backbone, precision, recipe, *one) for one in each]
 
