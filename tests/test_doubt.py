@@ -108,6 +108,23 @@ def test_evaluation_with_an_unknown_set(places):
     assert "unknown" not in json.loads(run("evaluate", places / "adapter", places / "test", "--json").stdout)
 
 
+def test_an_unknown_set_holds_no_image_that_is_known(places, tmp_path):
+    """Told by its content where it was learned from, and by its file where it is tested on."""
+    command = ["evaluate", places / "adapter", places / "test"]
+    refused = run(*command, "--unknown", 0.1)
+    assert refused.exit_code == 2 and "give --unknown-set, too" in refused.stderr
+    for known, why in (("support", "the same image is in the support set"), ("test", "it is one of the test images")):
+        refused = run(*command, "--unknown-set", places / known)
+        assert refused.exit_code == 2 and "no image of the unknown set can be used" in refused.stderr
+        assert why in " ".join(refused.stderr.split())
+    one = next((places / "support").glob("*/*.png"))
+    (tmp_path / "renamed.png").write_bytes(one.read_bytes())
+    told = run(*command, "--unknown-set", places / "others", "--unknown-set", tmp_path / "renamed.png", "--json")
+    assert json.loads(told.stdout)["unknown"]["found"]["images"] == 6 and "renamed.png" in told.stderr
+    refused = run("predict", places / "adapter", one, "--unknown", 2)
+    assert refused.exit_code == 2 and "between 0 and 1, such as 0.05" in " ".join(refused.stderr.split())
+
+
 def test_in_python_before_and_after_saving(places, tiny_clip):
     loaded = atha.Classifier.from_pretrained(places / "adapter")
     images = sorted((places / "test").glob("*/*.png"))

@@ -5,6 +5,7 @@ Each answer is made from one `atha.snapshot.Snapshot`, taken once.
 Shapes: n images, N classes.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 
@@ -13,7 +14,8 @@ from jaxtyping import Float
 
 from atha.data import LabelledSource
 from atha.data.images import ImageInput, SeveralImages
-from atha.doubt import RATE, Doubt
+from atha.defaults import UNKNOWN_RATE
+from atha.doubt import Doubt
 from atha.embedding import Embedder
 from atha.errors import AthaWarning, DataError
 from atha.evaluation import Evaluation
@@ -84,7 +86,7 @@ class Answerer(Embedder):
         doubt = Doubt(unknown=(now.strangeness(), np.inf))
         return np.array([one.strangeness for one in now.readable(images, True, doubt)])
 
-    def unknown_threshold(self, rate: float = RATE) -> float:
+    def unknown_threshold(self, rate: float = UNKNOWN_RATE) -> float:
         """The score of `unknown_scores` above which an image is none of the classes.
 
         Args:
@@ -181,7 +183,7 @@ class Answerer(Embedder):
         self,
         test: LabelledSource,
         others: SeveralImages,
-        rate: float = RATE,
+        rate: float = UNKNOWN_RATE,
         batch_size: int | None = None,
         progress: Told | None = None,
         plain: bool = False,
@@ -190,27 +192,32 @@ class Answerer(Embedder):
 
         Args:
             test: as for `evaluate`.
-            others: images of none of the classes; those that cannot be read are named and left out.
+            others: images of none of the classes; those that cannot be read, are in the support set or are files of the
+                test images are named and left out.
             rate: see `unknown_threshold`.
             batch_size: as for `evaluate`.
             progress: as for `evaluate`, of the test images.
             plain: as for `evaluate`.
 
         Raises:
-            DataError: as for `evaluate` and `unknown_threshold`, or none of the others can be read.
+            DataError: as for `evaluate` and `unknown_threshold`, or none of the others is left.
         """
         now, threshold = self._now, self.unknown_threshold(rate)
         found = now.classify(test, batch_size, progress, plain, features=True)
         _warn_of(found)
         measure = now.strangeness()
-        strange = []
-        for one in now.stream(others, batch_size, True, Doubt(unknown=(measure, threshold))):
-            if one.problem:
-                warnings.warn(f"not evaluated: {one.problem}", AthaWarning, stacklevel=2)
+        strange, tested = [], {os.path.abspath(file) for file in found.files}  # noqa: PTH100 - a Path for each costs
+        problem = ""
+        for one in now.strangers(others, batch_size, Doubt(unknown=(measure, threshold))):
+            problem = one.problem
+            if not problem and os.path.abspath(one.file) in tested:  # noqa: PTH100
+                problem = f"{one.file}: it is one of the test images"
+            if problem:
+                warnings.warn(f"not evaluated: {problem}", AthaWarning, stacklevel=2)
             else:
                 strange.append(one.strangeness)
         if not strange:
-            raise DataError("no image of the unknown set can be read: give others")
+            raise DataError(f"no image of the unknown set can be used ({problem or 'there is none'}): give others")
         known = measure.score(np.array(found.features))
         return found.evaluation(np.array(found.probabilities)), Rejection(known, np.array(strange), threshold, rate)
 

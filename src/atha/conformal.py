@@ -61,20 +61,20 @@ def rejection_threshold(held_out: Sequence[float], rate: float) -> float:
     Raises:
         DataError: the rate is no share.
     """
-    rank = (len(held_out) + 1) * (1 - _exact(check_share(rate, "the rate of false rejections")))
+    rank = (len(held_out) + 1) * (1 - _exact(check_share(rate, "the rate of false rejections", 0.05)))
     if rank > len(held_out):
         return math.inf
     return float(np.interp(float(rank), np.arange(1, len(held_out) + 1), np.sort(held_out)))
 
 
-def check_share(value: float, what: str) -> float:
+def check_share(value: float, what: str, such_as: float = 0.9) -> float:
     """A share as it is.
 
     Raises:
         DataError: it is none.
     """
     if not 0 < value < 1:
-        raise DataError(f"{what} is {value}, give a share between 0 and 1, such as 0.9")
+        raise DataError(f"{what} is {value}, give a share between 0 and 1, such as {such_as}")
     return value
 
 

@@ -17,7 +17,7 @@ from atha.methods.evidence import folds
 from atha.methods.scores import class_means
 
 #: What an image is called that is none of the classes, and how many of the classes' own may be called so.
-UNKNOWN, RATE = "unknown", 0.05
+UNKNOWN = "unknown"
 #: Support images that images are compared with, and folds in which they are held out.
 _COMPARED, _FOLDS = 4000, 20
 

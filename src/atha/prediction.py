@@ -141,10 +141,18 @@ class Predictor:
             yield batch
 
     def stream(
-        self, images: SeveralImages, labels: Sequence[str], size: int, doubt: Doubt | None = None
+        self,
+        images: SeveralImages,
+        labels: Sequence[str],
+        size: int,
+        doubt: Doubt | None = None,
+        known: Container[str] = (),
     ) -> Iterator[Prediction]:
-        """Classify images, ``size`` at once, into ``labels``; those that cannot be read are named in their place."""
-        for batch in self.batches(each_image(images), size):
+        """Classify images, ``size`` at once, into ``labels``; those that cannot be read are named in their place.
+
+        So are those that are ``known``, as for `batches`.
+        """
+        for batch in self.batches(each_image(images), size, known):
             good = [image.view for image in batch if isinstance(image.view, Tensor)]
             predictions = iter(self._predictions(good, labels, doubt))
             for image in batch:

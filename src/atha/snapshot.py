@@ -122,6 +122,11 @@ class Snapshot:
         """See `atha.Classifier.stream`."""
         return self.predictor(plain).stream(images, self.classes.labels, self._size(batch_size), doubt)
 
+    def strangers(self, images: SeveralImages, batch_size: int | None, doubt: Doubt) -> Iterator[Prediction]:
+        """`stream` of images that may be of no class, in the plain view; those of the support set are problems."""
+        predictor, size = self.predictor(True), self._size(batch_size)
+        return predictor.stream(images, self.classes.labels, size, doubt, self._of_support)
+
     def doubt(self, sets: float | None, unknown: float | None, plain: bool = False) -> Doubt | None:
         """What is asked of images beside their labels; None if nothing is.
 
@@ -219,9 +224,8 @@ class Snapshot:
         Raises:
             DataError: as of `atha.Classifier.evaluate`.
         """
-        known = frozenset(() if self.learned is None else self.learned.record.support.sha256)
         size = self._size(batch_size)
-        return self.predictor(plain).classify(test, self.classes, known, size, features, progress)
+        return self.predictor(plain).classify(test, self.classes, self._of_support, size, features, progress)
 
     def baselines(self, features: Float[np.ndarray, "n E"]) -> dict[str, Float[np.ndarray, "n N"]]:
         """Class probabilities by the frozen backbone alone, of images with these features.
@@ -234,6 +238,11 @@ class Snapshot:
             probe = linear_probe(support.features, support.labels, len(self.classes.labels))
             made["linear probe"] = probe.of_features(features)
         return made
+
+    @property
+    def _of_support(self) -> frozenset[str]:
+        """Content hashes of support images."""
+        return frozenset(() if self.learned is None else self.learned.record.support.sha256)
 
     def _size(self, batch_size: int | None) -> int:
         if batch_size is not None and batch_size < 1:

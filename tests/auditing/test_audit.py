@@ -116,5 +116,15 @@ def test_copies_across_parts(data, tiny_clip, monkeypatch):
     Path("second.csv").write_text("path,label\ndata/red_thing/mirrored.jpg,red\n")
     found = atha.audit("first.csv", classifier, "second.csv")
     assert sorted(found.copies[0].parts) == ["test", "train"]
+    names = [line.split(",")[:2] for line in lines[1:]]
+    more = [f"{path},random,,{label},of {Path(path).name}" for path, label in names]
+    Path("more.csv").write_text("\n".join(["file,chosen,split,label,Patient Name", *more]))
+    done = run("data", "audit", "more.csv", "--model", tiny_clip, "--write", "more.csv", "--overwrite")
+    assert done.exit_code == 0, done.output
+    with Path("more.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "label", "suggested", "chosen", "Patient Name"]
+    assert {row["chosen"] for row in rows} == {"random"}
+    assert all(row["Patient Name"] == f"of {Path(row['path']).name}" for row in rows) and len(rows) == 5
     with pytest.raises(DataError, match="no file"):
         atha.audit([(np.zeros((40, 40, 3), dtype=np.uint8), "a")], classifier)

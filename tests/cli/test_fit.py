@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,10 @@ FIT = ["fit", "full", "--out", "adapter", "--model", "tiny", "--recipe", "protot
 def test_some_of_each_class(full: Path) -> None:
     done = run(*FIT, "--shot", 2, "--eval", "rest", "--seed", 3)
     assert done.exit_code == 0, done.output
-    assert "2 a class, drawn from 9 images by seed 3" in done.stderr
+    assert "up to 2 a class, drawn from 9 images by seed 3" in done.stderr
     assert "3 test images" in done.stdout
     told = json.loads(run("info", "adapter", "--json").stdout)
-    assert told["support images"] == "2 a class, drawn from 9 images by seed 3"
+    assert told["support images"] == "up to 2 a class, drawn from 9 images by seed 3"
     assert told["evaluation"]["images"] == 3
     assert "drawn from 9 images" in (full.parent / "adapter" / "README.md").read_text()
 
@@ -45,6 +46,15 @@ def test_no_rest(full: Path, options: list[object], said: str) -> None:
     refused = run(*FIT, *options)
     assert refused.exit_code == 2 and said in re.sub(r"\s+", " ", refused.stderr)
     assert not Path("adapter").exists()
+
+
+def test_an_evaluation_that_fails_costs_no_adapter(full: Path) -> None:
+    shutil.copytree(full, "again")
+    refused = run(*FIT, "--eval", "again")
+    assert refused.exit_code == 2 and "Trained" in refused.stderr
+    said = re.sub(r"\s+", " ", refused.stderr)
+    assert "the same image is in the support set" in said and "the adapter is saved in adapter: evaluate it" in said
+    assert run("info", "adapter").exit_code == 0
 
 
 def test_a_table_that_is_divided(full: Path) -> None:

@@ -28,7 +28,7 @@ def test_draw(tmp_path):
     drawn, rest = atha.draw(full, 3, seed=1)
     assert drawn.counts == {"cat": 3, "dog": 3} and rest.counts == {"cat": 6, "dog": 4}
     assert sorted(names(drawn) + names(rest)) == names(read_labelled(full))
-    assert (drawn.drawn.describe(), rest.drawn) == ("3 a class, drawn from 16 images by seed 1", None)
+    assert (drawn.drawn.describe(), rest.drawn) == ("up to 3 a class, drawn from 16 images by seed 1", None)
     assert names(draw(str(full), 3, seed=1)[0]) == names(drawn) != names(draw(full, 3, seed=2)[0])
     # Neither other classes nor the place of the data change what is drawn of a class, on any machine.
     elsewhere = folders(tmp_path / "other", {"cat": 9, "newt": 4})
@@ -38,9 +38,10 @@ def test_draw(tmp_path):
 def test_few_images(tmp_path):
     full = folders(tmp_path, {"cat": 4, "dog": 2})
     (full / "cat" / "notes.txt").write_text("no image")
+    (full / "cat" / "02.5.png").write_bytes(b"")
     with pytest.warns(AthaWarning, match=r"fewer than 4 images of dog \(2\): all are taken"):
         drawn, rest = draw(full, 4)
-    assert drawn.counts == {"cat": 4, "dog": 2} and names(rest) == ["cat/notes.txt"]
+    assert drawn.counts == {"cat": 4, "dog": 2} and names(rest) == ["cat/02.5.png", "cat/notes.txt"]
     for shot, seed in ((0, 0), (1, -1)):
         with pytest.raises(DataError, match=f"shot is {shot} and the seed {seed}"):
             draw(full, shot, seed)

@@ -1,6 +1,7 @@
 """``atha data audit``: labels that look wrong, copies, and images that show nothing."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +39,7 @@ def audit(
         Path | None,
         typer.Option(
             help="Write a table of what is left: without broken and blank images, copies and images with two labels; "
-            "labels stay, and those that look wrong have another in the column 'suggested'."
+            "labels and other columns stay, and labels that look wrong have another in the column 'suggested'."
         ),
     ] = None,
     image_column: selecting.ImageColumn = None,
@@ -60,6 +61,7 @@ def audit(
     """
     from atha.auditing.audit import audit as look
     from atha.data import Selection
+    from atha.data.sources.divided import others_of
     from atha.files import check_free, write_whole
 
     for path, option in ((html, "--html"), (csv_, "--csv"), (write, "--write")):
@@ -69,6 +71,9 @@ def audit(
         raise DataError(f"{adapter} is an adapter with classes of its own: leave --classes out")
     selection = Selection("all", image_column, label_column, images, split)
     names = common.read_classes(classes)
+
+    # Read before anything is written, which may be to the same place.
+    others = others_of(source, selection) if write is not None else ((), {})
 
     from atha.cli.suggest import open_classifier
 
@@ -82,19 +87,26 @@ def audit(
     if csv_ is not None:
         write_whole(csv_, to_csv(["finding", "path", "label", "suggested", "more"], found.rows()), overwrite)
     if write is not None:
-        write_whole(write, _left(found, write), overwrite)
+        write_whole(write, _left(found, write, *others), overwrite)
     if json:
         common.print_json(found.to_dict())
     else:
         _print(found)
 
 
-def _left(found: "Audit", place: Path) -> str:
+def _left(found: "Audit", place: Path, names: Sequence[str], told: Mapping[str, Sequence[str]]) -> str:
+    """The table of what is left, with the names of other columns and what they say, by absolute path."""
     base = place.absolute().parent
-    rows = [[os.path.relpath(file, base), *rest] for file, *rest in found.cleaned()]
-    if not any(part for _, _, part, _ in rows):
-        return to_csv(["path", "label", "suggested"], [[file, label, other] for file, label, _, other in rows])
-    return to_csv(["path", "label", "split", "suggested"], rows)
+    header = ["path", "label", "split", "suggested"]
+    kept = [place for place, name in enumerate(names) if name.strip().lower() not in header]
+    rows = []
+    for file, *rest in found.cleaned():
+        more = told.get(os.path.abspath(file), [""] * len(names))  # noqa: PTH100 - a Path for each costs
+        rows.append([os.path.relpath(file, base), *rest, *[more[place] for place in kept]])
+    header += [names[place] for place in kept]
+    if not any(row[2] for row in rows):
+        header, rows = header[:2] + header[3:], [row[:2] + row[3:] for row in rows]
+    return to_csv(header, rows)
 
 
 def _print(found: "Audit") -> None:

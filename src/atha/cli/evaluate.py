@@ -9,6 +9,7 @@ from atha import defaults
 from atha.cli import common, selecting
 from atha.cli.common import verb
 from atha.documents.tables import Table
+from atha.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,11 @@ def evaluate(
         typer.Option(metavar="DIR", help="Images of none of the classes: how well are they told from TEST's?"),
     ] = None,
     unknown: Annotated[
-        float, typer.Option("--unknown", metavar="RATE", help="With --unknown-set, as for atha predict.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            "--unknown", metavar="RATE", help=f"With --unknown-set, as for atha predict. [{defaults.UNKNOWN_RATE}]"
+        ),
+    ] = None,
     sets: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Measure sets of labels, as for atha predict, such as 0.9.")
     ] = None,
@@ -52,6 +56,9 @@ def evaluate(
     from atha.data import Selection, read_labelled
     from atha.data.finding import find_images
 
+    if unknown is not None and unknown_set is None:
+        raise DataError(f"--unknown {unknown:g} is measured on images of none of the classes: give --unknown-set, too")
+    rate = defaults.UNKNOWN_RATE if unknown is None else unknown
     saved = read_adapter(adapter)
     data = read_labelled(test, Selection("test", image_column, label_column, images, split))
     saved.classes.index(data)
@@ -68,7 +75,7 @@ def evaluate(
         if others is None:
             result = classifier.evaluate(data, batch_size, advance, plain=plain)
         else:
-            result, rejection = classifier.evaluate_unknown(data, others, unknown, batch_size, advance, plain)
+            result, rejection = classifier.evaluate_unknown(data, others, rate, batch_size, advance, plain)
     held = None if doubt is None else doubt.label_sets(result.probabilities)
     if json:
         common.print_json(
@@ -96,7 +103,7 @@ def evaluate(
             f"{len(rejection.unknown)} unknown ones are, too"
         )
         common.print_text(
-            f"--unknown {unknown:g} rejects {rejection.false_rejections} of these, and {rejection.found} of the "
+            f"--unknown {rate:g} rejects {rejection.false_rejections} of these, and {rejection.found} of the "
             "unknown ones"
         )
     rows = [[name, str(share.total), *share_percent(share)] for name, share in result.per_class.items()]

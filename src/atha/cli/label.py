@@ -96,6 +96,8 @@ def label(
         )  # fmt: skip
     finally:
         journal.close()
+    if journal.trouble:
+        raise DataError(journal.trouble)
     common.say(f"{_count(journal)} labels are in {out}; the same command goes on.")
     if adapt:
         asked = [] if chosen == defaults.RECIPE else ["--recipe", chosen]

@@ -1,20 +1,18 @@
 """What the verbs that make an adapter have in common: it is saved, then evaluated, then told of."""
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from atha.cli import common
-from atha.errors import AdapterError
+from atha.errors import AdapterError, AthaError
 
 if TYPE_CHECKING:
     from atha.adapter.record import Record
     from atha.classifier import Classifier
     from atha.data import LabelledImages
-    from atha.evaluation import Evaluation
 
 
 def save_and_tell(
@@ -38,15 +36,20 @@ def save_and_tell(
         keep_support: see `Classifier.save_pretrained`.
         json: print JSON.
     """
-    # Saved before the evaluation: a fault there must not cost the training.
+    # Saved and told of before the evaluation: a fault there must not cost the training.
     out = _save(classifier, out, overwrite, keep_support)
-    results = {}
-    if test is not None:
-        with common.progress("Evaluating", len(test.samples)) as advance:
-            results = classifier.compare(test, batch_size, advance)
-        classifier.save_evaluation(out, results)
     record = classifier.record
     assert record is not None
+    if not json:
+        _tell(record)
+    results = {}
+    if test is not None:
+        try:
+            with common.progress("Evaluating", len(test.samples)) as advance:
+                results = classifier.compare(test, batch_size, advance)
+        except AthaError as error:
+            raise AthaError(f"{error}; the adapter is saved in {out}: evaluate it with atha evaluate") from error
+        classifier.save_evaluation(out, results)
     if json:
         evaluation = {name: result.to_dict() for name, result in results.items()}
         common.print_json(
@@ -58,7 +61,12 @@ def save_and_tell(
             }
         )
         return
-    _tell(record, results)
+    if results:
+        named = record.named(results)
+        common.print_table(common.comparison(named))
+        common.print_text(common.difference(named, list(named)[-1], "linear probe"))
+    else:
+        common.say("How good it is, nobody knows yet: evaluate it on other labelled images.")
     common.print_text(f"Adapter saved in {out}")
 
 
@@ -101,7 +109,7 @@ def _kept_elsewhere(classifier: "Classifier", keep_support: bool) -> Path | None
     return None
 
 
-def _tell(record: "Record", results: "Mapping[str, Evaluation]") -> None:
+def _tell(record: "Record") -> None:
     from atha.adapter.members import members_table
 
     run = record.run
@@ -113,9 +121,3 @@ def _tell(record: "Record", results: "Mapping[str, Evaluation]") -> None:
     common.say(f"Trained {record.learned}; {losses}{run.seconds:.1f} s on {run.place} in {run.precision}.")
     if (members := members_table(record)) is not None:
         common.print_table(members)
-    if results:
-        named = record.named(results)
-        common.print_table(common.comparison(named))
-        common.print_text(common.difference(named, list(named)[-1], "linear probe"))
-    else:
-        common.say("How good it is, nobody knows yet: evaluate it on other labelled images.")

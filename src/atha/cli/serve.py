@@ -94,8 +94,8 @@ def serve(
             behind = "" if token is None else f"#token=... (what {token_file} holds)"
             common.print_text(f"Listening on {address}{behind}")
 
-        serve_on(bound, answering, access, limits, maps, ready)
-    common.say("Ended; all that was asked was answered.")
+        answered = serve_on(bound, answering, access, limits, maps, ready)
+    common.say("Ended; all that was asked was answered." if answered else "Ended at once, as was asked for twice.")
 
 
 def _not_of_exports(

@@ -45,8 +45,8 @@ class Shuffler:
 def draw(source: LabelledSource, shot: int, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
     """Draws a support set at random; which images of a class are drawn depends on the seed and that class alone.
 
-    Files that do not begin as images do are not drawn. Where it is known what images are of, such as a patient, the
-    rest holds none of a patient of whom an image was drawn.
+    Files that are empty, or neither begin nor are named as images, are not drawn. Where it is known what images are of,
+    such as a patient, the rest holds none of a patient of whom an image was drawn.
 
     Args:
         source: whatever `read_labelled` understands.
@@ -98,4 +98,7 @@ def _some(images: LabelledImages, places: Sequence[int]) -> LabelledImages:
 
 
 def _may_be_image(sample: Sample) -> bool:
-    return not isinstance(sample.image, str | Path) or looks_like_image(Path(sample.image))
+    if not isinstance(sample.image, str | Path):
+        return True
+    file = Path(sample.image)
+    return looks_like_image(file) and (not file.is_file() or file.stat().st_size > 0)

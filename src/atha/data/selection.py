@@ -60,4 +60,4 @@ class Draw(Part):
 
     def describe(self) -> str:
         """In words."""
-        return f"{self.shot} a class, drawn from {self.images:,} images by seed {self.seed}"
+        return f"up to {self.shot} a class, drawn from {self.images:,} images by seed {self.seed}"

@@ -40,10 +40,10 @@ def serve(
 
 def serve_on(
     bound: socket, model: Model, access: Access, limits: ServiceLimits, maps: bool, ready: Callable[[str], None]
-) -> None:
-    """`serve`, where the port was bound before the model was loaded."""
+) -> bool:
+    """`serve`, where the port was bound before the model was loaded; whether it answered all, see `run`."""
     # What others send is told to them, and does not fill the log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     app = create_app(model, limits, access, maps)
     patience = limits.seconds + limits.web.body_seconds
-    run(app, bound, limits.web, patience, lambda: ready(address(bound)))
+    return run(app, bound, limits.web, patience, lambda: ready(address(bound)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -54,7 +55,7 @@ def address(bound: socket.socket) -> str:
     return f"http://{name}:{port}/"
 
 
-def run(app: Any, bound: socket.socket, limits: Limits, patience: float, ready: Callable[[], None]) -> None:
+def run(app: Any, bound: socket.socket, limits: Limits, patience: float, ready: Callable[[], None]) -> bool:
     """Answer until the process is told to end, by TERM or by the keyboard.
 
     Whoever was asked before that is answered, and new ones are refused; told a second time, it ends at once.
@@ -65,6 +66,9 @@ def run(app: Any, bound: socket.socket, limits: Limits, patience: float, ready: 
         limits: of what is read.
         patience: seconds that answers may take after the end was asked for.
         ready: called when the first answer can be had.
+
+    Returns:
+        Whether all that was asked was answered: it was not told a second time.
     """
     most = limits.connections
 
@@ -86,14 +90,21 @@ def run(app: Any, bound: socket.socket, limits: Limits, patience: float, ready: 
         timeout_graceful_shutdown=int(patience) + 1,
         h11_max_incomplete_event_size=limits.head,
     )
+    server = _Server(config, ready)
     with _ended_in_peace():
-        _Server(config, ready).run(sockets=[bound])
+        server.run(sockets=[bound])
+    return not server.force_exit
 
 
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        if self.force_exit:  # what is broken off then is no failure, and nobody is to read of it
+            logging.getLogger("uvicorn.error").disabled = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

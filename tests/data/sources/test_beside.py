@@ -37,6 +37,7 @@ def test_labels_of_a_table_make_folders_doubtful(root, name, text):
         "image_id,dx\na,x\nb,x\nc,y\n",  # names for the folders
         "image,camera\na,x\nb,y\nc,x\n",  # no labels by name
         "image,label\nd,x\ne,y\n",  # other images
+        "label,probability,file\nx,0.9,part_1/a.jpg\ny,0.8,part_1/b.jpg\n",  # predictions
         "image,label\n",
         '"image\n',
         "image,MEL,NV\na,1,1\nb,0,1\n",

@@ -19,6 +19,8 @@ from atha.labelling.page import journal as journal_module
 from atha.labelling.page.journal import Journal
 from atha.labelling.page.marks import ConflictError, Event, Marks
 from atha.labelling.suggesting import _marks as read_marks
+from commands import run
+from conftest import write_images
 from power import Disk, put
 
 CLASSES = ["nevus", "melanoma", "<script>"]
@@ -343,3 +345,27 @@ def test_two_tabs_that_press_anything(tmp_path_factory: pytest.TempPathFactory, 
     for line in journal._file.read_text().splitlines()[1:]:
         Event.of(json.loads(line))
     shutil.rmtree(folder)
+
+
+def test_what_is_not_in_the_table_is_not_said_to_be(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "photos", {"red": (200, 60, 60), "blue": (60, 60, 200)}, 1)
+    table = tmp_path / "labels.csv"
+
+    def label_on_page(files, journal, *_, **__):
+        hand = Hand(journal)
+        hand.label(str(files[0]), "red")
+        if others:
+            table.write_text(table.read_text() + f"{files[1]},blue,own\n")
+        hand.label(str(files[1]), "blue")
+
+    monkeypatch.setattr("atha.labelling.page.running.label_on_page", label_on_page)
+    command = ["label", folder, "--out", table, "--model", "nano", "--classes", "red,blue", "--no-browser"]
+    others = False
+    done = run(*command)
+    assert done.exit_code == 0 and "2 labels are in" in done.stderr
+    table.unlink()
+    table.with_name("labels.csv.journal").unlink()
+    others = True
+    done = run(*command)
+    assert done.exit_code == 2 and "are in" not in done.stderr
+    assert "was changed by another program" in " ".join(done.stderr.split())

@@ -9,6 +9,7 @@ from atha.data.selection import Selection
 from atha.data.sources import json_lines, table
 from atha.data.sources.columns import find_columns, has_labels
 from atha.data.sources.locating import Files
+from atha.data.sources.naming import plain_name
 from atha.data.sources.one_hot import class_of
 from atha.errors import DataError
 
@@ -55,6 +56,8 @@ def _labels_by_folder(root: Path, path: Path) -> dict[str, set[str]]:
     files = Files.below(root, [value for _, row in records.first for value in row if value])
     columns = find_columns(records, Selection(), files)
     if len(columns.labels) == 1 and not has_labels(records.header):
+        return {}
+    if "probability" in map(plain_name, records.header):  # what a model says, as atha predict --csv writes it
         return {}
     found: dict[str, set[str]] = {}
     for number, row in records.first:
