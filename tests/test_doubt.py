@@ -121,8 +121,17 @@ def test_an_unknown_set_holds_no_image_that_is_known(places, tmp_path):
     (tmp_path / "renamed.png").write_bytes(one.read_bytes())
     told = run(*command, "--unknown-set", places / "others", "--unknown-set", tmp_path / "renamed.png", "--json")
     assert json.loads(told.stdout)["unknown"]["found"]["images"] == 6 and "renamed.png" in told.stderr
-    refused = run("predict", places / "adapter", one, "--unknown", 2)
-    assert refused.exit_code == 2 and "between 0 and 1, such as 0.05" in " ".join(refused.stderr.split())
+
+
+def test_shares_are_checked_before_a_model_is_loaded(places, monkeypatch):
+    monkeypatch.setattr(atha.Classifier, "from_saved", None)
+    one = next((places / "support").glob("*/*.png"))
+    for command in (["predict", places / "adapter", one], ["evaluate", places / "adapter", places / "test"]):
+        more = ["--unknown-set", places / "others"] if command[0] == "evaluate" else []
+        for option, such_as in (("--unknown", 0.05), ("--sets", 0.9)):
+            refused = run(*command, *more, option, 2)
+            assert refused.exit_code == 2
+            assert f"between 0 and 1, such as {such_as}" in " ".join(refused.stderr.split())
 
 
 def test_in_python_before_and_after_saving(places, tiny_clip):

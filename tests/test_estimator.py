@@ -99,6 +99,11 @@ def test_a_callback_ends_training(backbone, images):
     assert "lora_A" not in "".join(backbone.model.state_dict())
 
 
+def test_a_seed_that_is_none(backbone, images):
+    with pytest.raises(DataError, match="the seed is -1: give one that is not negative"):
+        atha.Classifier(backbone, recipe="prototypes").fit(*images, seed=-1)
+
+
 def test_callbacks_are_told_of_every_step(backbone, images):
     told, again = [], []
     recipe = Recipe.load(

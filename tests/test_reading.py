@@ -199,7 +199,7 @@ def test_larger_images_on_request(tiny_clip: str, pictures: Path, many: Path, tm
     some = next((pictures / "test").rglob("*.png"))
     run("fit", pictures / "support", "--out", tmp_path / "a", "--model", tiny_clip, "--recipe", "gaussian", code=0)
     refused = run("predict", tmp_path / "a", some, "--max-pixels", 719, code=2)
-    assert "30 x 24 is 0 megapixels" in refused.output and "--max-pixels 720" in refused.output
+    assert "30 x 24 is 720 pixels" in refused.output and "--max-pixels 720" in refused.output
     run("predict", tmp_path / "a", some, "--max-pixels", 720, code=0)
     asked = ["--out", tmp_path / "b", "--model", tiny_clip, "--recipe", "probes", "--max-pixels", 719]
     assert "--max-pixels 720" in run("fit", pictures / "support", *asked, code=2).output

@@ -42,7 +42,8 @@ def label_sets(scores: Float[np.ndarray, "Q N"], held_out: Sequence[float], cove
     Raises:
         DataError: the coverage is no share.
     """
-    threshold = _threshold(held_out, 1 - check_share(coverage, "the coverage of sets"))
+    check_shares(coverage, None)
+    threshold = _threshold(held_out, 1 - coverage)
     return np.asarray(scores.max(1, keepdims=True) - scores <= threshold)
 
 
@@ -61,21 +62,26 @@ def rejection_threshold(held_out: Sequence[float], rate: float) -> float:
     Raises:
         DataError: the rate is no share.
     """
-    rank = (len(held_out) + 1) * (1 - _exact(check_share(rate, "the rate of false rejections", 0.05)))
+    check_shares(None, rate)
+    rank = (len(held_out) + 1) * (1 - _exact(rate))
     if rank > len(held_out):
         return math.inf
     return float(np.interp(float(rank), np.arange(1, len(held_out) + 1), np.sort(held_out)))
 
 
-def check_share(value: float, what: str, such_as: float = 0.9) -> float:
-    """A share as it is.
+def check_shares(coverage: float | None, rate: float | None) -> None:
+    """See that what is asked for is possible.
+
+    Args:
+        coverage: of sets of labels.
+        rate: of false rejections.
 
     Raises:
-        DataError: it is none.
+        DataError: one of them is no share.
     """
-    if not 0 < value < 1:
-        raise DataError(f"{what} is {value}, give a share between 0 and 1, such as {such_as}")
-    return value
+    for value, what, such_as in ((coverage, "the coverage of sets", 0.9), (rate, "the rate of false rejections", 0.05)):
+        if value is not None and not 0 < value < 1:
+            raise DataError(f"{what} is {value}, give a share between 0 and 1, such as {such_as}")
 
 
 def enough(images: int, rate: float) -> bool:

@@ -82,6 +82,8 @@ def learn(
         AthaWarning: for each image that cannot be read.
     """
     started = time.perf_counter()
+    if seed < 0:
+        raise DataError(f"the seed is {seed}: give one that is not negative")
     data = read_labelled(source, Selection("fit"))
     classes = Classes.of_support(data, given)
     classes.warn_of_wordless(data.source)
@@ -167,7 +169,10 @@ def learn_more(
             "others: fit again on all of them"
         )
     if kept is None:
-        raise DataError("the support set's features were not kept: fit again on all images")
+        raise DataError(
+            "the support set's features were not kept: fit again on all images, without --no-keep-support "
+            "(keep_support=False)"
+        )
     wanted = views_of(recipe.blend) if ADAPTED not in blend.parts else blend.aspects
     if lacking := [name for name in wanted if name not in kept.aspects]:
         raise DataError(f"no features are kept of the support images' view '{lacking[0]}': fit again on all images")

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atha.classes import Classes
-from atha.conformal import check_share, rejection_threshold
+from atha.conformal import check_shares, rejection_threshold
 from atha.data import LabelledSource
 from atha.data.cache import Cache
 from atha.data.deciding import decide_reading
@@ -140,6 +140,7 @@ class Snapshot:
         """
         if sets is None and unknown is None:
             return None
+        check_shares(sets, unknown)
         held_out = None if self.learned is None else self.learned.record.held_out
         if held_out is None:
             raise DataError("there are no held-out scores of a support set: fit, or fit again where an older atha did")
@@ -153,7 +154,7 @@ class Snapshot:
                     "the model has no held-out answers of support images, which sets rest on: fit with the recipe auto "
                     "or probes, and two images or more of a class"
                 )
-            asked = held_out.misfits, check_share(sets, "the coverage of sets")
+            asked = held_out.misfits, sets
             small.append(small_for_sets(len(held_out.misfits), sets))
         if unknown is not None:
             check_no_class(self.classes.labels)
@@ -168,7 +169,10 @@ class Snapshot:
             DataError: there is no support set, or its features were not kept.
         """
         if self.learned is None or self.learned.support is None:
-            raise DataError("the support set's features were not kept, which images are compared with: fit again")
+            raise DataError(
+                "the support set's features were not kept, which images are compared with: fit again, without "
+                "--no-keep-support (keep_support=False)"
+            )
         support = self.learned.support
         return strangeness(support.features, support.labels, self.learned.record.run.seed)
 

@@ -175,7 +175,7 @@ SIDE = 30_000
     [
         ([("a.png", b"")], 422, "empty"),
         ([("a.png", b"not an image"), ("b.png", b"")], 422, "none of the 2 images"),
-        ([("a.png", bomb(SIDE, SIDE))], 413, "900 megapixels"),
+        ([("a.png", bomb(SIDE, SIDE))], 413, "900,000,000 pixels"),
         ([("a.png", b"\0" * 9_001)], 413, "9,001 bytes"),
         ([(f"{row}.png", b"x") for row in range(4)], 413, "at most 3 images"),
         ([(f"{row}.png", b"x") for row in range(40)], 413, "at most 3 images"),

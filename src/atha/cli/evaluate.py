@@ -53,12 +53,14 @@ def evaluate(
 ) -> None:
     """Accuracy with its interval, per class, confusion and calibration of an adapter on TEST."""
     from atha.adapter.files import read_adapter
+    from atha.conformal import check_shares
     from atha.data import Selection, read_labelled
     from atha.data.finding import find_images
 
     if unknown is not None and unknown_set is None:
         raise DataError(f"--unknown {unknown:g} is measured on images of none of the classes: give --unknown-set, too")
     rate = defaults.UNKNOWN_RATE if unknown is None else unknown
+    check_shares(sets, unknown)
     saved = read_adapter(adapter)
     data = read_labelled(test, Selection("test", image_column, label_column, images, split))
     saved.classes.index(data)

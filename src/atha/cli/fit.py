@@ -45,7 +45,10 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     keep_support: Annotated[
         bool,
-        typer.Option(help="Keep small pictures and frozen features of the support images in the adapter, for reports."),
+        typer.Option(
+            help="Keep small pictures and frozen features of the support images in the adapter, for reports, "
+            "atha add, atha suggest and --unknown."
+        ),
     ] = True,
     device: common.Device = "auto",
     threads: common.Threads = None,

@@ -60,11 +60,13 @@ def predict(
     in the column "set", the most probable first, with | between them (| within a label is \\x7c there).
     """
     from atha.adapter.files import read_adapter
+    from atha.conformal import check_shares
     from atha.data import Selection
     from atha.data.finding import find_images
 
     if csv_ is not None:
         check_free(csv_, overwrite, "--csv")
+    check_shares(sets, unknown)
     saved = read_adapter(adapter)
     files = find_images(images, Selection("predict", image_column, images=base))
 

@@ -48,8 +48,8 @@ class Limits:
         if width * height > self.pixels:
             raise TooLarge(
                 name,
-                f"{width} x {height} is {round(width * height / 1e6)} megapixels, the limit is "
-                f"{round(self.pixels / 1e6)}: make it smaller, or allow it with --max-pixels {width * height}",
+                f"{width} x {height} is {width * height:,} pixels, the limit is {self.pixels:,}: "
+                f"make it smaller, or allow it with --max-pixels {width * height}",
             )
 
     def too_big(self, needed: int, pixels: int) -> str:

@@ -65,20 +65,25 @@ def _refused(_: Request, error: Exception) -> Response:
     return error.response()
 
 
+def _where(request: Request, what: str) -> str:
+    """Where to look, for who asks for what is not there: at the description, or, of a page alone, at the page."""
+    return f"see /docs for {what}" if any(route.path == "/docs" for route in request.app.routes) else "open the page"
+
+
 def _no_such(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = {
-        404: "there is nothing at this path: see /docs for what there is",
-        405: f"{request.method} is not for this path: see /docs for what is",
+        404: f"there is nothing at this path: {_where(request, 'what there is')}",
+        405: f"{request.method} is not for this path: {_where(request, 'what is')}",
     }.get(error.status_code, str(error.detail).rstrip("."))
     return answer({"error": said}, error.status_code, error.headers)
 
 
-def _not_valid(_: Request, error: Exception) -> Response:
+def _not_valid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"][1:])) or "the request"
-    return answer({"error": f"{name} is not valid ({first['msg']}): see /docs"}, 422)
+    return answer({"error": f"{name} is not valid ({first['msg']}): {_where(request, 'what is')}"}, 422)
 
 
 def _gone(_: Request, __: Exception) -> Response:
