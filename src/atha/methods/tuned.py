@@ -151,7 +151,8 @@ def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = Non
     """
     if recipe.blend is None:
         return train_recipe(recipe, support, observer)
-    steps = sum(each for each, _ in planned(recipe, support.labels, support.seed, support.frozen.backbone))
+    backbone = support.frozen.backbone
+    steps = sum(each for each, _ in planned(recipe, support.labels, support.seed, backbone))
     before = count(1)
 
     def train(supports: Sequence[Support], *, on_halves: bool) -> Iterable[FittedRecipe]:
@@ -159,7 +160,9 @@ def fit_recipe(recipe: Recipe, support: Support, observer: Observer | None = Non
             if observer is not None:
                 observer(TrainingStep(next(before), steps, now.loss, on_halves), tuners)
 
-        return train_each(_shorter(recipe) if on_halves else recipe, supports, counted)
+        own = _shorter(recipe) if on_halves else recipe
+        together = on_halves and _halves_go_together(backbone, own, [half.labels for half in supports])
+        return train_each(own, supports, together, counted)
 
     return fit_blend(recipe.blend, support, train)
 
@@ -176,7 +179,8 @@ def planned(recipe: Recipe, labels: Int[np.ndarray, "n"], seed: int, backbone: B
     trainings = [(recipe, [labels])]
     if recipe.blend is not None and needs_halves(recipe.blend):
         own, parts = _shorter(recipe), [labels[~part] for part in halves(labels, seed)]
-        trainings += [(own, parts)] if _go_together(backbone, own, parts) else [(own, [part]) for part in parts]
+        together = _halves_go_together(backbone, own, parts)
+        trainings += [(own, parts)] if together else [(own, [part]) for part in parts]
     return [
         (
             own.training.resolve_steps(int(np.bincount(parts[0]).max())),
@@ -211,15 +215,14 @@ def train_recipe(recipe: Recipe, support: Support, observer: Observer | None = N
 
 
 def train_each(
-    recipe: Recipe, supports: Sequence[Support], observer: Observer | None = None
+    recipe: Recipe, supports: Sequence[Support], together: bool, observer: Observer | None = None
 ) -> Generator[FittedRecipe]:
     """Train what a recipe says on several support sets of one backbone, each by itself.
-
-    They go through the frozen weights in one pass where that can be: see `adapt_together`.
 
     Args:
         recipe: the resolved one.
         supports: what to learn from.
+        together: whether they go through the frozen weights in one pass, see `adapt_together`.
         observer: told of every step, of each training or of all that go together.
 
     Yields:
@@ -228,10 +231,10 @@ def train_each(
     Raises:
         RecipeError, BackboneError, TrainingError: as for `train_recipe`.
     """
-    frozen = supports[0].frozen
-    if not _go_together(frozen.backbone, recipe, [support.labels for support in supports]):
+    if not together:
         yield from (train_recipe(recipe, support, observer) for support in supports)
         return
+    frozen = supports[0].frozen
     prompts = [frozen.backbone.prompts(support.texts, recipe.prompt.template) for support in supports]
     sets = [support_set(recipe, support) for support in supports]
     for adaptation in adapt_together(frozen.backbone, recipe, prompts, sets, observer):
@@ -242,6 +245,11 @@ def _go_together(backbone: Backbone, recipe: Recipe, labels: Sequence[Int[np.nda
     """Whether several support sets, of these class indices, can be trained on in one pass."""
     alike = len({(len(some), int(np.bincount(some).max())) for some in labels}) == 1
     return len(labels) > 1 and alike and can_stack(backbone, recipe)
+
+
+def _halves_go_together(backbone: Backbone, recipe: Recipe, labels: Sequence[Int[np.ndarray, "n"]]) -> bool:
+    """Whether halves of one can. Elsewhere than on a CPU, a support set alone goes through the library's own blocks."""
+    return backbone.device.type == "cpu" and _go_together(backbone, recipe, labels)
 
 
 def support_set(recipe: Recipe, support: Support) -> SupportSet:
@@ -298,7 +306,10 @@ class Tuned(Method):
 
     def fit_each(self, supports: Sequence[Support]) -> Generator[Fitted]:
         """Train on all episodes' support images in one pass, where backbone and recipe allow it."""
-        return super().fit_each(supports) if self.recipe.blend is not None else train_each(self.recipe, supports)
+        if self.recipe.blend is not None:
+            return super().fit_each(supports)
+        together = _go_together(supports[0].frozen.backbone, self.recipe, [support.labels for support in supports])
+        return train_each(self.recipe, supports, together)
 
     def definition(self) -> dict[str, Any]:
         """The resolved recipe; precision and template are in it. What it leaves open, a rule decides."""
