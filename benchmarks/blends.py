@@ -2,9 +2,9 @@
 
     uv run python benchmarks/blends.py [--model nano] [--shots 1,2,5] [--rounds 3] [--steps 100]
 
-Five classes of random pictures; `--model vit-b-16` is a CLIP model of that size with random weights. The first column of
-a ratio is `released-fixed`, which trains what `auto` adapts. Probes beyond features: `Classifier.add` of one image more
-to 25, which fits all probes and chooses views and weights anew from features that are kept.
+Five classes of random pictures; `--model vit-b-16` is a CLIP model of that size with random weights. `released-fixed`
+trains what `auto` adapts. Probes beyond features: `Classifier.add` of one image more to 25, which fits all probes and
+chooses views and weights anew from features that are kept.
 """
 
 import argparse
