@@ -5,7 +5,7 @@ With ``ATHA_AXE``, the path of ``axe.min.js`` (of npm's ``axe-core``), it also f
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +25,12 @@ def axe() -> Path | None:
     return Path(found) if found else None
 
 
-def barriers(page: Any) -> list[str]:
-    """What axe finds on a page that is moderate, serious or critical; none where it is not installed.
+def barriers(page: Any, impacts: Sequence[str] = ("moderate", "serious", "critical")) -> list[str]:
+    """What axe finds on a page; none where it is not installed.
 
     Args:
         page: of playwright, whose rules about scripts are bypassed.
+        impacts: of what is looked for.
     """
     if (script := axe()) is None:
         return []
@@ -38,7 +39,7 @@ def barriers(page: Any) -> list[str]:
     return [
         f"{one['id']}: {node['html'][:120]}: {node['failureSummary']}"
         for one in found
-        if one["impact"] in ("moderate", "serious", "critical")
+        if one["impact"] in impacts
         for node in one["nodes"]
     ]
 
