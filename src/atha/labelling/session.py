@@ -316,7 +316,8 @@ class Session:
         if count < 1 or not free.any():
             return []
         back = np.flatnonzero(self.ready)
-        rows = choosing.directions(self.features[back])
+        features = self.features[back]
+        rows = choosing.directions(features)
         taken = np.zeros(self.size, dtype=bool)
         taken[[*self._labels, *waiting]] = True
         known, open_ = taken[back], free[back]
@@ -336,7 +337,9 @@ class Session:
             before = round((len(self._labels) + len(waiting)) * (1 - self.share))
             turns = range(int(before * _NAMED), int((before + count) * _NAMED))
             wanted = [missing[turn % len(missing)] for turn in turns]
-            take(choosing.named(self.features[back] @ self.texts.features.T, wanted, open_), "named")
+            if wanted:
+                cosines = features @ self.texts.features.T.astype(np.float32)
+                take(choosing.named(cosines, wanted, open_), "named")
         far = (count - len(found)) // 2 if labels >= _COLD * classes > 0 else 0
         take(choosing.typical(rows, known, open_, count - len(found) - far, seed), "typical")
         take(choosing.different(rows, known, open_, far, seed), "different")
