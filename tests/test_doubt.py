@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import atha
 from atha.adapter.record import HeldOutRecord
@@ -109,7 +110,7 @@ def test_evaluation_with_an_unknown_set(places):
 
 
 def test_an_unknown_set_holds_no_image_that_is_known(places, tmp_path):
-    """Told by its content where it was learned from, and by its file where it is tested on."""
+    """Told by its content, wherever its file is and whether it has one."""
     command = ["evaluate", places / "adapter", places / "test"]
     refused = run(*command, "--unknown", 0.1)
     assert refused.exit_code == 2 and "give --unknown-set, too" in refused.stderr
@@ -121,6 +122,21 @@ def test_an_unknown_set_holds_no_image_that_is_known(places, tmp_path):
     (tmp_path / "renamed.png").write_bytes(one.read_bytes())
     told = run(*command, "--unknown-set", places / "others", "--unknown-set", tmp_path / "renamed.png", "--json")
     assert json.loads(told.stdout)["unknown"]["found"]["images"] == 6 and "renamed.png" in told.stderr
+
+
+def test_images_in_memory_are_not_known_by_their_names(places):
+    loaded = atha.Classifier.from_pretrained(places / "adapter")
+    test = [
+        (np.asarray(Image.open(file).convert("RGB")), file.parent.name)
+        for file in sorted((places / "test").glob("*/*.png"))
+    ]
+    others = [np.asarray(Image.open(file).convert("RGB")) for file in sorted((places / "others").rglob("*.png"))]
+    assert {one.shape for one in others} == {one.shape for one, _ in test}
+    _, rejection = loaded.evaluate_unknown(test, others)
+    assert len(rejection.unknown) == len(others) == 6
+    with pytest.warns(AthaWarning, match="it is one of the test images"):
+        _, rejection = loaded.evaluate_unknown(test, [*others, test[0][0]])
+    assert len(rejection.unknown) == 6
 
 
 def test_shares_are_checked_before_a_model_is_loaded(places, monkeypatch):

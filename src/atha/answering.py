@@ -5,7 +5,6 @@ Each answer is made from one `atha.snapshot.Snapshot`, taken once.
 Shapes: n images, N classes.
 """
 
-import os
 import warnings
 from collections.abc import Iterator
 
@@ -192,8 +191,8 @@ class Answerer(Embedder):
 
         Args:
             test: as for `evaluate`.
-            others: images of none of the classes; those that cannot be read, are in the support set or are files of the
-                test images are named and left out.
+            others: images of none of the classes; those that cannot be read, are in the support set or among the test
+                images are named and left out.
             rate: see `unknown_threshold`.
             batch_size: as for `evaluate`.
             progress: as for `evaluate`, of the test images.
@@ -206,18 +205,14 @@ class Answerer(Embedder):
         found = now.classify(test, batch_size, progress, plain, features=True)
         _warn_of(found)
         measure = now.strangeness()
-        strange, tested = [], {os.path.abspath(file) for file in found.files}  # noqa: PTH100 - a Path for each costs
-        problem = ""
-        for one in now.strangers(others, batch_size, Doubt(unknown=(measure, threshold))):
-            problem = one.problem
-            if not problem and os.path.abspath(one.file) in tested:  # noqa: PTH100
-                problem = f"{one.file}: it is one of the test images"
-            if problem:
+        strange, problem = [], "there is none"
+        for one in now.strangers(others, batch_size, Doubt(unknown=(measure, threshold)), found.digests):
+            if problem := one.problem:
                 warnings.warn(f"not evaluated: {problem}", AthaWarning, stacklevel=2)
             else:
                 strange.append(one.strangeness)
         if not strange:
-            raise DataError(f"no image of the unknown set can be used ({problem or 'there is none'}): give others")
+            raise DataError(f"no image of the unknown set can be used ({problem}): give others")
         known = measure.score(np.array(found.features))
         return found.evaluation(np.array(found.probabilities)), Rejection(known, np.array(strange), threshold, rate)
 

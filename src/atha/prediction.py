@@ -3,7 +3,7 @@
 Shapes: B images of a batch, N classes, E joint width.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -61,10 +61,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _Viewed:
-    """An image's name, and its plain view or why there is none."""
+    """An image's name, its plain view or why there is none, and its `content_hash` where that was asked for."""
 
     name: str
     view: UInt8[Tensor, "3 H W"] | ImageProblem
+    digest: str = ""
 
 
 @dataclass
@@ -79,6 +80,7 @@ class Classified:
         probabilities: of each image.
         features: frozen ones of each image, where they were asked for.
         unread: sentences on images that are not among these.
+        digests: `content_hash` of each image, where there are known ones.
     """
 
     labels: Sequence[str]
@@ -88,6 +90,7 @@ class Classified:
     probabilities: list[Float[np.ndarray, "N"]] = field(default_factory=list)
     features: list[Float[np.ndarray, "E"]] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
 
     def evaluation(self, probabilities: Float[np.ndarray, "n N"]) -> Evaluation:
         """How good predictions of these images are: those that were made, or a baseline's."""
@@ -111,13 +114,15 @@ class Predictor:
     frozen: Frozen
     reader: ImageReader
 
-    def batches(self, images: Iterable[ImageInput], size: int, known: Container[str] = ()) -> Iterator[list[_Viewed]]:
+    def batches(
+        self, images: Iterable[ImageInput], size: int, known: Mapping[str, str] | None = None
+    ) -> Iterator[list[_Viewed]]:
         """Plain views of consecutive images, in order, decoded while the batch before is worked on.
 
         Args:
             images: of any number; taken once, and no more than two batches ahead.
             size: images of a batch.
-            known: `content_hash` of support images, which are not to be classified.
+            known: why images are not to be classified, by their `content_hash`.
         """
 
         def load(image: ImageInput) -> _Viewed:
@@ -127,8 +132,8 @@ class Predictor:
                     return _Viewed(name, self.reader.make(image, self.views.plain))
                 view, digest = self.reader.make_hashed(image, self.views.plain)
                 if digest in known:
-                    return _Viewed(name, ImageProblem(name, "the same image is in the support set"))
-                return _Viewed(name, view)
+                    return _Viewed(name, ImageProblem(name, known[digest]))
+                return _Viewed(name, view, digest)
             except ImageProblem as problem:
                 return _Viewed(name, problem)
 
@@ -146,7 +151,7 @@ class Predictor:
         labels: Sequence[str],
         size: int,
         doubt: Doubt | None = None,
-        known: Container[str] = (),
+        known: Mapping[str, str] | None = None,
     ) -> Iterator[Prediction]:
         """Classify images, ``size`` at once, into ``labels``; those that cannot be read are named in their place.
 
@@ -165,7 +170,7 @@ class Predictor:
         self,
         test: LabelledSource,
         classes: Classes,
-        known: Container[str],
+        known: Mapping[str, str],
         size: int,
         features: bool,
         progress: Callable[[int, int], None] | None,
@@ -196,6 +201,7 @@ class Predictor:
                     continue
                 found.truth.append(index[sample.label])
                 found.files.append(image.name)
+                found.digests.append(image.digest)
                 good.append(image.view)
             if good:
                 images = self.viewed(good)

@@ -3,7 +3,7 @@
 Shapes: N classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,10 +122,22 @@ class Snapshot:
         """See `atha.Classifier.stream`."""
         return self.predictor(plain).stream(images, self.classes.labels, self._size(batch_size), doubt)
 
-    def strangers(self, images: SeveralImages, batch_size: int | None, doubt: Doubt) -> Iterator[Prediction]:
-        """`stream` of images that may be of no class, in the plain view; those of the support set are problems."""
+    def strangers(
+        self, images: SeveralImages, batch_size: int | None, doubt: Doubt, tested: Iterable[str]
+    ) -> Iterator[Prediction]:
+        """`stream` of images that may be of no class, in the plain view.
+
+        Those of the support set are problems, as are those of a test set.
+
+        Args:
+            images: as for `stream`.
+            batch_size: as for `stream`.
+            doubt: as for `stream`.
+            tested: `content_hash` of the test images.
+        """
         predictor, size = self.predictor(True), self._size(batch_size)
-        return predictor.stream(images, self.classes.labels, size, doubt, self._of_support)
+        known = self._of_support | dict.fromkeys(tested, "it is one of the test images")
+        return predictor.stream(images, self.classes.labels, size, doubt, known)
 
     def doubt(self, sets: float | None, unknown: float | None, plain: bool = False) -> Doubt | None:
         """What is asked of images beside their labels; None if nothing is.
@@ -244,9 +256,10 @@ class Snapshot:
         return made
 
     @property
-    def _of_support(self) -> frozenset[str]:
-        """Content hashes of support images."""
-        return frozenset(() if self.learned is None else self.learned.record.support.sha256)
+    def _of_support(self) -> dict[str, str]:
+        """Why support images are not to be classified, by their `content_hash`."""
+        hashes = () if self.learned is None else self.learned.record.support.sha256
+        return dict.fromkeys(hashes, "the same image is in the support set")
 
     def _size(self, batch_size: int | None) -> int:
         if batch_size is not None and batch_size < 1:
