@@ -320,7 +320,7 @@ def test_halves_trained_in_one_pass_say_what_they_say_one_after_the_other(tiny_c
     monkeypatch.setattr(tuned, "can_stack", lambda *_: False)
     twice = fit(tiny_clip, "auto", tmp_path, **changes)
     assert passes == [2]
-    rounded = 100 * np.finfo(np.float32).eps  # in the six steps of the halves
+    rounded = 100 * float(np.finfo(np.float32).eps)  # in the six steps of the halves
     for name, part in once._fitted.parts.items():
         other = twice._fitted.parts[name]
         assert part.weight == pytest.approx(other.weight, rel=rounded) and part.accuracy == other.accuracy
